@@ -1,0 +1,86 @@
+/*
+ * about.c: what is this descriptor?  Asked once a transfer, never while bytes
+ * move; changes nothing, and never fails: a closed number is an answer too.
+ */
+#define _GNU_SOURCE
+#include "spliceio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+
+static int32_t option(int fd, int name)
+{
+	int value = 0;
+	socklen_t size = sizeof(value);
+
+	if (getsockopt(fd, SOL_SOCKET, name, &value, &size) < 0)
+		return 0;
+	return value;
+}
+
+static int socket_kind(int fd, struct sio_about *about)
+{
+	struct sockaddr_storage peer;
+	socklen_t size = sizeof(peer);
+	int inet;
+
+	about->domain = option(fd, SO_DOMAIN);
+	about->type = option(fd, SO_TYPE);
+	about->protocol = option(fd, SO_PROTOCOL);
+	about->listening = option(fd, SO_ACCEPTCONN);
+	about->connected = !getpeername(fd, (struct sockaddr *)&peer, &size) ||
+			   errno != ENOTCONN;
+	inet = about->domain == AF_INET || about->domain == AF_INET6;
+	return inet && about->type == SOCK_STREAM &&
+			       (about->protocol == IPPROTO_TCP ||
+				about->protocol == IPPROTO_MPTCP)
+		       ? SIO_KIND_TCP
+		       : SIO_KIND_SOCKET;
+}
+
+static int file_kind(int fd, struct sio_about *about)
+{
+	struct statfs fs;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	about->seals = seals < 0 ? 0 : seals;
+	if (!fstatfs(fd, &fs))
+		about->filesystem = (int64_t)fs.f_type;
+	return SIO_KIND_FILE;
+}
+
+void sio_about(int fd, struct sio_about *about)
+{
+	struct stat st;
+
+	memset(about, 0, sizeof(*about));
+	about->kind = SIO_KIND_OTHER;
+	about->flags = fcntl(fd, F_GETFL);
+	if (about->flags < 0 || fstat(fd, &st) < 0) {
+		about->err = errno;
+		return;
+	}
+	about->mode = st.st_mode;
+	about->dev = st.st_dev;
+	about->rdev = st.st_rdev;
+	about->ino = st.st_ino;
+	about->size = st.st_size;
+	if (S_ISSOCK(st.st_mode))
+		about->kind = socket_kind(fd, about);
+	else if (S_ISFIFO(st.st_mode))
+		about->kind = SIO_KIND_PIPE;
+	else if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))
+		about->kind = file_kind(fd, about);
+	else if (S_ISCHR(st.st_mode) && isatty(fd))
+		about->kind = SIO_KIND_TTY;
+}

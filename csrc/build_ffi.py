@@ -1,0 +1,48 @@
+"""Tell cffi what to build: `spliceio._cffi`, from csrc/*.c and csrc/spliceio.h.
+
+The interface is written once. What stands in spliceio.h between the two marker lines is read by
+the C compiler, as part of the header, and by cffi, as its declarations.
+
+Run as a program, it writes the C that cffi generates: `python csrc/build_ffi.py OUT.c`.
+"""
+
+import sys
+from pathlib import Path
+
+from cffi import FFI
+
+BEGIN = "/* cffi: begin */"
+END = "/* cffi: end */"
+
+# setuptools wants source paths relative to the project; cffi executes this file with its own
+# __file__, from the project's root.
+CSRC = Path(__file__).resolve().parent
+SOURCES = [f"csrc/{path.name}" for path in sorted(CSRC.glob("*.c"))]
+HEADERS = [f"csrc/{path.name}" for path in sorted(CSRC.glob("*.h"))]
+
+
+def declarations(header: str) -> str:
+    """Return the part of `header` between the marker lines."""
+    lines = [line.strip() for line in header.splitlines()]
+    if lines.count(BEGIN) != 1 or lines.count(END) != 1:
+        raise ValueError(f"csrc/spliceio.h must have one line {BEGIN!r} and one line {END!r}")
+    begin, end = lines.index(BEGIN), lines.index(END)
+    if end < begin:
+        raise ValueError(f"csrc/spliceio.h: {END!r} comes before {BEGIN!r}")
+    return "\n".join(header.splitlines()[begin + 1 : end])
+
+
+ffibuilder = FFI()
+ffibuilder.cdef(declarations((CSRC / "spliceio.h").read_text(encoding="utf-8")))
+ffibuilder.set_source(
+    "spliceio._cffi",
+    '#include "spliceio.h"',
+    sources=SOURCES,
+    depends=[*HEADERS, "csrc/build_ffi.py"],
+    include_dirs=["csrc"],
+    define_macros=[("_FILE_OFFSET_BITS", "64")],
+    extra_compile_args=["-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden"],
+)
+
+if __name__ == "__main__":
+    ffibuilder.emit_c_code(sys.argv[1])

@@ -1,0 +1,232 @@
+/*
+ * relay.c: two transfers back to back under one poll().
+ *
+ * Rule 1: a flow that ends by end of file passes it on once it holds nothing;
+ *         the other flow goes on.
+ * Rule 2: a reset is no end of file: nothing is passed on, the relay ends.
+ * Rule 3: a destination that takes no more ends its own flow only.  What it
+ *         sent before may still be on its way to the other side.
+ * Rule 4: each flow gets a bounded turn, so neither starves the other.
+ */
+#define _GNU_SOURCE
+#include "spliceio.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <unistd.h>
+
+#define TURN_BYTES (8 << 20)
+#define TURN_NS 5000000
+
+enum { AB, BA, BOTH = 3 };
+
+static struct sio_transfer *flow(struct sio_relay *r, int d)
+{
+	return d == AB ? r->ab : r->ba;
+}
+
+static int is_over(const struct sio_relay *r, int d)
+{
+	return r->over & 1 << d;
+}
+
+static int reset_by(int side_a)
+{
+	return side_a ? SIO_REASON_RESET_A : SIO_REASON_RESET_B;
+}
+
+static void half_close(struct sio_relay *r, int d)
+{
+	struct sio_transfer *t = flow(r, d);
+
+	if (sio_is_socket(t->dst_kind)) {
+		/* ENOTCONN: it has gone already, which the other flow tells. */
+		(void)sio_shutdown_write(t->seam, t->dst);
+		return;
+	}
+	close(t->dst);
+	t->dst = -1;
+	r->finished |= 1 << d;
+}
+
+/* The source of flow d has ended, or the byte limit is reached. */
+static void flow_done(struct sio_relay *r, int d)
+{
+	struct sio_transfer *t = flow(r, d);
+
+	r->over |= 1 << d;
+	if (!t->eof) {
+		if (!r->reason)
+			r->reason = SIO_REASON_LIMIT;
+		return;
+	}
+	/* A send that met the reset took the error with it; what the kernel
+	 * answers after that is 0, and no end of file. */
+	if (r->reason == reset_by(d == AB))
+		return;
+	half_close(r, d);
+	if (r->stop_at_eof & 1 << d)
+		r->over = BOTH;
+}
+
+/* The destination of flow d takes no more. */
+static void flow_blocked(struct sio_relay *r, int d, int err)
+{
+	struct sio_transfer *t = flow(r, d);
+
+	r->over |= 1 << d;
+	if (r->stop_when_gone & 1 << d)
+		r->over = BOTH;
+	/* EPIPE on TCP: it had said end of file before it refused more, so its
+	 * own flow still ends well.  Any other error cut that one off too. */
+	if (sio_is_socket(t->dst_kind) && err != EPIPE && !r->reason)
+		r->reason = reset_by(d == BA);
+}
+
+static int flow_failed(struct sio_relay *r, int d)
+{
+	struct sio_transfer *t = flow(r, d);
+
+	if (!sio_is_disconnect(t->err)) {
+		r->failed = d;
+		return SIO_ERROR;
+	}
+	if (t->err_side == SIO_SIDE_DST) {
+		flow_blocked(r, d, t->err);
+		return SIO_DONE;
+	}
+	r->over = BOTH;
+	r->reason = reset_by(d == AB);
+	return SIO_DONE;
+}
+
+static int turn(struct sio_relay *r, int d)
+{
+	struct sio_transfer *t = flow(r, d);
+	int64_t before = t->taken;
+	int state;
+
+	if (r->limit_left >= 0)
+		t->left = r->limit_left;
+	state = sio_transfer_step(t, TURN_BYTES, TURN_NS);
+	if (r->limit_left >= 0)
+		r->limit_left -= t->taken - before;
+	if (state == SIO_DONE)
+		flow_done(r, d);
+	else if (state == SIO_ERROR)
+		return flow_failed(r, d);
+	return state;
+}
+
+/* Ask poll about both flows; a flow that can go on becomes SIO_BUDGET. */
+static int wait_both(struct sio_relay *r, int *state, int ms)
+{
+	struct pollfd fds[4];
+	int n, err;
+
+	for (int d = AB; d <= BA; d++) {
+		struct sio_transfer *t = flow(r, d);
+		int src = !is_over(r, d) && state[d] == SIO_WANT_SRC;
+		int dst = !is_over(r, d) && state[d] == SIO_WANT_DST;
+		/* While the other flow lives, it reads that side's errors; a
+		 * look at SO_ERROR here would take them away from it. */
+		int watch = src && !t->unwatch_dst &&
+			    (is_over(r, !d) || !sio_is_socket(t->dst_kind));
+
+		fds[2 * d] = (struct pollfd){ src ? t->src : -1, POLLIN, 0 };
+		fds[2 * d + 1] = (struct pollfd){ dst || watch ? t->dst : -1,
+						  dst ? POLLOUT : 0, 0 };
+	}
+	n = sio_poll(r->ab->seam, fds, 4, ms);
+	for (int d = AB; n > 0 && d <= BA; d++) {
+		struct sio_transfer *t = flow(r, d);
+
+		t->src_ready = fds[2 * d].revents != 0;
+		if (t->src_ready ||
+		    (state[d] == SIO_WANT_DST && fds[2 * d + 1].revents)) {
+			state[d] = SIO_BUDGET;
+			continue;
+		}
+		err = sio_dst_gone(t, fds[2 * d + 1].revents);
+		if (err)
+			flow_blocked(r, d, err);
+	}
+	return n;
+}
+
+static int busy(const struct sio_relay *r, const int *state)
+{
+	return (!is_over(r, AB) && state[AB] == SIO_BUDGET) ||
+	       (!is_over(r, BA) && state[BA] == SIO_BUDGET);
+}
+
+static int64_t progress(const struct sio_relay *r)
+{
+	return r->ab->taken + r->ab->moved + r->ba->taken + r->ba->moved;
+}
+
+static int ended(struct sio_relay *r)
+{
+	for (int d = AB; d <= BA && !r->reason; d++) {
+		struct sio_transfer *t = flow(r, d);
+
+		/* It refused bytes that were there, so this is no clean end. */
+		if (t->sticky && sio_is_socket(t->dst_kind))
+			r->reason = reset_by(d == BA);
+	}
+	if (!r->reason)
+		r->reason = SIO_REASON_EOF;
+	return SIO_DONE;
+}
+
+int sio_relay_run(struct sio_relay *r, int64_t ns, int64_t idle_ns)
+{
+	int64_t end = sio_now() + ns, idle;
+	int state[2] = { SIO_BUDGET, SIO_BUDGET };
+
+	if (r->ab->pid != getpid())
+		return SIO_FORKED;
+	sio_transfer_refresh(r->ab);
+	sio_transfer_refresh(r->ba);
+	do {
+		int n;
+
+		for (int d = AB; d <= BA; d++) {
+			if (is_over(r, d) || (state[d] != SIO_BUDGET &&
+					      r->limit_left != 0))
+				continue;
+			state[d] = turn(r, d);
+			if (state[d] == SIO_INTERRUPTED ||
+			    state[d] == SIO_ERROR)
+				return state[d];
+		}
+		if (r->finished)
+			return SIO_EVENT;
+		if (r->over == BOTH)
+			return ended(r);
+		idle = sio_idle_for(&r->active_ns, &r->active_mark,
+				    progress(r));
+		n = wait_both(r, state, busy(r, state) ? 0 :
+			      sio_wait_ms(end, idle_ns, idle));
+		if (n == -EINTR)
+			return SIO_INTERRUPTED;
+		if (n < 0) {
+			r->ab->err = -n;
+			r->ab->err_side = SIO_SIDE_NONE;
+			r->ab->err_call = SIO_CALL_POLL;
+			r->failed = AB;
+			return SIO_ERROR;
+		}
+		if (r->over == BOTH)
+			return ended(r);
+		if (n > 0 || busy(r, state) || idle_ns < 0)
+			continue;
+		if (sio_idle_for(&r->active_ns, &r->active_mark,
+				 progress(r)) >= idle_ns) {
+			r->over = BOTH;
+			r->reason = SIO_REASON_IDLE;
+			return SIO_DONE;
+		}
+	} while (sio_now() < end);
+	return SIO_BUDGET;
+}

@@ -1,0 +1,498 @@
+/*
+ * transfer.c: the one-way state machine, one step at a time.
+ *
+ * Rule 1: a step never waits, never touches Python, never prints.
+ * Rule 2: what is held goes out before anything more is taken.  An empty pipe
+ *         is the only one that can be trusted to have room, so EAGAIN while
+ *         holding means the destination, EAGAIN while empty the source.
+ * Rule 3: neither 0 nor EAGAIN from a zero-copy call is final.  A TCP urgent
+ *         byte, a /proc file or a file that has just grown answer so too.
+ *         Whoever doubts, copies: the answer of recv() or read() is final.
+ * Rule 4: a method is left only for a refusal, and only with nothing moved by
+ *         it; that is recorded.
+ * Rule 5: a length given to splice is never more than what the pipe holds, and
+ *         SPLICE_F_MORE is never set: either stalls TCP for 200 ms.
+ * Rule 6: a blocking descriptor is asked only after poll() said yes, and for no
+ *         more than it surely takes.
+ */
+#define _GNU_SOURCE
+#include "spliceio.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+
+/* Below this a read, two splices cost more than one copy (measured). */
+#define SMALL_READ (16 << 10)
+#define SMALL_BUF (32 << 10)
+#define BULK_BUF (128 << 10)
+#define BUF_ALIGN 4096
+/* One call between files grows to this while it takes less than 4 ms. */
+#define MAX_CHUNK (64 << 20)
+#define MIN_CHUNK (256 << 10)
+
+/* Besides the public states: something changed, look again. */
+enum { GO = 64 };
+
+static int method_of(const struct sio_transfer *t)
+{
+	return t->methods[t->current];
+}
+
+int sio_is_disconnect(int err)
+{
+	return err == EPIPE || err == ECONNRESET || err == ECONNABORTED ||
+	       err == ETIMEDOUT || err == EHOSTUNREACH || err == ENETUNREACH;
+}
+
+/* "This pair, this way: no."  EBADF is how copy_file_range refuses O_APPEND. */
+static int is_refusal(int err)
+{
+	return err == EINVAL || err == ENOSYS || err == EPERM ||
+	       err == EOPNOTSUPP || err == EXDEV || err == EBADF ||
+	       err == EACCES || err == ENOTTY || err == ETXTBSY;
+}
+
+/* ---- bookkeeping ----------------------------------------------------------- */
+
+/* Bytes flow: whatever was suspected of either side is settled. */
+static void trust(struct sio_transfer *t)
+{
+	t->doubt = t->guessed = t->yielded = 0;
+}
+
+static void took(struct sio_transfer *t, int64_t n)
+{
+	t->taken += n;
+	if (t->left >= 0)
+		t->left -= n;
+	if (t->off_src >= 0)
+		t->off_src += n;
+	trust(t);
+}
+
+static void arrived(struct sio_transfer *t, int method, int64_t n)
+{
+	t->moved += n;
+	t->by_method[method] += n;
+	if (t->off_dst >= 0)
+		t->off_dst += n;
+	t->dst_free -= n + sio_packet_cost(t->slots ? t->slots : n / SIO_SLOT);
+	if (t->dst_free < 0)
+		t->dst_free = 0;
+	trust(t);
+}
+
+static int64_t want(const struct sio_transfer *t, int64_t most)
+{
+	return t->left >= 0 && t->left < most ? t->left : most;
+}
+
+static void at(struct sio_transfer *t, int site)
+{
+	if (t->seam)
+		t->seam->site = site;
+}
+
+static int fail(struct sio_transfer *t, int err, int side, int call)
+{
+	if (err == EINTR)
+		return SIO_INTERRUPTED;
+	t->err = err;
+	t->err_side = side;
+	t->err_call = call;
+	t->err_method = method_of(t);
+	/* A reset is told once, then the kernel answers 0: keep it. */
+	t->sticky = sio_is_disconnect(err);
+	return SIO_ERROR;
+}
+
+static int next_method(struct sio_transfer *t, int err, int call, int site)
+{
+	struct sio_refusal *r = &t->refusals[t->refusal_count++];
+
+	r->method = method_of(t);
+	r->err = err;
+	r->call = call;
+	r->site = site;
+	t->current++;
+	trust(t);
+	return GO;
+}
+
+static int has_next(const struct sio_transfer *t)
+{
+	return t->current + 1 < t->method_count;
+}
+
+static int refuse_or_fail(struct sio_transfer *t, int err, int side, int call,
+			  int site)
+{
+	if (is_refusal(err) && has_next(t) && !t->by_method[method_of(t)])
+		return next_method(t, err, call, site);
+	return fail(t, err, side, call);
+}
+
+/* ---- copying: the method of last resort, and the judge of all others ---------- */
+
+static int need_buf(struct sio_transfer *t)
+{
+	int64_t size = method_of(t) == SIO_READ_WRITE ? BULK_BUF : SMALL_BUF;
+	void *grown = NULL;
+
+	if (t->buf && (t->buf_size >= size || t->buf_len > t->buf_pos))
+		return 0;
+	/* Aligned, so that a source opened O_DIRECT can be read into it. */
+	if (posix_memalign(&grown, BUF_ALIGN, (size_t)size))
+		return -ENOMEM;
+	free(t->buf);
+	t->buf = grown;
+	t->buf_size = size;
+	t->buf_pos = t->buf_len = 0;
+	return 0;
+}
+
+static int64_t read_some(struct sio_transfer *t, void *buf, int64_t len)
+{
+	at(t, SIO_SITE_FILL);
+	if (sio_is_socket(t->src_kind)) {
+		t->src_ready = 0;
+		return sio_recv(t->seam, t->src, buf, len);
+	}
+	if (!sio_src_ready(t))
+		return -EAGAIN;
+	return sio_read(t->seam, t->src, t->off_src >= 0 ? &t->off_src : NULL,
+			buf, len);
+}
+
+static int copy_in(struct sio_transfer *t)
+{
+	int64_t len, n;
+
+	if (need_buf(t))
+		return fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
+	len = want(t, t->buf_size);
+	n = read_some(t, t->buf, len);
+	if (n > 0) {
+		t->buf_pos = 0;
+		t->buf_len = n;
+		took(t, n);
+		if (n == len && len == t->buf_size)
+			t->small = 0;
+		t->src_dry = t->level_poll && n < len && sio_is_socket(t->src_kind);
+		return GO;
+	}
+	if (n == 0) {
+		t->eof = 1;
+		return SIO_DONE;
+	}
+	if (n == -EAGAIN)
+		return SIO_WANT_SRC;
+	return fail(t, (int)-n, SIO_SIDE_SRC, SIO_CALL_READ);
+}
+
+static int copy_out(struct sio_transfer *t)
+{
+	int64_t len = sio_dst_room(t, t->buf_len - t->buf_pos, 1), n;
+	const unsigned char *from = t->buf + t->buf_pos;
+
+	if (!len)
+		return SIO_WANT_DST;
+	at(t, SIO_SITE_DRAIN);
+	n = sio_is_socket(t->dst_kind)
+		? sio_send(t->seam, t->dst, from, len)
+		: sio_write(t->seam, t->dst,
+			    t->off_dst >= 0 ? &t->off_dst : NULL, from, len);
+	if (n > 0) {
+		t->buf_pos += n;
+		arrived(t, SIO_READ_WRITE, n);
+		return GO;
+	}
+	if (n == -EAGAIN)
+		return SIO_WANT_DST;
+	return fail(t, n ? (int)-n : EIO, SIO_SIDE_DST, SIO_CALL_WRITE);
+}
+
+/* The pipe's content into the buffer: after a refusal of the drain. */
+static int copy_from_pipe(struct sio_transfer *t)
+{
+	int64_t len, n;
+
+	if (need_buf(t))
+		return fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
+	len = t->pipe_held < t->buf_size ? t->pipe_held : t->buf_size;
+	at(t, SIO_SITE_FILL);
+	n = sio_read(t->seam, t->pipe_r, NULL, t->buf, len);
+	if (n <= 0)
+		return fail(t, n ? (int)-n : EIO, SIO_SIDE_NONE, SIO_CALL_READ);
+	t->pipe_held -= n;
+	t->buf_pos = 0;
+	t->buf_len = n;
+	return GO;
+}
+
+/* Which side made the call answer EAGAIN?  Into an empty pipe, only one can. */
+static int side_not_ready(struct sio_transfer *t, int site)
+{
+	struct pollfd fds[2] = {
+		{ .fd = t->src, .events = POLLIN, .revents = 0 },
+		{ .fd = site == SIO_SITE_DIRECT ? t->dst : -1,
+		  .events = POLLOUT, .revents = 0 },
+	};
+
+	(void)sio_poll(t->seam, fds, 2, 0);
+	if (fds[1].fd >= 0 && !fds[1].revents)
+		return SIO_WANT_DST;
+	return fds[0].revents ? GO : SIO_WANT_SRC;
+}
+
+/* The same for a driver whose poll() tells again what is left: name the
+ * likelier side without asking.  When it is the other one, poll() returns at
+ * once, and that one is next. */
+static int guess_side(struct sio_transfer *t, int site)
+{
+	if (site == SIO_SITE_DIRECT && !t->yielded) {
+		/* The other process gets its turn first: on a processor that
+		 * is shared it has filled the pipe when we are back, for less
+		 * than poll() costs. */
+		t->yielded = 1;
+		sched_yield();
+		return GO;
+	}
+	if (t->guessed++)
+		t->guess_dst = !t->guess_dst;
+	return site == SIO_SITE_DIRECT && t->guess_dst ? SIO_WANT_DST
+						       : SIO_WANT_SRC;
+}
+
+/* A zero-copy call took nothing, saying 0 or EAGAIN. */
+static int doubt(struct sio_transfer *t, int64_t answer, int call, int site)
+{
+	int r;
+
+	if (answer == -EAGAIN) {
+		if (t->level_poll &&
+		    t->guessed < (site == SIO_SITE_DIRECT ? 2 : 1))
+			return guess_side(t, site);
+		r = side_not_ready(t, site);
+		if (r != GO)
+			return r;
+		/* Ready by now, perhaps; or one of them lies: ask twice. */
+		if (!t->doubt) {
+			t->doubt = 1;
+			return GO;
+		}
+	}
+	t->doubt = 0;
+	r = copy_in(t);
+	if (r != GO || answer || t->src_kind != SIO_KIND_FILE ||
+	    t->by_method[method_of(t)])
+		return r;
+	/* 0 from the start, and yet there is data: not a way to read it. */
+	if (has_next(t))
+		return next_method(t, 0, call, site);
+	return fail(t, EINVAL, SIO_SIDE_SRC, call);
+}
+
+/* ---- one call from source to destination --------------------------------------- */
+
+static int call_of(int method)
+{
+	return method == SIO_COPY_FILE_RANGE ? SIO_CALL_COPY_FILE_RANGE :
+	       method == SIO_SENDFILE ? SIO_CALL_SENDFILE : SIO_CALL_SPLICE;
+}
+
+static int64_t call_direct(struct sio_transfer *t, int method, int64_t len)
+{
+	int64_t *src_at = t->off_src >= 0 ? &t->off_src : NULL;
+	int64_t *dst_at = t->off_dst >= 0 ? &t->off_dst : NULL;
+
+	at(t, SIO_SITE_DIRECT);
+	switch (method) {
+	case SIO_COPY_FILE_RANGE:
+		return sio_copy_file_range(t->seam, t->src, src_at, t->dst,
+					   dst_at, len);
+	case SIO_SENDFILE:
+		return sio_sendfile(t->seam, t->dst, t->src, src_at, len);
+	default:
+		/* SPLICE_F_NONBLOCK */
+		return sio_splice(t->seam, t->src, src_at, t->dst, dst_at, len,
+				  2);
+	}
+}
+
+static int blame(const struct sio_transfer *t, int err)
+{
+	if (err == EPIPE || err == ENOSPC || err == EFBIG || err == EDQUOT)
+		return SIO_SIDE_DST;
+	if (sio_is_disconnect(err))
+		return sio_is_socket(t->src_kind) ? SIO_SIDE_SRC : SIO_SIDE_DST;
+	return SIO_SIDE_NONE;
+}
+
+static int direct(struct sio_transfer *t, int method)
+{
+	int64_t len = sio_src_has(t, want(t, t->chunk)), n;
+
+	if (!len)
+		return SIO_WANT_SRC;
+	len = sio_dst_room(t, len, 0);
+	if (!len)
+		return SIO_WANT_DST;
+	n = call_direct(t, method, len);
+	if (n > 0) {
+		took(t, n);
+		arrived(t, method, n);
+		return GO;
+	}
+	if (n == 0 || n == -EAGAIN)
+		return doubt(t, n, call_of(method), SIO_SITE_DIRECT);
+	return refuse_or_fail(t, (int)-n, blame(t, (int)-n), call_of(method),
+			      SIO_SITE_DIRECT);
+}
+
+/* ---- two splices, through the private pipe ---------------------------------------- */
+
+static int fill(struct sio_transfer *t)
+{
+	int64_t len, n;
+
+	if (t->adaptive && t->small)
+		return copy_in(t);
+	if (t->pipe_r < 0) {
+		n = sio_pipe(t->seam, &t->pipe_r, &t->pipe_w, t->pipe_size);
+		if (n < 0 && has_next(t))
+			return next_method(t, (int)-n, SIO_CALL_PIPE,
+					   SIO_SITE_FILL);
+		if (n < 0)
+			return fail(t, (int)-n, SIO_SIDE_NONE, SIO_CALL_PIPE);
+		t->slots = n / SIO_SLOT;
+	}
+	len = sio_src_has(t, want(t, t->chunk));
+	if (!len)
+		return SIO_WANT_SRC;
+	at(t, SIO_SITE_FILL);
+	n = sio_splice(t->seam, t->src, t->off_src >= 0 ? &t->off_src : NULL,
+		       t->pipe_w, NULL, len, 2);
+	if (n > 0) {
+		took(t, n);
+		t->pipe_held += n;
+		t->small = n < SMALL_READ;
+		return GO;
+	}
+	if (n == 0 || n == -EAGAIN)
+		return doubt(t, n, SIO_CALL_SPLICE, SIO_SITE_FILL);
+	return refuse_or_fail(t, (int)-n, SIO_SIDE_SRC, SIO_CALL_SPLICE,
+			      SIO_SITE_FILL);
+}
+
+static int drain_pipe(struct sio_transfer *t)
+{
+	int64_t len, n;
+
+	if (method_of(t) != SIO_SPLICE_PIPE)
+		return copy_from_pipe(t);
+	len = sio_dst_room(t, t->pipe_held, 0);
+	if (!len)
+		return SIO_WANT_DST;
+	at(t, SIO_SITE_DRAIN);
+	n = sio_splice(t->seam, t->pipe_r, NULL, t->dst,
+		       t->off_dst >= 0 ? &t->off_dst : NULL, len, 2);
+	if (n > 0) {
+		t->pipe_held -= n;
+		arrived(t, SIO_SPLICE_PIPE, n);
+		return GO;
+	}
+	if (n < 0 && n != -EAGAIN)
+		return refuse_or_fail(t, (int)-n, SIO_SIDE_DST, SIO_CALL_SPLICE,
+				      SIO_SITE_DRAIN);
+	if (t->level_poll && !t->guessed) {
+		t->guessed = 1;
+		return SIO_WANT_DST;
+	}
+	if (!sio_ready(t->seam, t->dst, POLLOUT))
+		return SIO_WANT_DST;
+	if (!t->doubt) {
+		t->doubt = 1;
+		return GO;
+	}
+	return copy_from_pipe(t);
+}
+
+/* ---- the machine ------------------------------------------------------------------- */
+
+static int advance(struct sio_transfer *t)
+{
+	int method = method_of(t);
+
+	if (t->buf_len > t->buf_pos)
+		return copy_out(t);
+	if (t->pipe_held)
+		return drain_pipe(t);
+	if (t->eof || t->left == 0)
+		return SIO_DONE;
+	if (t->src_dry) {
+		t->src_dry = 0;
+		return SIO_WANT_SRC;
+	}
+	if (method == SIO_READ_WRITE)
+		return copy_in(t);
+	if (method == SIO_SPLICE_PIPE)
+		return fill(t);
+	return direct(t, method);
+}
+
+/* Between files a call cannot be interrupted: keep each at a few milliseconds,
+ * so that Ctrl-C and progress stay prompt on a slow disk. */
+static void adapt_chunk(struct sio_transfer *t, int64_t took_ns)
+{
+	if (t->src_kind != SIO_KIND_FILE || t->dst_kind != SIO_KIND_FILE)
+		return;
+	if (took_ns < 4000000 && t->chunk < MAX_CHUNK)
+		t->chunk *= 2;
+	else if (took_ns > 16000000 && t->chunk > MIN_CHUNK)
+		t->chunk /= 2;
+}
+
+int sio_transfer_step(struct sio_transfer *t, int64_t bytes, int64_t ns)
+{
+	int64_t begun = sio_now(), before = begun, now;
+	int64_t enough = t->taken + t->moved + 2 * bytes;
+	int r;
+
+	if (t->sticky)
+		return SIO_ERROR;
+	t->err = 0;
+	for (;;) {
+		r = advance(t);
+		if (r != GO)
+			return r;
+		now = sio_now();
+		adapt_chunk(t, now - before);
+		before = now;
+		if (now - begun >= ns || t->taken + t->moved >= enough)
+			return SIO_BUDGET;
+	}
+}
+
+int64_t sio_transfer_pull(struct sio_transfer *t, void *buf, int64_t len)
+{
+	int64_t n = sio_transfer_held(t);
+
+	if (t->sticky)
+		return -t->err;
+	if (n)
+		return sio_transfer_take_held(t, buf, len);
+	len = want(t, len);
+	if (t->eof || !len)
+		return 0;
+	n = read_some(t, buf, len);
+	if (n > 0)
+		took(t, n);
+	else if (n == 0)
+		t->eof = 1;
+	else if (n != -EAGAIN)
+		(void)fail(t, (int)-n, SIO_SIDE_SRC, SIO_CALL_READ);
+	return n;
+}

@@ -1,0 +1,104 @@
+/*
+ * transfer_open.c: the life of a transfer around its steps: open, what it
+ * holds, close.
+ *
+ * Every descriptor is duplicated here and closed here, and nowhere else but
+ * for a relay's half-close.  Moves no byte from source to destination.
+ */
+#define _GNU_SOURCE
+#include "spliceio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* One call to a socket: no client holds the thread for longer. */
+#define CHUNK (2 << 20)
+
+int sio_transfer_open(struct sio_transfer *t, int src, int dst)
+{
+	t->src = t->dst = t->pipe_r = t->pipe_w = -1;
+	t->chunk = CHUNK;
+	t->pid = getpid();
+	t->src = fcntl(src, F_DUPFD_CLOEXEC, 3);
+	if (t->src < 0)
+		return -errno;
+	if (dst >= 0) {
+		t->dst = fcntl(dst, F_DUPFD_CLOEXEC, 3);
+		if (t->dst < 0) {
+			int err = errno;
+
+			sio_transfer_close(t);
+			return -err;
+		}
+	}
+	sio_transfer_refresh(t);
+	return 0;
+}
+
+void sio_transfer_refresh(struct sio_transfer *t)
+{
+	int src = fcntl(t->src, F_GETFL);
+	int dst = t->dst >= 0 ? fcntl(t->dst, F_GETFL) : 0;
+
+	t->src_nonblock = src >= 0 && (src & O_NONBLOCK) != 0;
+	t->dst_nonblock = dst >= 0 && (dst & O_NONBLOCK) != 0;
+	t->dst_free = 0;
+	if (t->src_kind == SIO_KIND_PIPE) {
+		int size = fcntl(t->src, F_GETPIPE_SZ);
+
+		t->slots = size > 0 ? size / SIO_SLOT : 0;
+	}
+}
+
+int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len)
+{
+	if (len <= 0)
+		return 0;
+	t->buf = malloc((size_t)len);
+	if (!t->buf)
+		return -ENOMEM;
+	memcpy(t->buf, data, (size_t)len);
+	t->buf_size = t->buf_len = len;
+	t->buf_pos = 0;
+	t->taken += len;
+	return 0;
+}
+
+int64_t sio_transfer_take_held(struct sio_transfer *t, void *buf, int64_t len)
+{
+	int64_t n = t->buf_len - t->buf_pos;
+
+	if (!n && t->pipe_held) {
+		n = sio_read(NULL, t->pipe_r, NULL, buf,
+			     len < t->pipe_held ? len : t->pipe_held);
+		if (n > 0)
+			t->pipe_held -= n;
+		return n;
+	}
+	if (n > len)
+		n = len;
+	if (n > 0)
+		memcpy(buf, t->buf + t->buf_pos, (size_t)n);
+	t->buf_pos += n;
+	return n;
+}
+
+void sio_transfer_close(struct sio_transfer *t)
+{
+	/* A zeroed t has never been opened: its 0 is nobody's descriptor. */
+	if (!t->chunk)
+		return;
+	sio_pipe_close(&t->pipe_r, &t->pipe_w);
+	sio_pipe_close(&t->src, &t->dst);
+	free(t->buf);
+	t->buf = NULL;
+	t->buf_size = t->buf_pos = t->buf_len = t->pipe_held = 0;
+}
+
+int64_t sio_transfer_held(const struct sio_transfer *t)
+{
+	return t->pipe_held + t->buf_len - t->buf_pos;
+}
