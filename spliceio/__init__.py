@@ -6,11 +6,42 @@ public is a name of this module; modules that begin with an underscore are not.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_WHERE: dict[str, tuple[str, ...]] = {}
+if TYPE_CHECKING:
+    from ._syscalls import SPLICE_F_GIFT as SPLICE_F_GIFT
+    from ._syscalls import SPLICE_F_MORE as SPLICE_F_MORE
+    from ._syscalls import SPLICE_F_MOVE as SPLICE_F_MOVE
+    from ._syscalls import SPLICE_F_NONBLOCK as SPLICE_F_NONBLOCK
+    from ._syscalls import SpliceFlag as SpliceFlag
+    from ._syscalls import sendfile as sendfile
+    from ._syscalls import splice as splice
+    from ._syscalls import tee as tee
+    from ._syscalls import try_sendfile as try_sendfile
+    from ._syscalls import try_splice as try_splice
+    from ._syscalls import try_tee as try_tee
+    from ._syscalls import try_vmsplice as try_vmsplice
+    from ._syscalls import vmsplice as vmsplice
+
+_WHERE = {
+    "_syscalls": (
+        "SPLICE_F_GIFT",
+        "SPLICE_F_MORE",
+        "SPLICE_F_MOVE",
+        "SPLICE_F_NONBLOCK",
+        "SpliceFlag",
+        "sendfile",
+        "splice",
+        "tee",
+        "try_sendfile",
+        "try_splice",
+        "try_tee",
+        "try_vmsplice",
+        "vmsplice",
+    ),
+}
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [

@@ -1,0 +1,107 @@
+"""Fixtures of every test: transports, a leak guard, a watchdog.
+
+Rule 1: after each test, the process has the descriptors, threads and children it had before.
+Rule 2: a test that waits for something that never comes fails with a traceback; no test sleeps.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from support import wires as _wires
+from support.states import descriptors
+
+pytest.register_assert_rewrite("support.seam")
+
+PATIENCE = float(os.environ.get("SPLICEIO_TEST_PATIENCE", "60"))
+"""Seconds that one test may take, before it is interrupted; nothing is measured with it."""
+
+
+class Stalled(AssertionError):
+    """The test waited for something that never came."""
+
+
+def _stalled(signum, frame):
+    raise Stalled(f"no end after {PATIENCE:g} s")
+
+
+@pytest.fixture(autouse=True)
+def watchdog():
+    """Interrupt a test that hangs, by a signal, so that the next ones still run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, _stalled)
+    main = threading.main_thread().ident
+    timer = threading.Timer(PATIENCE, lambda: signal.pthread_kill(main, signal.SIGUSR1))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.fixture(autouse=True)
+def leak_guard(watchdog):
+    """Fail a test that leaves a descriptor or a thread behind, and name it."""
+    fds, threads = descriptors(), set(threading.enumerate())
+    yield
+    if descriptors() != fds:  # it takes long, and most tests leave nothing to collect
+        gc.collect()
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(10)
+    left = sorted(t.name for t in set(threading.enumerate()) - threads)
+    assert not left, f"threads left behind: {left}"
+    now = descriptors()
+    leaked = {fd: target for fd, target in now.items() if fds.get(fd) != target}
+    assert not leaked, f"descriptors left behind: {leaked}"
+    lost = {fd: target for fd, target in fds.items() if fd not in now}
+    assert not lost, f"descriptors closed that were not the test's: {lost}"
+
+
+@pytest.fixture
+def wires(leak_guard, tmp_path):
+    """Make sources, sinks, pipes, sockets, files and terminals; all closed after the test."""
+    made = _wires.Wires(tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def clogged(wires):
+    """(reader, writer) of a pipe that is full by slots, with one byte in each."""
+    return wires.clogged()
+
+
+@pytest.fixture(params=["unix", "tcp4"])
+def stuffed(request, wires):
+    """(socket, peer): a blocking socket that takes nothing more."""
+    return wires.stuffed(request.param)
+
+
+@pytest.fixture(params=_wires.transports())
+def transport(request):
+    """Each kind of transport in turn."""
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["blocking", "nonblocking"])
+def nonblocking(request):
+    """Both blocking modes in turn."""
+    return request.param
+
+
+@pytest.fixture
+def here() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,84 @@
+"""What other threads and processes are doing, as the kernel sees it; no clock is asked.
+
+Waiting here is polling /proc until a state is reached. The watchdog of conftest.py ends a test
+whose state never comes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Let others run until the condition holds."""
+    while not condition():
+        os.sched_yield()
+
+
+def thread_state(tid: int) -> str:
+    """Return R, S, D, ... of a thread of this process; "gone" when it has ended."""
+    try:
+        stat = Path(f"/proc/self/task/{tid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone"
+    return stat.rpartition(")")[2].split()[0]
+
+
+def syscall_of(tid: int) -> int | None:
+    """Return the number of the system call that a thread sleeps in; None while it runs."""
+    try:
+        first = Path(f"/proc/self/task/{tid}/syscall").read_text().split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(first) if first.lstrip("-").isdigit() else None
+
+
+def process_state(pid: int) -> str:
+    """Return R, S, D, Z, ... of a process; "gone" when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone"
+    return stat.rpartition(")")[2].split()[0]
+
+
+class Worker(threading.Thread):
+    """A thread that keeps what its function returned or raised."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self.function = function
+        self.value: object = None
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.value = self.function()
+        except BaseException as error:
+            self.error = error
+
+    def result(self) -> object:
+        """Wait for the end; return or raise what the function did."""
+        self.join()
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def asleep(self) -> bool:
+        """Say whether it waits in the kernel now."""
+        return self.native_id is not None and thread_state(self.native_id) in ("S", "D")
+
+
+def descriptors() -> dict[int, str]:
+    """Return what every descriptor of this process points at."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the one that listed the directory
+            continue
+    return found
