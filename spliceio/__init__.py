@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ._duplex import Duplex as Duplex
+    from ._duplex import pipe_pair as pipe_pair
+    from ._pipe import Pipe as Pipe
     from ._syscalls import SPLICE_F_GIFT as SPLICE_F_GIFT
     from ._syscalls import SPLICE_F_MORE as SPLICE_F_MORE
     from ._syscalls import SPLICE_F_MOVE as SPLICE_F_MOVE
@@ -41,6 +44,8 @@ _WHERE = {
         "try_vmsplice",
         "vmsplice",
     ),
+    "_pipe": ("Pipe",),
+    "_duplex": ("Duplex", "pipe_pair"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
