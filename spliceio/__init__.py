@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ._copy import chunks as chunks
+    from ._copy import copy as copy
+    from ._copy import discard as discard
     from ._duplex import Duplex as Duplex
     from ._duplex import pipe_pair as pipe_pair
+    from ._flow import Fallback as Fallback
     from ._pipe import Pipe as Pipe
+    from ._plan import Plan as Plan
+    from ._plan import explain as explain
     from ._syscalls import SPLICE_F_GIFT as SPLICE_F_GIFT
     from ._syscalls import SPLICE_F_MORE as SPLICE_F_MORE
     from ._syscalls import SPLICE_F_MOVE as SPLICE_F_MOVE
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
     from ._syscalls import try_tee as try_tee
     from ._syscalls import try_vmsplice as try_vmsplice
     from ._syscalls import vmsplice as vmsplice
+    from ._transfer import Transfer as Transfer
+    from ._transfer import TransferResult as TransferResult
 
 _WHERE = {
     "_syscalls": (
@@ -46,6 +54,10 @@ _WHERE = {
     ),
     "_pipe": ("Pipe",),
     "_duplex": ("Duplex", "pipe_pair"),
+    "_plan": ("Plan", "explain"),
+    "_flow": ("Fallback",),
+    "_transfer": ("Transfer", "TransferResult"),
+    "_copy": ("chunks", "copy", "discard"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 

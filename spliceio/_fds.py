@@ -1,0 +1,224 @@
+"""What is this object?  Its descriptor, its kind, the data it has buffered, or a refusal.
+
+A `Stream` is one end of a transfer as the caller gave it: the number to duplicate, what the kernel
+knows of it, the bytes a Python object has already read ahead, and where its position must be put
+back to. Objects whose bytes differ from those of their descriptor (text, gzip, TLS) are refused
+with a sentence that says what to pass instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import socket
+import stat
+import sys
+from typing import Any
+
+from . import _errors
+from ._about import About, about
+from ._arguments import FileDescriptorLike, fileno_of, refuse_ssl_without_ktls
+from ._cffi import lib
+
+__all__ = ["Stream", "destination", "look", "source"]
+
+_PTMX = os.makedev(5, 2)
+
+
+class Stream:
+    """One end of a transfer, as the caller gave it."""
+
+    __slots__ = ("_buffer", "_resync", "about", "fd", "given", "offset", "owned")
+
+    def __init__(self, given: object, fd: int) -> None:
+        self.given = given
+        self.fd = fd
+        self.about = about(fd)
+        self._buffer: io.BufferedReader | None = None
+        self.offset: int | None = None
+        self.owned = -1
+        self._resync: Any = None
+
+    @property
+    def text(self) -> str:
+        return self.about.text
+
+    @property
+    def timeout(self) -> float | None:
+        """What `settimeout()` was told, if this is a socket object with a timeout."""
+        sock: Any = self.given
+        if isinstance(sock, io.BufferedReader | io.BufferedWriter):
+            sock = getattr(sock.raw, "_sock", None)  # of makefile()
+        return (sock.gettimeout() or None) if isinstance(sock, socket.socket) else None
+
+    def take_ahead(self, most: int | None) -> bytes:
+        """Take up to `most` bytes that the Python object has read and the caller has not.
+
+        Only once nothing else can fail: from then on they are nowhere else.
+        """
+        return b"" if self._buffer is None else _read_ahead(self._buffer, most)
+
+    def start_at(self, offset: int) -> None:
+        """Read from an offset instead of the position, which then stays where it is."""
+        self.offset = offset
+        self._resync = None
+
+    def moved(self, count: int) -> None:
+        """Put the position of a buffered object where an ordinary read or write would have."""
+        if self._resync is not None and not getattr(self.given, "closed", False):
+            self._resync(count)
+
+    def use_own_terminal(self) -> None:
+        """Open a terminal anew, nonblocking: the caller's own flags stay as they are."""
+        if self.about.kind != lib.SIO_KIND_TTY or self.about.nonblocking:
+            return
+        if self.about.rdev == _PTMX:
+            return  # to open a master again is to make another terminal
+        access = self.about.flags & os.O_ACCMODE
+        with contextlib.suppress(OSError):
+            self.owned = os.open(
+                f"/proc/self/fd/{self.fd}", access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            )
+            self.fd = self.owned
+
+    def close(self) -> None:
+        """Close what this end opened for itself."""
+        if self.owned >= 0:
+            owned, self.owned = self.owned, -1
+            os.close(owned)
+
+
+def _unwrap(given: Any) -> Any:
+    """Give the real file behind tempfile's wrappers."""
+    tempfile = sys.modules.get("tempfile")
+    if tempfile is None:
+        return given
+    if isinstance(given, tempfile.SpooledTemporaryFile):
+        given.rollover()
+        given = given._file
+    if isinstance(given, tempfile._TemporaryFileWrapper):
+        given = given.file
+    return given
+
+
+def _refuse(given: Any, call: str, side: str, sends: bool) -> None:
+    if isinstance(given, io.TextIOBase):
+        raise TypeError(
+            f"{call}: {side} is a text file, whose descriptor holds encoded bytes; pass its "
+            ".buffer, or open it in binary mode"
+        )
+    refuse_ssl_without_ktls(given, sends, f"{call}: {side}: ")
+    raw = given
+    while isinstance(raw, io.BufferedReader | io.BufferedWriter | io.BufferedRandom):
+        raw = raw.raw
+    if isinstance(raw, io.BytesIO):
+        raise TypeError(
+            f"{call}: {side} is a BytesIO, memory without a descriptor; pass a real file, or use "
+            "shutil.copyfileobj"
+        )
+    if isinstance(raw, io.IOBase) and not isinstance(raw, io.FileIO | socket.SocketIO):
+        if not hasattr(raw, "fileno"):
+            return
+        raise TypeError(
+            f"{call}: {side} is a {type(raw).__module__}.{type(raw).__qualname__}, whose bytes may "
+            "differ from those of its descriptor (compressed, decoded, chunked); use "
+            "shutil.copyfileobj for what it reads or writes, or pass .fileno() if the bytes of the "
+            "descriptor itself are meant"
+        )
+
+
+def _open(given: FileDescriptorLike, call: str, side: str, sends: bool) -> tuple[Any, Stream]:
+    given_object: Any = _unwrap(given)
+    if not isinstance(given_object, int):
+        _refuse(given_object, call, side, sends)
+        if getattr(given_object, "closed", False) is True:
+            raise ValueError(f"{call}: {side} is closed")
+        if not hasattr(given_object, "fileno"):
+            raise TypeError(
+                f"{call}: {side} must be an int or have fileno(), not {type(given).__name__}"
+            )
+    stream = Stream(given_object, fileno_of(given_object))
+    about = stream.about
+    if about.err or about.path_only:
+        raise _failure(call, errno.EBADF, stream, side)
+    if stat.S_ISDIR(about.mode):
+        raise _failure(call, errno.EISDIR, stream, side)
+    if about.is_socket and not about.is_stream:
+        raise ValueError(
+            f"{call}: {side} is {about.text}, whose messages a byte stream would cut or join; use "
+            "its own send and recv"
+        )
+    # One that looks unconnected may have been closed by its peer and still hold data.
+    if about.listening:
+        raise _failure(call, errno.ENOTCONN, stream, side)
+    return given_object, stream
+
+
+def _failure(call: str, err: int, stream: Stream, side: str) -> OSError:
+    fd = stream.fd
+    return _errors.failure(call, err, **{side: fd})  # type: ignore[arg-type]
+
+
+def look(given: FileDescriptorLike, call: str, side: str) -> About:
+    """Look at an object without flushing, reading or opening anything."""
+    _, stream = _open(given, call, side, sends=side == "dst")
+    return _usable(call, stream, side).about
+
+
+def _usable(call: str, stream: Stream, side: str) -> Stream:
+    about = stream.about
+    if not (about.reads if side == "src" else about.writes):
+        raise _failure(call, errno.EBADF, stream, side)
+    return stream
+
+
+def source(given: FileDescriptorLike, call: str = "copy") -> Stream:
+    """Take an object to read from; flushes nothing, reads nothing, moves no position."""
+    file, stream = _open(given, call, "src", sends=False)
+    _usable(call, stream, "src")
+    if isinstance(file, io.BufferedRandom):
+        file.flush()
+    if isinstance(file, io.BufferedReader | io.BufferedRandom):
+        if stream.about.kind == lib.SIO_KIND_FILE:
+            # tell() knows of what was read ahead; the descriptor's own offset does not.
+            begun = file.tell()
+            stream.offset = begun
+            stream._resync = lambda count: file.seek(begun + count)
+        elif isinstance(file, io.BufferedReader):
+            stream._buffer = file
+    stream.use_own_terminal()
+    return stream
+
+
+def destination(given: FileDescriptorLike, call: str = "copy") -> Stream:
+    """Take an object to write to; what it has buffered is flushed first."""
+    file, stream = _open(given, call, "dst", sends=True)
+    _usable(call, stream, "dst")
+    if isinstance(file, io.BufferedWriter | io.BufferedRandom):
+        file.flush()
+        if stream.about.kind == lib.SIO_KIND_FILE:
+            stream._resync = lambda count: file.seek(0, os.SEEK_CUR)
+    stream.use_own_terminal()
+    return stream
+
+
+def _read_ahead(file: io.BufferedReader, most: int | None) -> bytes:
+    """Take up to `most` of the bytes a reader has in memory, without letting it read more.
+
+    peek() reads from the descriptor when nothing is buffered, which may block. So for its duration
+    the raw file has "nothing at the moment".
+    """
+    raw: Any = file.raw
+    raw.readinto = _nothing_now
+    try:
+        ahead = file.peek()
+    finally:
+        del raw.readinto
+    wanted = len(ahead) if most is None else min(most, len(ahead))
+    return file.read(wanted) if wanted else b""
+
+
+def _nothing_now(_buffer: object) -> None:
+    return None

@@ -1,0 +1,198 @@
+"""One C transfer, made from two streams: its counts, its refusals, its error, its held bytes.
+
+A Flow owns the C struct and through it duplicates of both descriptors and the private pipe. It
+knows how to make, ask and close one, and nothing of waiting: `_transfer` and `_relay` drive it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from . import _errors, _fds, _plan
+from ._cffi import ffi, lib
+
+__all__ = ["INT64_MAX", "SLICE_NS", "Fallback", "Flow", "idle_ns", "refuse_child"]
+
+SLICE_NS = 80_000_000
+"""How long the C runs before it comes back for signals, progress and other threads.
+
+Short of the 0.1 s in which Ctrl-C is answered; each return may wait 5 ms for the GIL.
+"""
+INT64_MAX = 2**63 - 1
+PRIVATE_PIPE = 1 << 20
+_CALLS = {
+    lib.SIO_CALL_SPLICE: "splice",
+    lib.SIO_CALL_SENDFILE: "sendfile",
+    lib.SIO_CALL_COPY_FILE_RANGE: "copy_file_range",
+    lib.SIO_CALL_READ: "read",
+    lib.SIO_CALL_WRITE: "write",
+    lib.SIO_CALL_POLL: "poll",
+    lib.SIO_CALL_PIPE: "pipe",
+}
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """One method that was refused before it moved a byte, and why the next one was taken.
+
+    `errno` is the kernel's answer; 0 means that the method reported the end of a file that had
+    data. The three fields unpack as a tuple would: `method, errno, why = fallback`.
+    """
+
+    method: str
+    errno: int
+    why: str
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.method, self.errno, self.why))
+
+
+def idle_ns(timeout: float | None, name: str = "timeout") -> int:
+    """Turn seconds without progress into what the C takes: nanoseconds, or -1 for no limit."""
+    if timeout is None:
+        return -1
+    if not timeout >= 0:
+        raise ValueError(f"{name} must be None or a number of seconds >= 0, not {timeout!r}")
+    return int(min(timeout * 1e9, INT64_MAX // 2))
+
+
+def refuse_child(state: int) -> None:
+    """Raise RuntimeError if the C has turned a forked child away."""
+    if state == lib.SIO_FORKED:
+        raise RuntimeError(
+            "the transfer was made in another process: both would take bytes from the same "
+            "source. Make a new one after fork()"
+        )
+
+
+class Flow:
+    """Bytes on their way from one stream to another, or into memory when `dst` is None."""
+
+    __slots__ = ("c", "dst", "src")
+
+    def __init__(
+        self,
+        src: _fds.Stream,
+        dst: _fds.Stream | None,
+        methods: list[int],
+        *,
+        call: str = "copy",
+        count: int | None = None,
+        offset_dst: int | None = None,
+        prefix: bytes = b"",
+        adaptive: bool = False,
+        interactive: bool = False,
+    ) -> None:
+        """Duplicate both descriptors. `prefix` goes before what `src` itself has read ahead.
+
+        `adaptive` lets small reads go by recv and send; `interactive` begins that way, for a driver
+        whose poll is level-triggered.
+        """
+        self.src, self.dst = src, dst
+        c = ffi.new("struct sio_transfer *")
+        c.src_kind = src.about.kind
+        c.dst_kind = lib.SIO_KIND_OTHER if dst is None else dst.about.kind
+        c.methods[0 : len(methods)] = methods
+        c.method_count = len(methods)
+        c.left = -1 if count is None else count
+        c.off_src = lib.SIO_NO_OFFSET if src.offset is None else src.offset
+        c.off_dst = lib.SIO_NO_OFFSET if offset_dst is None else offset_dst
+        c.pipe_size = PRIVATE_PIPE
+        c.adaptive = adaptive
+        c.small = c.level_poll = interactive
+        # The collector is in place before there is anything to collect: a signal handler that
+        # raises in between leaks nothing.
+        self.c = ffi.gc(c, lib.sio_transfer_close)
+        err = lib.sio_transfer_open(c, src.fd, -1 if dst is None else dst.fd)
+        if err:
+            raise _errors.failure(call, -err, src.fd, None if dst is None else dst.fd)
+        ahead = src.take_ahead(count)
+        if count is not None:
+            c.left -= len(ahead)
+        if prefix + ahead:
+            err = lib.sio_transfer_prefix(c, prefix + ahead, len(prefix + ahead))
+        if err:
+            raise MemoryError(f"{call}: no memory for {len(prefix + ahead)} bytes read ahead")
+
+    @property
+    def moved(self) -> int:
+        return int(self.c.moved)
+
+    @property
+    def held(self) -> int:
+        return int(lib.sio_transfer_held(self.c))
+
+    @property
+    def by_method(self) -> dict[str, int]:
+        moved: dict[str, int] = {}
+        for number, name in _plan.NAMES.items():
+            if self.c.by_method[number]:
+                moved[name] = moved.get(name, 0) + int(self.c.by_method[number])
+        return moved
+
+    @property
+    def method(self) -> str:
+        """The method that has moved most bytes; before the first, the one that is tried next."""
+        moved = self.by_method
+        if moved:
+            return max(moved, key=lambda name: moved[name])
+        return _plan.NAMES[self.c.methods[self.c.current]]
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        return tuple(self._fallback(self.c.refusals[i]) for i in range(self.c.refusal_count))
+
+    def _fallback(self, refusal: Any) -> Fallback:
+        name, err = _plan.NAMES[refusal.method], int(refusal.err)
+        if err == 0:
+            return Fallback(name, 0, "it reported the end of a file that has data")
+        src = self.src.about if refusal.site != lib.SIO_SITE_DRAIN else None
+        dst = self.dst.about if self.dst and refusal.site != lib.SIO_SITE_FILL else None
+        return Fallback(name, err, _errors.why(_CALLS[refusal.call], err, src, dst))
+
+    def error(self) -> OSError:
+        """Make the exception for the error the C has just returned."""
+        c = self.c
+        src = c.src if c.err_side != lib.SIO_SIDE_DST else None
+        dst = c.dst if c.err_side != lib.SIO_SIDE_SRC and self.dst else None
+        more = f" [{self.moved} bytes moved, {self.held} held]"
+        return _errors.failure(_CALLS[c.err_call], c.err, src, dst, more=more)
+
+    def synchronise(self) -> None:
+        """Put the positions of buffered Python objects where the bytes are."""
+        self.src.moved(self.moved)
+        if self.dst is not None:
+            self.dst.moved(self.moved)
+
+    def put_back(self) -> None:
+        """Return held bytes to a source that is a file; from any other they stay held."""
+        if self.is_ours and self.held and self.src.about.kind == lib.SIO_KIND_FILE:
+            held = len(self.take_held())
+            if self.c.off_src == lib.SIO_NO_OFFSET:
+                os.lseek(self.c.src, -held, os.SEEK_CUR)
+            else:
+                self.c.off_src -= held
+
+    def take_held(self) -> bytes:
+        """Take the held bytes out, in order; none in a child, whose parent needs them."""
+        parts: list[bytes] = []
+        while self.is_ours and (held := self.held):
+            memory = bytearray(held)
+            n = lib.sio_transfer_take_held(self.c, ffi.from_buffer(memory), held)
+            if n <= 0:
+                raise _errors.failure("read", -n or errno.EIO)
+            parts.append(bytes(memory[:n]))
+        return b"".join(parts)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process made it; a child made by fork() must leave the source alone."""
+        return bool(self.c.pid == os.getpid())
+
+    def close(self) -> None:
+        """Close the duplicates and the private pipe; safe to repeat."""
+        lib.sio_transfer_close(self.c)

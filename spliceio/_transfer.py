@@ -1,0 +1,323 @@
+"""One way: `Transfer`, which can be stopped and taken up again.
+
+A Transfer drives the state machine of csrc/transfer.c. The C owns duplicates of both descriptors,
+so closing yours elsewhere can never send bytes into a stranger's file; it runs without the GIL for
+at most one slice, and comes back for signals, progress and timeouts.
+
+Rule 1: a lock is held for one slice at a time, so that close() from another thread waits for no
+more than that.
+Rule 2: whatever is raised, by the kernel, a signal handler or the progress callback, the counts
+stay true and the transfer can be run again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from operator import index
+from types import TracebackType
+
+from . import _errors, _fds, _plan
+from ._arguments import FileDescriptorLike
+from ._cffi import lib
+from ._flow import INT64_MAX, SLICE_NS, Fallback, Flow, idle_ns, refuse_child
+
+__all__ = ["Transfer", "TransferResult", "checked_count"]
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """What a transfer did.
+
+    `moved` is in bytes, `seconds` is the time from start to end. `method` is the one that moved
+    most of them ("copy_file_range", "sendfile", "splice" or "read_write"), `by_method` says how
+    many bytes each moved, and `fallbacks` which methods were refused before, and why.
+    """
+
+    moved: int
+    method: str
+    seconds: float
+    fallbacks: tuple[Fallback, ...] = ()
+    by_method: dict[str, int] = field(default_factory=dict)
+
+
+def checked_count(count: int | None, name: str = "count") -> int | None:
+    if count is None:
+        return None
+    count = index(count)
+    if count < 0:
+        raise ValueError(f"{name} cannot be negative (got {count})")
+    return min(count, INT64_MAX)
+
+
+def _offset(offset: int | None, name: str, end: _fds.Stream, side: str) -> int | None:
+    if offset is None:
+        return None
+    offset = index(offset)
+    if offset < 0:
+        raise ValueError(f"{name} cannot be negative (got {offset})")
+    if offset > INT64_MAX:
+        raise OverflowError(f"{name} is beyond 64 bits (got {offset})")
+    if end.about.kind != lib.SIO_KIND_FILE:
+        fds = {side: end.fd}
+        given = (offset, None) if side == "src" else (None, offset)
+        raise _errors.failure("copy", errno.ESPIPE, offsets=given, **fds)  # type: ignore[arg-type]
+    return offset
+
+
+def _least(*timeouts: float | None) -> float | None:
+    given = [timeout for timeout in timeouts if timeout is not None]
+    return min(given) if given else None
+
+
+def _position(fd: int) -> int:
+    try:
+        return os.lseek(fd, 0, os.SEEK_CUR)
+    except OSError:
+        return 0
+
+
+class Transfer:
+    """Bytes on their way from `src` to `dst`, in steps that can be stopped and taken up again.
+
+    `src` and `dst` are ints or objects with `fileno()`. `count` is in bytes; None means to the end
+    of `src`. With `offset_src` or `offset_dst`, bytes from the beginning of a file, the position of
+    that file stays where it is; without, it is used and moved. `method` is "auto", or one of
+    "copy_file_range", "sendfile", "splice" and "read_write": a named one never falls back.
+    `timeout` is the longest time in seconds that `run` waits without any byte moving; None takes
+    the socket's own `settimeout()`, or waits for ever.
+
+    The descriptors are duplicated: closing yours while the transfer runs is safe, and does not
+    stop it (shutting a socket down does). Use it as a context manager, or call `close`.
+
+    Raises TypeError for objects whose bytes are not their descriptor's (text files, gzip, TLS
+    without kernel TLS), ValueError for datagram sockets, negative numbers and a file copied onto
+    itself, and OSError for closed descriptors, directories and wrong pipe ends.
+    """
+
+    def __init__(
+        self,
+        src: FileDescriptorLike,
+        dst: FileDescriptorLike,
+        count: int | None = None,
+        *,
+        offset_src: int | None = None,
+        offset_dst: int | None = None,
+        method: str = "auto",
+        timeout: float | None = None,
+    ) -> None:
+        self._lock = threading.RLock()
+        self._closed = False
+        self._seconds = 0.0
+        self._state: int = lib.SIO_BUDGET
+        from_, to = _fds.source(src), None
+        try:
+            to = _fds.destination(dst)
+            count = checked_count(count)
+            at_src = _offset(offset_src, "offset_src", from_, "src")
+            at_dst = _offset(offset_dst, "offset_dst", to, "dst")
+            methods = _plan.named(method, from_.about, to.about, offset_dst=at_dst is not None)
+            if at_src is not None:
+                from_.start_at(at_src)
+            _refuse_circle(from_, to, count, at_dst)
+            self._idle_ns = idle_ns(
+                timeout if timeout is not None else _least(from_.timeout, to.timeout)
+            )
+            self._flow = Flow(
+                from_,
+                to,
+                methods,
+                count=count,
+                offset_dst=at_dst,
+                adaptive=method == "auto" and from_.about.kind != lib.SIO_KIND_FILE,
+            )
+        finally:
+            from_.close()
+            if to is not None:
+                to.close()
+
+    # -- what it did ---------------------------------------------------------------------------
+
+    @property
+    def moved(self) -> int:
+        """Bytes that have arrived in `dst`."""
+        return self._flow.moved
+
+    @property
+    def held(self) -> int:
+        """Bytes taken from `src` that have not arrived in `dst`: in the private pipe or buffer."""
+        return self._flow.held
+
+    @property
+    def by_method(self) -> dict[str, int]:
+        """How many bytes each method has moved."""
+        return self._flow.by_method
+
+    @property
+    def method(self) -> str:
+        """The method that has moved most bytes; before the first, the one that is tried next."""
+        return self._flow.method
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """The methods refused so far, each with errno and reason."""
+        return self._flow.fallbacks
+
+    @property
+    def done(self) -> bool:
+        """Whether everything asked for, or everything there was, has arrived in `dst`."""
+        return bool(self._state == lib.SIO_DONE)
+
+    @property
+    def waiting_for(self) -> str | None:
+        """The side that the last step had to wait for: "src", "dst" or None."""
+        return {lib.SIO_WANT_SRC: "src", lib.SIO_WANT_DST: "dst"}.get(self._state)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the transfer has been closed."""
+        return self._closed
+
+    def result(self) -> TransferResult:
+        """Return what has been done so far."""
+        return TransferResult(
+            self.moved, self.method, self._seconds, self.fallbacks, self.by_method
+        )
+
+    # -- driving it ----------------------------------------------------------------------------
+
+    def step(self) -> int:
+        """Move what can be moved without waiting, for about 80 ms; return how many bytes arrived.
+
+        Afterwards `done` or `waiting_for` say why it stopped. Raises OSError when a side fails; the
+        counts stay readable, and it can be tried again.
+        """
+        before = self.moved
+        self._slice(lambda c: lib.sio_transfer_try(c, SLICE_NS))
+        return self.moved - before
+
+    def run(self, progress: Callable[[int], object] | None = None) -> TransferResult:
+        """Move everything, waiting with poll(2) where needed; return what was done.
+
+        `progress` is called after each slice of about 80 ms with the total in bytes. Raises
+        TimeoutError when nothing moved for `timeout` seconds, and OSError when a side fails; run it
+        again to go on from there.
+        """
+        for _ in self._slices():
+            if progress is not None:
+                progress(self.moved)
+        return self.result()
+
+    def __iter__(self) -> Iterator[int]:
+        """Run in slices of about 80 ms; yield how many bytes arrived in each."""
+        before = self.moved
+        for _ in self._slices():
+            now = self.moved
+            yield now - before
+            before = now
+
+    def _slices(self) -> Iterator[None]:
+        begun, spent = time.monotonic(), self._seconds
+        self._flow.c.active_ns = 0
+        try:
+            while True:
+                self._slice(lambda c: lib.sio_transfer_run(c, SLICE_NS, self._idle_ns))
+                self._seconds = spent + time.monotonic() - begun
+                yield
+                if self._state == lib.SIO_DONE:
+                    return
+        finally:
+            self._seconds = spent + time.monotonic() - begun
+
+    def _slice(self, advance: Callable[[object], int]) -> None:
+        with self._lock:
+            if self._closed:
+                raise ValueError("the transfer is closed")
+            self._state = advance(self._flow.c)
+            refuse_child(self._state)
+            if self._state != lib.SIO_BUDGET:
+                self._flow.synchronise()
+            if self._state == lib.SIO_ERROR:
+                raise self._flow.error()
+        if self._state == lib.SIO_TIMEOUT:
+            raise TimeoutError(
+                errno.ETIMEDOUT,
+                f"copy: nothing moved for {self._idle_ns / 1e9:g} s ({self.moved} bytes moved, "
+                f"{self.held} held; {self._ends})",
+            )
+
+    # -- ending it -----------------------------------------------------------------------------
+
+    def take_held(self) -> bytes:
+        """Take the held bytes out, in order: they were read from `src` and never reached `dst`."""
+        with self._lock:
+            return self._flow.take_held()
+
+    def close(self) -> None:
+        """Close the duplicates and the private pipe. Safe to call twice and from another thread.
+
+        A file whose bytes are still held gets its position put back; from any other source they
+        are lost unless `take_held` fetched them.
+        """
+        with self._lock:
+            if not self._closed and self._flow.is_ours:
+                self._flow.put_back()
+                self._flow.synchronise()
+            self._closed = True
+            self._flow.close()
+
+    def salvage(self, error: BaseException) -> None:
+        """Give an exception what was done, and the bytes that would be lost with the transfer."""
+        with self._lock:
+            error.result = self.result()  # type: ignore[attr-defined]
+            self._flow.put_back()
+            error.held = self._flow.take_held()  # type: ignore[attr-defined]
+
+    @property
+    def _ends(self) -> str:
+        dst = self._flow.dst
+        return f"src is {self._flow.src.text}, dst is {dst.text if dst else 'memory'}"
+
+    def __enter__(self) -> Transfer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "done" if self.done else "open"
+        return f"<Transfer {state}, {self.moved} bytes moved; {self._ends}>"
+
+
+def _refuse_circle(
+    src: _fds.Stream, dst: _fds.Stream, count: int | None, offset_dst: int | None
+) -> None:
+    """Refuse to copy a file or a pipe onto itself: it would read what it has just written."""
+    if offset_dst is not None and dst.about.appends:
+        raise ValueError(
+            "copy: dst is open for appending (O_APPEND), so the kernel would ignore offset_dst; "
+            "leave it out, or open dst without O_APPEND"
+        )
+    if src.about.is_pipe and src.about.same_file(dst.about):
+        raise _errors.failure("copy", errno.EINVAL, src.fd, dst.fd)
+    if src.about.kind != lib.SIO_KIND_FILE or not src.about.same_file(dst.about):
+        return
+    begin = _position(src.fd) if src.offset is None else src.offset
+    to = _position(dst.fd) if offset_dst is None else offset_dst
+    if dst.about.appends:
+        to = src.about.size
+    length = INT64_MAX if count is None else count
+    if count != 0 and begin < to + length and to < begin + length:
+        raise ValueError(
+            "copy: src and dst are the same file and the ranges overlap; it would read what it has "
+            "just written. Give count and offsets that keep them apart, or copy to another file"
+        )

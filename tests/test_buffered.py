@@ -1,0 +1,262 @@
+"""Python's own file objects: what they have read ahead comes first, and positions stay right."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+from support.seam import Seam, cap, fail
+from support.wires import payload
+
+import spliceio
+from spliceio import Transfer
+
+DATA = payload(100_000)
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "data"
+    file.write_bytes(DATA)
+    return file
+
+
+@pytest.mark.parametrize("method", ["auto", "read_write", "splice"])
+@pytest.mark.parametrize("dst", ["file", "pipe", "unix"])
+def test_a_reader_is_copied_from_where_it_is(wires, path, dst, method):
+    """tell() counts and not the descriptor's offset; after it, both are where a read would end."""
+    sink = wires.sink(dst)
+    with open(path, "rb") as file:
+        assert file.read(10) == DATA[:10]
+        assert os.lseek(file.fileno(), 0, os.SEEK_CUR) > 10
+        assert spliceio.copy(file, sink.end, 5000, method=method).moved == 5000
+        assert file.tell() == 5010
+        assert file.read(10) == DATA[5010:5020]
+        spliceio.copy(file, sink.end, method=method)
+        assert file.tell() == len(DATA)
+        assert file.read() == b""
+    assert sink.received() == DATA[10:5010] + DATA[5020:]
+
+
+def test_offset_src_leaves_a_reader_where_it_is(wires, path):
+    """With an offset, neither tell() nor what was read ahead is touched."""
+    sink = wires.sink("file")
+    with open(path, "rb") as file:
+        file.read(10)
+        spliceio.copy(file, sink.end, 100, offset_src=50_000)
+        assert file.tell() == 10
+        assert file.read(5) == DATA[10:15]
+    assert sink.received() == DATA[50_000:50_100]
+
+
+def readers(wires, kind):
+    """A BufferedReader on a stream, with DATA in it, and what ends the writing side."""
+    if kind == "pipe":
+        source = wires.source("pipe", DATA)
+        return open(source.fd, "rb", closefd=False)
+    source = wires.source(kind, DATA)
+    return source.end.makefile("rb")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "unix", "tcp4"])
+@pytest.mark.parametrize("count", [None, 0, 1, 100, 8000, 50_000])
+def test_read_ahead_of_a_stream_comes_first_and_nothing_of_it_is_lost(wires, kind, count):
+    """What a reader holds in memory goes before the rest, and what is not asked for stays."""
+    sink = wires.sink("file")
+    with readers(wires, kind) as file:
+        first = file.read(10)
+        moved = spliceio.copy(file, sink.end, count).moved
+        rest = file.read()
+    assert moved == (len(DATA) - 10 if count is None else count)
+    assert first + sink.received() + rest == DATA
+
+
+@pytest.mark.parametrize("kind", ["pipe", "unix"])
+@pytest.mark.parametrize("count", [None, 0, 100, 50_000])
+def test_chunks_give_read_ahead_first_and_lose_nothing_of_it(wires, kind, count):
+    """The same for chunks."""
+    with readers(wires, kind) as file:
+        first = file.read(10)
+        got = b"".join(spliceio.chunks(file, 3000, count=count))
+        rest = file.read()
+    assert len(got) == (len(DATA) - 10 if count is None else count)
+    assert first + got + rest == DATA
+
+
+@pytest.mark.parametrize("kind", ["pipe", "unix"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda file: spliceio.copy(file, "no file"),
+        lambda file: spliceio.copy(file, -1),
+        lambda file: spliceio.copy(file, file.fileno(), offset_src=5),
+        lambda file: spliceio.copy(file, 1, -5),
+        lambda file: spliceio.copy(file, 1, method="no method"),
+        lambda file: spliceio.copy(file, 1, timeout=-1),
+        lambda file: spliceio.explain(file, 1),
+    ],
+    ids=["dst", "fd", "offset", "count", "method", "timeout", "explain"],
+)
+def test_a_refused_call_takes_no_read_ahead(wires, kind, bad):
+    """When nothing is begun, nothing is taken from the reader's memory either."""
+    with readers(wires, kind) as file:
+        first = file.read(10)
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            bad(file)
+        assert first + file.read() == DATA
+
+
+def test_read_ahead_is_not_waited_for(wires):
+    """A reader with nothing buffered on a silent pipe is not read from."""
+    reader, writer = wires.pipe()
+    with open(reader, "rb", closefd=False) as file:
+        os.write(writer, b"x")
+        assert file.read(1) == b"x"
+        with Transfer(file, wires.sink("file").end) as transfer:
+            assert transfer.step() == 0
+            assert transfer.held == 0
+        os.write(writer, b"after")
+        os.close(writer)
+        assert file.read() == b"after"
+
+
+def test_a_failure_keeps_the_read_ahead(wires, monkeypatch):
+    """Bytes from a reader's memory that did not arrive are in the exception."""
+    sink = wires.sink("file")
+    rules = [cap("write", 10, times=1), fail("write", 28)]
+    with readers(wires, "pipe") as file:
+        first = file.read(10)
+        with Seam(*rules).everywhere(monkeypatch), pytest.raises(OSError, match="full") as caught:
+            spliceio.copy(file, sink.end)
+        assert caught.value.result.moved == 10
+        assert first + sink.received() + caught.value.held + file.read() == DATA
+
+
+@pytest.mark.parametrize("kind", ["pipe", "unix"])
+def test_a_closed_transfer_gives_the_read_ahead_to_who_asks(wires, kind):
+    """take_held() has it, and the rest is in the reader."""
+    sink = wires.sink("file")
+    with readers(wires, kind) as file:
+        first = file.read(10)
+        with Transfer(file, sink.end) as transfer:
+            held = transfer.take_held()
+        assert first + held + file.read() == DATA
+
+
+def test_a_writer_is_flushed_first_and_goes_on_after(wires, tmp_path):
+    """Buffered bytes go before, and what is written later after."""
+    source = wires.source("unix", b"middle ")
+    with open(tmp_path / "out", "wb") as file:
+        file.write(b"before ")
+        spliceio.copy(source.end, file)
+        assert file.tell() == 14
+        file.write(b"after")
+    assert (tmp_path / "out").read_bytes() == b"before middle after"
+
+
+def test_a_writer_on_a_pipe_is_flushed_first(wires):
+    """The same where there is no position."""
+    sink = wires.sink("pipe")
+    with open(sink.fd, "wb", closefd=False) as file:
+        file.write(b"before ")
+        spliceio.copy(wires.file(b"middle "), file)
+        file.write(b"after")
+    assert sink.received() == b"before middle after"
+
+
+def test_read_and_write_files(wires, tmp_path):
+    """A BufferedRandom is a source or a destination; its position is right after either."""
+    with open(tmp_path / "both", "w+b") as file:
+        file.write(b"0123456789")
+        file.seek(2)
+        assert file.read(3) == b"234"
+        spliceio.copy(wires.file(b"XY"), file)
+        assert file.tell() == 7
+        assert file.read() == b"789"
+        file.seek(1)
+        sink = wires.sink("file")
+        spliceio.copy(file, sink.end, 6)
+        assert file.tell() == 7
+        file.write(b"!")
+        assert sink.received() == b"1234XY"
+    assert (tmp_path / "both").read_bytes() == b"01234XY!89"
+
+
+def test_an_unflushed_read_and_write_file_is_flushed_as_a_source(wires, tmp_path):
+    """What was written and not flushed is part of the file."""
+    with open(tmp_path / "both", "w+b") as file:
+        file.write(b"unflushed")
+        file.seek(0)
+        file.write(b"UN")
+        sink = wires.sink("file")
+        spliceio.copy(file, sink.end)
+        assert sink.received() == b"flushed"
+
+
+def test_raw_files(wires, path):
+    """FileIO has no buffer: the descriptor's position counts."""
+    sink = wires.sink("file")
+    with open(path, "rb", buffering=0) as file:
+        file.read(10)
+        spliceio.copy(file, sink.end, 100)
+        assert file.tell() == 110
+    assert sink.received() == DATA[10:110]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        tempfile.TemporaryFile,
+        tempfile.NamedTemporaryFile,
+        functools.partial(tempfile.SpooledTemporaryFile, max_size=1 << 20),
+        functools.partial(tempfile.SpooledTemporaryFile, max_size=10),
+    ],
+    ids=["TemporaryFile", "NamedTemporaryFile", "spooled in memory", "spooled on disk"],
+)
+def test_temporary_files(wires, make):
+    """Tempfile's wrappers are taken for the files they are."""
+    sink = wires.sink("file")
+    with make() as file:
+        file.write(b"0123456789")
+        file.seek(3)
+        assert spliceio.copy(file, sink.end, 4).moved == 4
+        assert file.tell() == 7
+        file.seek(0, os.SEEK_END)
+        spliceio.copy(wires.file(b"more"), file)
+        file.seek(0)
+        assert file.read() == b"0123456789more"
+    assert sink.received() == b"3456"
+
+
+def test_a_childs_pipes(wires):
+    """Popen's stdin and stdout are buffered objects on pipes."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdout.write(sys.stdin.read().upper())"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        spliceio.copy(wires.file(b"quiet"), child.stdin)
+        child.stdin.close()
+        sink = wires.sink("file")
+        spliceio.copy(child.stdout, sink.end)
+    assert sink.received() == b"QUIET"
+
+
+def test_a_detached_or_closed_object(wires, path):
+    """ValueError, as the object itself says."""
+    sink = wires.sink("file")
+    with open(path, "rb") as file:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        spliceio.copy(file, sink.end)
+    with open(path, "rb", buffering=0) as raw:
+        detached = io.BufferedReader(raw)
+        detached.detach()
+        with pytest.raises(ValueError, match="detached"):
+            spliceio.copy(detached, sink.end)
