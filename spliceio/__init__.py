@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ._pipe import Pipe as Pipe
     from ._plan import Plan as Plan
     from ._plan import explain as explain
+    from ._relay import RelayResult as RelayResult
+    from ._relay import relay as relay
     from ._syscalls import SPLICE_F_GIFT as SPLICE_F_GIFT
     from ._syscalls import SPLICE_F_MORE as SPLICE_F_MORE
     from ._syscalls import SPLICE_F_MOVE as SPLICE_F_MOVE
@@ -58,6 +60,7 @@ _WHERE = {
     "_flow": ("Fallback",),
     "_transfer": ("Transfer", "TransferResult"),
     "_copy": ("chunks", "copy", "discard"),
+    "_relay": ("RelayResult", "relay"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
