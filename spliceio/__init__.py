@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ._copy import discard as discard
     from ._duplex import Duplex as Duplex
     from ._duplex import pipe_pair as pipe_pair
+    from ._features import Features as Features
+    from ._features import Probe as Probe
+    from ._features import features as features
     from ._flow import Fallback as Fallback
     from ._pipe import Pipe as Pipe
     from ._plan import Plan as Plan
@@ -61,6 +64,7 @@ _WHERE = {
     "_transfer": ("Transfer", "TransferResult"),
     "_copy": ("chunks", "copy", "discard"),
     "_relay": ("RelayResult", "relay"),
+    "_features": ("Features", "Probe", "features"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -1,0 +1,237 @@
+"""The house: arrows go down only, every file opens with a contract, importing costs nothing."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spliceio
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "spliceio"
+CSRC = ROOT / "csrc"
+
+# From the ground up; a module imports only from what stands before it.
+HOUSE = [
+    "_cffi",
+    "_about",
+    "_arguments",
+    "_errors",
+    "_fds",
+    "_syscalls",
+    "_pipe",
+    "_duplex",
+    "_features",
+    "_plan",
+    "_flow",
+    "_transfer",
+    "_copy",
+    "_relay",
+]
+
+
+def sources():
+    return sorted(p for p in PACKAGE.glob("*.py") if p.stem != "__init__")
+
+
+def imports(path):
+    """Return the modules of the package that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            inside = node.level == 1 or (node.module or "").startswith("spliceio")
+            if not inside:
+                continue
+            module = (node.module or "").removeprefix("spliceio").lstrip(".")
+            if module:
+                found.add(module)
+            else:
+                found.update(alias.name for alias in node.names if alias.name != "__version__")
+        elif isinstance(node, ast.Import):
+            found.update(
+                alias.name.partition(".")[2]
+                for alias in node.names
+                if alias.name.startswith("spliceio.")
+            )
+    return found
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: p.stem)
+def test_arrows_go_down_only(path):
+    """A module imports what is below it, and is in the house."""
+    assert path.stem in HOUSE, f"{path.name} has no place in the house: give it one"
+    place = HOUSE.index(path.stem)
+    for module in imports(path):
+        assert module in HOUSE, f"{path.name} imports {module}"
+        assert HOUSE.index(module) < place, f"{path.name} imports {module}, which is above it"
+
+
+def test_the_house_has_no_empty_rooms():
+    """Every name in the list is a module."""
+    there = {path.stem for path in sources()} | {"_cffi"}
+    assert set(HOUSE) == there
+
+
+@pytest.mark.parametrize("path", sorted(CSRC.glob("*.c")), ids=lambda p: p.name)
+def test_a_c_file_includes_one_header_of_ours(path):
+    """spliceio.h, nothing of Python, and no other file's insides."""
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r'#include "([^"]+)"', text) == ["spliceio.h"]
+    assert "Python.h" not in text
+    assert not re.search(
+        r"^(?!static\b|extern\b)\w[\w \t*]*\b\w+\s*(\[\w*\])?\s*(=.*)?;$", text, re.M
+    )
+
+
+@pytest.mark.parametrize("path", sorted(CSRC.glob("*.[ch]")), ids=lambda p: p.name)
+def test_a_c_file_opens_with_a_contract(path):
+    """A comment that names the file and says what it is for."""
+    text = path.read_text(encoding="utf-8")
+    opening = text[: text.index("*/")]
+    assert opening.startswith(f"/*\n * {path.name}: ")
+    assert len(opening.split()) > 12
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_a_module_opens_with_a_contract(path):
+    """A docstring, and the postponed annotations that keep typing out of the import."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    doc = ast.get_docstring(tree)
+    assert doc
+    assert len(doc.split()) > 12
+
+
+@pytest.mark.parametrize(("glob", "most"), [("spliceio/*.py", 350), ("csrc/*.c", 560)])
+def test_files_stay_short(glob, most):
+    """One job a file."""
+    sizes = {path.name: len(path.read_text().splitlines()) for path in ROOT.glob(glob)}
+    assert sizes
+    assert {name: size for name, size in sizes.items() if size > most} == {}
+
+
+PUBLIC = [
+    "splice",
+    "tee",
+    "vmsplice",
+    "sendfile",
+    "try_splice",
+    "try_tee",
+    "try_vmsplice",
+    "try_sendfile",
+    "SpliceFlag",
+    "SPLICE_F_MOVE",
+    "SPLICE_F_NONBLOCK",
+    "SPLICE_F_MORE",
+    "SPLICE_F_GIFT",
+    "Pipe",
+    "Duplex",
+    "pipe_pair",
+    "Transfer",
+    "TransferResult",
+    "copy",
+    "discard",
+    "chunks",
+    "explain",
+    "Plan",
+    "relay",
+    "RelayResult",
+    "features",
+    "Features",
+    "Fallback",
+    "__version__",
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_is_listed(name):
+    """What is promised can be imported, and is in __all__ and dir()."""
+    assert name in spliceio.__all__
+    assert name in dir(spliceio)
+    assert getattr(spliceio, name) is not None
+
+
+@pytest.mark.parametrize("name", sorted(set(spliceio.__all__) - {"__version__"}))
+def test_a_public_name_is_documented(name):
+    """A docstring of its own, for it and for its public methods and properties."""
+    value = getattr(spliceio, name)
+    if name.startswith("SPLICE_F_"):
+        assert isinstance(value, spliceio.SpliceFlag)
+        return
+    assert inspect.getdoc(value)
+    if inspect.isclass(value):
+        for member, what in vars(value).items():
+            public = not member.startswith("_") and (callable(what) or isinstance(what, property))
+            if public and not isinstance(what, spliceio.SpliceFlag):
+                assert inspect.getdoc(what), f"{name}.{member} has no docstring"
+
+
+def test_all_is_sorted_and_whole():
+    """`import *` gives exactly the names of __all__, each once."""
+    assert len(set(spliceio.__all__)) == len(spliceio.__all__)
+    space = {}
+    exec("from spliceio import *", space)
+    assert set(spliceio.__all__) <= set(space)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    """As of any module."""
+    with pytest.raises(AttributeError, match="no_such_name"):
+        spliceio.no_such_name  # noqa: B018 - the access is the test
+
+
+def loaded(statement):
+    """Which modules a fresh interpreter has after a statement that it had not before."""
+    script = f"""
+import os, sys  # what every interpreter has
+before = set(sys.modules)
+{statement}
+print(*sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{script}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_next_to_nothing():
+    """Typing at most; no socket, no dataclasses, not even the compiled part."""
+    may = {"spliceio", "__future__", "typing", "typing.io", "typing.re", "_typing"}
+    may |= {
+        "collections",
+        "collections.abc",
+        "functools",
+        "operator",
+        "re",
+        "contextlib",
+        "copyreg",
+    }
+    may |= {"types", "enum", "keyword", "reprlib", "itertools", "heapq", "abc", "warnings"}
+    got = loaded("import spliceio")
+    extra = {name for name in got if name not in may and not name.startswith(("_", "re.", "sre"))}
+    assert extra == set()
+    assert not {name for name in got if name.startswith("spliceio.")}
+
+
+@pytest.mark.parametrize("name", ["splice", "tee", "vmsplice", "sendfile"])
+def test_the_raw_calls_load_neither_sockets_nor_dataclasses(name):
+    """They need the compiled part and the words for errors."""
+    got = loaded(f"from spliceio import {name}")
+    assert "spliceio._syscalls" in got
+    assert not got & {"socket", "dataclasses", "inspect", "threading", "ssl", "asyncio", "select"}
+    assert not got & {"spliceio._transfer", "spliceio._fds", "spliceio._features"}
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - {"features", "Features"}))
+def test_nothing_is_probed_unless_features_is_asked(name):
+    """No import of a public name loads the probe, asyncio, ssl, anyio or rich."""
+    got = loaded(f"from spliceio import {name}")
+    assert not got & {"spliceio._features", "ssl", "asyncio", "anyio", "rich", "subprocess"}
