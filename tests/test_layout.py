@@ -33,6 +33,10 @@ HOUSE = [
     "_transfer",
     "_copy",
     "_relay",
+    "_address",
+    "_progress",
+    "_proxy",
+    "__main__",
 ]
 
 

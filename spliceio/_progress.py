@@ -1,0 +1,50 @@
+"""A progress bar on standard error, drawn by rich where it is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator
+
+__all__ = ["MissingExtra", "bar", "require_rich"]
+
+
+class MissingExtra(Exception):
+    """An optional package is not installed; the text says how to get it."""
+
+
+def require_rich() -> None:
+    """Raise MissingExtra when no bar can be drawn."""
+    if importlib.util.find_spec("rich") is None:
+        raise MissingExtra("--progress needs rich: pip install 'spliceio[cli]'")
+
+
+@contextlib.contextmanager
+def bar(wanted: bool, label: str, total: int | None) -> Iterator[Callable[[int], object] | None]:
+    """Give a function that takes the total moved so far, or None when no bar is wanted.
+
+    rich must be there (`require_rich`).
+    """
+    if not wanted:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda moved: progress.update(task, completed=moved)

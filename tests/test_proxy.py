@@ -1,0 +1,498 @@
+"""`spliceio proxy` as a process between real clients and servers.
+
+Rule 1: what a connection would say without the proxy, it says through it: bytes, ends and resets.
+Rule 2: trouble with one connection is not the next one's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import itertools
+import json
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import struct
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from support.programs import need
+from support.states import Worker, process_state, until
+from support.wires import MIB, payload
+from test_cli import HANG, SPLICEIO, listening, said, unused_port
+from test_cli import run as run_command
+
+LINGER = struct.pack("ii", 1, 0)
+TGKILL = {"x86_64": 234, "aarch64": 131}.get(os.uname().machine)
+
+
+class Proxy:
+    """A running `spliceio proxy`."""
+
+    def __init__(self, process: subprocess.Popen, pid: int | None = None) -> None:
+        self.process = process
+        self.address = listening(process)
+        self.pid = process.pid if pid is None else pid
+        self.stats: dict = {}
+        self.stderr = ""
+
+    def connect(self) -> socket.socket:
+        if self.address.startswith("unix:"):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(self.address[5:])
+            return sock
+        host, _, port = self.address.rpartition(":")
+        host = {"[::]": "localhost", "0.0.0.0": "localhost"}.get(host, host)
+        return socket.create_connection((host.strip("[]"), int(port)))
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        os.kill(self.pid, number)
+        out, err = self.process.communicate(timeout=HANG)
+        self.stderr = err.decode()
+        self.stats = json.loads(out)
+
+
+@contextlib.contextmanager
+def proxy(upstream: str, listen: str = "127.0.0.1:0", *options: str, command=(), **popen):
+    """Run a proxy until the block ends; then SIGTERM must end it with 0."""
+    process = subprocess.Popen(
+        [*command, *SPLICEIO, "proxy", listen, upstream, "--stats", *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        **popen,
+    )
+    with process:
+        try:
+            running = Proxy(process)
+            yield running
+            if process.poll() is None:
+                running.stop()
+            assert process.returncode == 0, running.stderr
+        finally:
+            process.kill()
+
+
+class Server:
+    """A server that gives every connection to a function, in a thread of its own."""
+
+    def __init__(self, serve, family: int = socket.AF_INET, path: str = "") -> None:
+        if path:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(path)
+            self.listener.listen(512)
+            self.address = f"unix:{path}"
+        else:
+            host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+            self.listener = socket.create_server((host, 0), family=family, backlog=512)
+            port = self.listener.getsockname()[1]
+            self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.serve = serve
+        self.workers: list[Worker] = []
+        self.acceptor = Worker(self._accept)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            self.workers.append(Worker(lambda sock=sock: self._one(sock)))
+
+    def _one(self, sock: socket.socket) -> None:
+        with sock:
+            self.serve(sock)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.acceptor.join()
+        self.listener.close()
+        for worker in self.workers:
+            if kind is None:
+                worker.result()
+
+
+def echo(sock: socket.socket) -> None:
+    """Send back what comes, until the end of file."""
+    while part := sock.recv(MIB):
+        sock.sendall(part)
+
+
+def read_all(sock: socket.socket) -> bytes:
+    return b"".join(iter(lambda: sock.recv(MIB), b""))
+
+
+def ask(running: Proxy, data: bytes) -> bytes:
+    """Send data and the end of file through the proxy; return what comes back."""
+    with running.connect() as sock:
+        feeder = Worker(lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
+        got = read_all(sock)
+        feeder.result()
+        return got
+
+
+# -- the bytes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("upstream", ["tcp", "tcp6", "unix"])
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0", ":0", "0", "unix"])
+def test_one_connection(listen, upstream, tmp_path):
+    """5 MiB there and back over every kind of address, and the counts are exact."""
+    data = payload(5 * MIB)
+    family = socket.AF_INET6 if upstream == "tcp6" else socket.AF_INET
+    path = str(tmp_path / "up") if upstream == "unix" else ""
+    listen = f"unix:{tmp_path}/down" if listen == "unix" else listen
+    with Server(echo, family, path) as server, proxy(server.address, listen) as running:
+        assert not running.address.endswith(":0")
+        assert ask(running, data) == data
+        assert ask(running, b"") == b""
+        running.stop()
+        stats = running.stats
+        assert stats.keys() == {"connections", "a_to_b", "b_to_a", "cpu_seconds", "methods"}
+        assert (stats["connections"], stats["a_to_b"], stats["b_to_a"]) == (2, 5 * MIB, 5 * MIB)
+        assert sum(stats["methods"].values()) == 10 * MIB
+        assert stats["methods"]["splice"] > 5 * MIB
+        assert stats["cpu_seconds"] > 0
+        assert running.stderr == ""
+    assert not (tmp_path / "down").exists()
+
+
+def test_many_connections_at_once():
+    """120 clients, all connected before the first is answered, each with its own bytes."""
+    begin = threading.Barrier(121)
+
+    def serve(sock):
+        begin.wait()
+        echo(sock)
+
+    with Server(serve) as server, proxy(server.address) as running:
+        sent = [payload(1000 * number, number) for number in range(120)]
+        workers = [Worker(lambda d=d: ask(running, d)) for d in sent]
+        begin.wait()
+        for worker, data in zip(workers, sent, strict=True):
+            assert worker.result() == data
+        running.stop()
+        total = sum(map(len, sent))
+        assert running.stats["connections"] == 120
+        assert (running.stats["a_to_b"], running.stats["b_to_a"]) == (total, total)
+
+
+def test_read_write_never_splices():
+    """--method read_write copies, and the counts say so."""
+    with Server(echo) as server, proxy(server.address, ":0", "--method", "read_write") as running:
+        data = payload(5 * MIB)
+        assert ask(running, data) == data
+        running.stop()
+        assert running.stats["methods"] == {"read_write": 10 * MIB}
+
+
+def test_half_close_both_ways():
+    """The server answers after the client's end; the client goes on after the server's."""
+
+    def serve(sock):
+        data = read_all(sock)
+        sock.sendall(hashlib.sha256(data).digest())
+
+    def ends_first(sock):
+        sock.shutdown(socket.SHUT_WR)
+        seen.append(read_all(sock))
+
+    seen: list[bytes] = []
+    data = payload(MIB)
+    with Server(serve) as server, proxy(server.address) as running:
+        assert ask(running, data) == hashlib.sha256(data).digest()
+    with Server(ends_first) as server, proxy(server.address) as running:
+        with running.connect() as sock:
+            assert sock.recv(1) == b""
+            sock.sendall(data)
+        until(lambda: seen)
+    assert seen == [data]
+
+
+def test_the_idle_timeout_cuts_a_silent_connection():
+    """--idle-timeout: both sides see the end, others are served on."""
+    with Server(echo) as server, proxy(server.address, ":0", "--idle-timeout", "0.1") as running:
+        with running.connect() as sock:
+            sock.sendall(b"x")
+            assert sock.recv(10) == b"x"
+            with contextlib.suppress(ConnectionResetError):
+                assert sock.recv(10) == b""
+        assert ask(running, b"again") == b"again"
+
+
+# -- resets ----------------------------------------------------------------------------------------
+
+
+def test_a_client_that_resets_is_no_end_of_file_for_the_server():
+    """The server's next read fails with a reset, after everything before it."""
+    seen: list[object] = []
+
+    def serve(sock):
+        sock.sendall(b"hello")
+        try:
+            while True:
+                seen.append(sock.recv(MIB))
+                if not seen[-1]:
+                    return
+        except ConnectionResetError as error:
+            seen.append(error)
+
+    with Server(serve) as server, proxy(server.address) as running:
+        sock = running.connect()
+        sock.sendall(b"half a request")
+        assert sock.recv(10) == b"hello"
+        until(lambda: seen)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
+        sock.close()
+        until(lambda: len(seen) == 2)
+        assert seen[0] == b"half a request"
+        assert isinstance(seen[1], ConnectionResetError)
+
+
+def test_a_server_that_resets_is_no_end_of_file_for_the_client():
+    """A truncated answer does not look whole."""
+
+    def serve(sock):
+        sock.sendall(b"half an answer")
+        sock.recv(1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
+
+    with Server(serve) as server, proxy(server.address) as running, running.connect() as sock:
+        assert sock.recv(100) == b"half an answer"
+        sock.sendall(b"x")
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+
+
+@pytest.mark.parametrize("size", [100, 20_000, 3 * MIB])
+@pytest.mark.parametrize("reader", ["eager", "late"])
+def test_the_answer_of_a_server_that_resets_arrives(size, reader):
+    """It answers before it has read the request, and closes: what it said is not lost."""
+    answer = payload(size)
+    closed = threading.Event()
+
+    def serve(sock):
+        sock.recv(1)  # the rest of the request stays unread, so close() is a reset
+        sock.sendall(answer)
+        # The proxy has taken all of it when nothing is left to be acknowledged.
+        until(lambda: struct.unpack("i", _outq(sock))[0] == 0)
+        sock.close()
+        closed.set()
+
+    with Server(serve) as server, proxy(server.address) as running, running.connect() as sock:
+        sock.sendall(b"a request that is too long")
+        if reader == "late" and size < MIB:
+            closed.wait()
+        got = bytearray()
+        with contextlib.suppress(ConnectionResetError):
+            while part := sock.recv(4096 if reader == "late" else MIB):
+                got += part
+        sock.close()
+        running.stop()
+        assert running.stats["b_to_a"] == size
+        assert (len(got), bytes(got) == answer) == (size, True)
+
+
+def _outq(sock: socket.socket) -> bytes:
+    import fcntl
+    import termios
+
+    return fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
+
+
+# -- upstream --------------------------------------------------------------------------------------
+
+
+def test_an_upstream_that_refuses_and_then_does_not():
+    """The client is closed, one line names the address, and the next connection is served."""
+    port = unused_port()
+    with proxy(f"127.0.0.1:{port}") as running:
+        with running.connect() as sock, contextlib.suppress(ConnectionResetError):
+            assert sock.recv(1) == b""
+        with (
+            socket.create_server(("127.0.0.1", port)) as listener,
+            running.connect() as sock,
+            listener.accept()[0] as peer,
+        ):
+            sock.sendall(b"hello")
+            assert peer.recv(10) == b"hello"
+        running.stop()
+        assert running.stderr == f"spliceio: proxy: 127.0.0.1:{port}: Connection refused\n"
+
+
+@pytest.mark.parametrize("upstream", ["nosuch.invalid:80", "unix:/nosuch/socket"])
+def test_an_upstream_that_is_not_there(upstream):
+    """The client is closed, and a line names the address."""
+    with proxy(upstream) as running:
+        for _ in range(2):
+            with running.connect() as sock, contextlib.suppress(ConnectionResetError):
+                assert sock.recv(1) == b""
+        running.stop()
+        lines = running.stderr.splitlines()
+        assert len(lines) == 2
+        assert all(line.startswith(f"spliceio: proxy: {upstream}: ") for line in lines)
+
+
+# -- start and stop --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_connections_open(number):
+    """Clients see their end, and bytes so far are counted."""
+    with Server(echo) as server:
+        process = subprocess.Popen(
+            [*SPLICEIO, "proxy", "127.0.0.1:0", server.address, "--stats"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        )
+        with process:
+            try:
+                running = Proxy(process)
+                with running.connect() as busy, running.connect() as idle:
+                    busy.sendall(b"abc")
+                    assert busy.recv(10) == b"abc"
+                    running.stop(number)
+                    for sock in (busy, idle):
+                        with contextlib.suppress(ConnectionResetError):
+                            assert sock.recv(10) == b""
+            finally:
+                process.kill()
+        assert process.returncode == (0 if number == signal.SIGTERM else 130)
+        assert running.stats["a_to_b"] == running.stats["b_to_a"] == 3
+        assert running.stderr == ""
+
+
+@pytest.mark.skipif(not TGKILL, reason=f"no number of tgkill for {os.uname().machine}")
+def test_a_signal_that_another_thread_takes_ends_it_too():
+    """The kernel may hand SIGTERM to any thread; the one in accept() has to learn of it."""
+    with Server(echo) as server, proxy(server.address) as running, running.connect() as sock:
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+        threads = {int(name) for name in os.listdir(f"/proc/{running.pid}/task")} - {running.pid}
+        until(lambda: process_state(running.pid) == "S")
+        call = ctypes.CDLL(None).syscall
+        assert call(TGKILL, running.pid, threads.pop(), int(signal.SIGTERM)) == 0
+        out, err = running.process.communicate(timeout=HANG / 6)
+        assert json.loads(out)["connections"] == 1
+        assert err == b""
+
+
+def test_a_stalled_client_does_not_hold_the_end_up():
+    """SIGTERM while a client does not read: it ends all the same."""
+
+    def serve(sock):
+        with contextlib.suppress(OSError):
+            while True:
+                sock.sendall(bytes(MIB))
+
+    with Server(serve) as server, proxy(server.address) as running, running.connect() as sock:
+        assert sock.recv(1)
+        until(lambda: not select.select([sock], [], [], 0)[0] or process_state(running.pid) == "S")
+        running.stop()
+
+
+def test_the_address_is_taken(tmp_path):
+    """The reason and 1; a live unix socket is left alone, a dead one is replaced."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run_command("proxy", address, ":1")
+        assert re.match(f"spliceio: proxy: {address}: Address already in use", said(done))
+        assert done.returncode == 1
+    path = tmp_path / "sock"
+    with Server(echo, path=str(path)) as server:
+        done = run_command("proxy", f"unix:{path}", ":1")
+        assert said(done) == f"spliceio: proxy: unix:{path}: Address already in use"
+        assert done.returncode == 1
+        # The probe of the proxy was a connection too.
+        until(lambda: all(not worker.is_alive() for worker in server.workers))
+    assert path.exists()  # dead now
+    with Server(echo) as server, proxy(server.address, f"unix:{path}") as running:
+        assert ask(running, b"hello") == b"hello"
+    assert not path.exists()
+
+
+# -- no descriptors --------------------------------------------------------------------------------
+
+
+def traced(trace: Path, *inject: str) -> list[str]:
+    """Return the command that writes every accept with its time into a file."""
+    return [need("strace"), "-f", "-qq", "-ttt", "-e", "trace=accept4", *inject, "-o", str(trace)]
+
+
+def find_child(running: Proxy) -> None:
+    """Point a traced proxy's pid at itself, not at strace."""
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text()
+    running.pid = int(children.split()[0])
+
+
+def test_no_descriptor_for_accept_is_waited_out(tmp_path):
+    """A listener that stays readable is asked again after a pause, and nobody is turned away."""
+    trace = tmp_path / "trace"
+    command = traced(trace, "-e", "inject=accept4:error=EMFILE:when=2..6")
+    with Server(echo) as server, proxy(server.address, command=command) as running:
+        find_child(running)
+        with running.connect() as first:
+            first.sendall(b"first")
+            assert first.recv(10) == b"first"
+            with running.connect() as second:
+                second.sendall(b"second")
+                assert second.recv(10) == b"second"
+        running.stop()
+        assert running.stats["connections"] == 2
+    failed = [line for line in trace.read_text().splitlines() if "EMFILE" in line]
+    times = [float(line.split()[1]) for line in failed]
+    assert len(times) == 5
+    # Each is followed by a pause of 0.1 s, which can only get longer.
+    assert all(later - earlier > 0.05 for earlier, later in itertools.pairwise(times))
+
+
+def test_more_clients_than_descriptors(tmp_path):
+    """Who is connected is served on, who comes later is too; accept is asked but a few times."""
+    trace = tmp_path / "trace"
+    limit, crowd_size = 64, 200
+    with (
+        Server(echo) as server,
+        proxy(
+            server.address,
+            command=traced(trace),
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
+        ) as running,
+    ):
+        find_child(running)
+        with running.connect() as first:
+            first.sendall(b"first")
+            assert first.recv(10) == b"first"
+            with contextlib.ExitStack() as crowd:
+                clients = [crowd.enter_context(running.connect()) for _ in range(crowd_size)]
+                served = refused = 0
+                for client in clients:
+                    with contextlib.suppress(ConnectionError):
+                        client.sendall(b"x")
+                        client.shutdown(socket.SHUT_WR)
+                    try:
+                        answer = read_all(client)
+                    except ConnectionResetError:
+                        answer = b""
+                    assert answer in (b"x", b"")
+                    served, refused = served + bool(answer), refused + (not answer)
+                first.sendall(b"still here")
+                assert first.recv(20) == b"still here"
+            assert served
+            assert ask(running, b"afterwards") == b"afterwards"
+        running.stop()
+        assert running.stats["connections"] == crowd_size + 2
+        assert len(running.stderr.splitlines()) <= refused + 1
+        assert "Traceback" not in running.stderr
+    assert trace.read_text().count("accept4(") < 2 * crowd_size
