@@ -1,0 +1,71 @@
+"""Cross-references by the public name, whatever module a class is written in.
+
+Annotations carry the module of definition (``spliceio._transfer.Transfer``);
+the reference documents ``spliceio.Transfer``. Names of the standard library
+stay plain text: the site is built without network, so without inventories.
+So do the few names that only annotations use; reference/syscalls says what
+they stand for.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+ONLY_IN_ANNOTATIONS = {"Buffer", "FileDescriptorLike", "HasFileno", "Probe", "Side"}
+
+
+def parseable(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    args: str | None,
+    ret: str | None,
+) -> tuple[str | None, str | None]:
+    """A dataclass shows a default_factory as <factory>, which is no Python."""
+    return (args.replace("<factory>", "...") if args else args), ret
+
+
+def resolve(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.TextElement
+) -> nodes.Element | None:
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    package, _, rest = target.partition(".")
+    if package in sys.stdlib_module_names and rest:
+        return contnode
+    if target.rpartition(".")[2] in ONLY_IN_ANNOTATIONS:
+        return contnode
+    if package == "spliceio" and rest.startswith("_") and "." in rest:
+        target = "spliceio." + rest.partition(".")[2]
+    elif "." not in target:
+        target = "spliceio." + target
+    domain = env.domains.python_domain
+    found = domain.find_obj(env, None, None, target, None)
+    if not found:
+        return None
+    name, entry = found[0]
+    return _reference(app, node["refdoc"], entry, name, contnode)
+
+
+def _reference(
+    app: Sphinx, doc: str, entry: Any, name: str, contnode: nodes.TextElement
+) -> nodes.reference:
+    uri = app.builder.get_relative_uri(doc, entry.docname)
+    return nodes.reference(
+        "", "", contnode, internal=True, refuri=f"{uri}#{entry.node_id}", reftitle=name
+    )
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-signature", parseable)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
