@@ -1,0 +1,103 @@
+"""The command line of the benchmarks.
+
+A missed target is a result, not a failure: the run ends with 0 as long as every contestant moved
+the right bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import (
+    file_to_tcp,
+    import_time,
+    pipe_relay,
+    pipe_relay_gil,
+    raw_calls,
+    report,
+    tcp_relay,
+)
+from benchmarks.harness import Options, WrongBytes, measure
+from benchmarks.peers import Missing, Peers
+from benchmarks.processes import Failed
+
+ROWS = {
+    "raw_calls": raw_calls.row,
+    "pipe_relay": pipe_relay.row,
+    "pipe_relay_gil": pipe_relay_gil.row,
+    "file_to_tcp": file_to_tcp.row,
+    "tcp_relay": tcp_relay.row,
+    "import_time": import_time.row,
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="spliceio beside its peers, in one run"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="tiny sizes, nothing installed: proves that the benchmarks run, not speed",
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each row (9; smoke: 1)")
+    parser.add_argument(
+        "--only", action="append", choices=ROWS, metavar="NAME", help=", ".join(ROWS)
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
+    args = parser.parse_args()
+    if args.rounds is None:
+        args.rounds = 1 if args.smoke else 9
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return args
+
+
+def main() -> int:
+    args = arguments()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="spliceio-bench-") as name:
+        options = Options(smoke=args.smoke, rounds=args.rounds, workdir=Path(name))
+        peers = Peers(options.workdir, install=not args.smoke)
+        head = report.about(smoke=args.smoke, rounds=args.rounds)
+        machine = head["machine"]
+        assert isinstance(machine, dict)
+        print(
+            f"spliceio {head['spliceio']}, Python {head['python']}, kernel {machine['kernel']}, "
+            f"{machine['cores']} x {machine['processor']}, "
+            f"load before {machine['load_before']}, {head['date']}"
+        )
+        print(f"medians of {args.rounds} alternating rounds\n")
+        done = []
+        for row_name in args.only or ROWS:
+            try:
+                row = ROWS[row_name](options, peers)
+                measure(row, args.rounds)
+            except (Failed, WrongBytes, Missing) as why:
+                print(f"benchmarks: {row_name}: {why}", file=sys.stderr)
+                return 1
+            print(report.text(row), flush=True)
+            done.append(row)
+        if args.json:
+            report.write(args.json, head, done)
+    judged = [
+        met
+        for row in done
+        for target in row.targets
+        if (ratio := row.ratio(target)) is not None and (met := target.met(ratio)) is not None
+    ]
+    print(f"{sum(judged)} of {len(judged)} targets met, in {time.monotonic() - began:.0f} s")
+    if args.smoke:
+        print("This was a smoke run: the figures above say nothing about speed.")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
