@@ -288,3 +288,16 @@ def test_no_call_waits_or_asks_for_more_than_is_held(monkeypatch, loop):
     for seam in (played.seam, played.other_seam):
         laws(seam.log)
         assert all(row.len > 0 for row in seam.log if row.call in MOVES)
+
+
+def test_a_reset_that_a_send_has_met_is_no_end_of_file_for_the_other_way(monkeypatch):
+    """The send takes the error with it, the next read says 0: no end of file is passed on."""
+    with sides("tcp4", "tcp4") as (a, b):
+        a.send(b"a request")
+        b.finish()
+        with scripted(monkeypatch, "ab", fail("write", errno.ECONNRESET)) as (_, other):
+            result = relay(a.near, b.near, idle_timeout=20)
+        assert result.reason == "reset by b"
+        assert result.held_a_to_b == b"a request"
+        assert other.calls("shutdown") == []
+        assert not select.select([a.reader], [], [], 0)[0]

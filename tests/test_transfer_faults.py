@@ -689,3 +689,16 @@ def test_a_child_that_is_killed_ends_its_pipe(wires):
             until(lambda: process_state(child.pid) in ("Z", "gone"))
             assert transfer.run().moved == 10
     assert sink.received() == b"last words"
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp4"])
+@pytest.mark.parametrize("method", ["auto", "splice", "read_write"])
+def test_a_full_blocking_socket_that_is_shut_down_says_so(wires, kind, method):
+    """Its buffer stays full for ever, and yet poll says POLLOUT: not a reason to wait or spin."""
+    near, _far = wires.sockets(kind)
+    with Transfer(wires.file(payload(32 << 20)), near, method=method, timeout=20) as transfer:
+        while transfer.waiting_for != "dst":
+            transfer.step()
+        near.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(BrokenPipeError):
+            transfer.run()
