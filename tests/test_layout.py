@@ -36,6 +36,7 @@ HOUSE = [
     "_address",
     "_progress",
     "_proxy",
+    "_commands",
     "__main__",
 ]
 

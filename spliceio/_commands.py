@@ -1,0 +1,242 @@
+"""What each command of the command line does, once its arguments have been read.
+
+A command takes the parsed arguments and raises what went wrong; the words for it, and the exit
+status, are the business of `__main__`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import select
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+
+from . import _address, _progress
+
+__all__ = [
+    "STDIN",
+    "STDOUT",
+    "announce",
+    "connect",
+    "cp",
+    "explain",
+    "features",
+    "opened",
+    "pipe",
+    "proxy",
+    "recv",
+    "regular_size",
+    "send",
+]
+
+STDIN, STDOUT = 0, 1
+
+
+@contextlib.contextmanager
+def opened(path: str, flags: int, mode: int = 0o666) -> Iterator[int]:
+    """Open a file; "-" is standard input or output."""
+    if path == "-":
+        yield STDIN if flags & os.O_ACCMODE == os.O_RDONLY else STDOUT
+        return
+    fd = os.open(path, flags | os.O_CLOEXEC, mode)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def regular_size(fd: int) -> int | None:
+    """How many bytes a transfer from here will have, where that is known."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return None
+    return max(0, status.st_size - os.lseek(fd, 0, os.SEEK_CUR))
+
+
+def pipe(args: argparse.Namespace) -> None:
+    """Standard input to standard output."""
+    from ._copy import copy
+
+    total = args.size if args.size is not None else regular_size(STDIN)
+    with _progress.bar(args.progress, "pipe", total) as progress:
+        copy(STDIN, STDOUT, args.size, progress=progress)
+
+
+def cp(args: argparse.Namespace) -> None:
+    """One file to another."""
+    from ._copy import copy
+
+    with opened(args.src, os.O_RDONLY) as src:
+        status = os.fstat(src)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), args.src)
+        target = args.dst
+        if os.path.isdir(target):
+            target = os.path.join(target, os.path.basename(args.src))
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(status, os.stat(target)):
+                raise OSError(errno.EINVAL, f"{args.src} and {target} are the same file")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with (
+            opened(target, flags, stat.S_IMODE(status.st_mode) & 0o777) as dst,
+            _progress.bar(args.progress, os.path.basename(args.src), regular_size(src)) as progress,
+        ):
+            copy(src, dst, progress=progress)
+
+
+def send(args: argparse.Namespace) -> None:
+    """A file to whoever listens there."""
+    from ._copy import copy, discard
+
+    with opened(args.file, os.O_RDONLY) as src, _address.connect(args.to) as sock:
+        with _progress.bar(args.progress, args.file, regular_size(src)) as progress:
+            copy(src, sock, progress=progress)
+        sock.shutdown(socket.SHUT_WR)
+        # The peer closes when it has read everything: only then is it known to have arrived.
+        discard(sock)
+
+
+def recv(args: argparse.Namespace) -> None:
+    """One connection into a file."""
+    from ._copy import copy
+
+    with _address.listen(args.port) as listener:
+        announce(listener)
+        sock, _ = listener.accept()
+    with (
+        sock,
+        opened(args.file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as dst,
+        _progress.bar(args.progress, args.file, None) as progress,
+    ):
+        copy(sock, dst, progress=progress)
+
+
+def connect(args: argparse.Namespace) -> None:
+    """Standard input and output to a connection."""
+    from ._relay import run_relay
+
+    with _address.connect(args.to) as sock:
+        # A person at a terminal is done when the other side is.
+        result = run_relay(
+            (STDIN, STDOUT),
+            sock,
+            idle_timeout=args.idle_timeout,
+            stop_when_gone=2,
+            stop_at_eof=2 if os.isatty(STDIN) else 0,
+        )
+    if result.reason == "reset by b":
+        raise ConnectionResetError(errno.ECONNRESET, f"{args.to}: the peer reset the connection")
+    if result.reason == "idle":
+        raise TimeoutError(errno.ETIMEDOUT, f"{args.to}: nothing came for {args.idle_timeout:g} s")
+    if _has_no_reader(STDOUT):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def _has_no_reader(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def proxy(args: argparse.Namespace) -> None:
+    """Many connections to one upstream."""
+    import json
+    import logging
+    import time
+
+    from ._proxy import ThreadedProxy
+
+    logging.basicConfig(format="spliceio: proxy: %(message)s", level=logging.WARNING)
+    with _address.listen(args.listen) as listener:
+        running = ThreadedProxy(
+            listener, args.upstream, method=args.method, idle_timeout=args.idle_timeout
+        )
+        caught: list[int] = []
+
+        def stop(number: int, _frame: object) -> None:
+            caught.append(number)
+            running.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        announce(listener)
+        begun = time.process_time()
+        running.serve_forever()
+        used = time.process_time() - begun
+    if args.listen.path:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(args.listen.path)
+    if args.stats:
+        counted = {
+            "connections": running.connections,
+            "a_to_b": running.a_to_b,
+            "b_to_a": running.b_to_a,
+            "cpu_seconds": round(used, 6),
+            "methods": dict(running.methods),
+        }
+        print(json.dumps(counted), flush=True)
+    if signal.SIGINT in caught:
+        raise KeyboardInterrupt
+
+
+def explain(args: argparse.Namespace) -> None:
+    """Which way bytes would go, and why."""
+    from ._plan import explain as explained
+
+    with contextlib.ExitStack() as stack:
+        src = stack.enter_context(_end(args.src, os.O_RDONLY))
+        dst = stack.enter_context(_end(args.dst, os.O_WRONLY))
+        print(explained(src, dst))
+
+
+@contextlib.contextmanager
+def _end(name: str, flags: int) -> Iterator[int]:
+    """Open what `explain` is asked about; a file that does not exist yet is made nameless."""
+    if name in ("tcp", "unix", "pipe"):
+        with _example(name, flags) as fd:
+            yield fd
+        return
+    if flags & os.O_ACCMODE != os.O_RDONLY and not os.path.exists(name) and name != "-":
+        name, flags = os.path.dirname(name) or ".", flags | os.O_TMPFILE
+    with opened(name, flags | os.O_NONBLOCK * (name != "-")) as fd:
+        yield fd
+
+
+@contextlib.contextmanager
+def _example(kind: str, flags: int) -> Iterator[int]:
+    """A connected descriptor of a kind, to look at."""
+    if kind == "pipe":
+        reader, writer = os.pipe()
+        try:
+            yield reader if flags & os.O_ACCMODE == os.O_RDONLY else writer
+        finally:
+            os.close(reader)
+            os.close(writer)
+    elif kind == "unix":
+        one, two = socket.socketpair()
+        with one, two:
+            yield one.fileno()
+    else:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            socket.create_connection(listener.getsockname()) as sock,
+        ):
+            yield sock.fileno()
+
+
+def features(args: argparse.Namespace) -> None:
+    """What this kernel and sandbox do."""
+    from ._features import features as probed
+
+    print(probed())
+
+
+def announce(listener: socket.socket) -> None:
+    """Say where it listens, once it does."""
+    print(f"listening on {_address.shown(listener)}", file=sys.stderr, flush=True)
