@@ -208,10 +208,9 @@ def try_tee(
     return n if n >= 0 else None
 
 
-def _views(buffers: Buffer | Sequence[Buffer], writable: bool) -> list[object]:
+def _pin(buffers: Buffer | Sequence[Buffer], writable: bool, views: list[Any]) -> None:
     """Pin each buffer, or explain what is wrong with it."""
     parts: list[Any] = [buffers] if _is_buffer(buffers) else list(buffers)  # type: ignore[arg-type]
-    views: list[object] = []
     for part in parts:
         if writable and memoryview(part).readonly:
             raise TypeError(
@@ -219,7 +218,6 @@ def _views(buffers: Buffer | Sequence[Buffer], writable: bool) -> list[object]:
                 f"{type(part).__name__} is read-only, pass a bytearray"
             )
         views.append(ffi.from_buffer(part))
-    return views
 
 
 def _is_buffer(value: object) -> bool:
@@ -235,13 +233,20 @@ def _do_vmsplice(fd: FileDescriptorLike, buffers: Buffer | Sequence[Buffer], fla
     end = about(fd)
     if end.err:
         raise _errors.failure("vmsplice", errno.EBADF, dst=fd, names=_FD)
-    views = _views(buffers, writable=end.is_pipe and not end.writes)
-    bases = ffi.new("void *[]", [ffi.cast("void *", view) for view in views] or 1)
-    lens = ffi.new("size_t[]", [len(view) for view in views] or 1)  # type: ignore[arg-type]
-    while True:
-        n: int = lib.sio_vmsplice(_NULL, fd, bases, lens, len(views), flags)
-        if n != _EINTR:
-            break
+    views: list[Any] = []
+    try:
+        _pin(buffers, end.is_pipe and not end.writes, views)
+        bases = ffi.new("void *[]", [ffi.cast("void *", view) for view in views] or 1)
+        lens = ffi.new("size_t[]", [len(view) for view in views] or 1)
+        while True:
+            n: int = lib.sio_vmsplice(_NULL, fd, bases, lens, len(views), flags)
+            if n != _EINTR:
+                break
+    finally:
+        # A memoryview that the collector clears while it is pinned crashes the interpreter, and
+        # the traceback of an exception would keep both alive.
+        for view in views:
+            ffi.release(view)
     if n == -errno.EINVAL and len(views) > 1024:
         raise OSError(
             errno.EINVAL, f"vmsplice: {len(views)} buffers; the kernel takes 1024 in one call"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import gc
 import importlib.util
 import inspect
 import os
@@ -837,3 +838,17 @@ def test_a_failure_says_why(wires, call, words):
         call(wires)
     assert caught.value.errno
     assert caught.value.strerror.startswith(("splice: ", "sendfile: "))
+
+
+def test_a_memoryview_in_a_cycle_with_its_exception_is_collected(wires):
+    """Nothing stays pinned: the collector would clear the view first, and crash on it then."""
+    with open("/dev/null", "wb") as null:
+        view = memoryview(b"bytes" * 10)
+        try:
+            vmsplice(null, view)
+        except OSError as error:
+            kept = [view, error]
+        kept.append(kept)
+        view.release()  # BufferError if it were still exported
+    del kept, view
+    gc.collect()
