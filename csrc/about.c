@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -51,11 +53,14 @@ static int socket_kind(int fd, struct sio_about *about)
 static int file_kind(int fd, struct sio_about *about)
 {
 	struct statfs fs;
+	uint64_t size;
 	int seals = fcntl(fd, F_GET_SEALS);
 
 	about->seals = seals < 0 ? 0 : seals;
 	if (!fstatfs(fd, &fs))
 		about->filesystem = (int64_t)fs.f_type;
+	if (S_ISBLK(about->mode) && !ioctl(fd, BLKGETSIZE64, &size))
+		about->size = (int64_t)size;
 	return SIO_KIND_FILE;
 }
 

@@ -37,7 +37,11 @@ enum sio_call {
 	SIO_CALL_POLL,
 	SIO_CALL_PIPE,
 	SIO_CALL_SHUTDOWN,
-	SIO_CALL_UNREAD         /* ioctl FIONREAD */
+	SIO_CALL_UNREAD,        /* ioctl FIONREAD */
+	SIO_CALL_CLONE,         /* ioctl FICLONE */
+	SIO_CALL_FALLOCATE,
+	SIO_CALL_SEEK,          /* lseek SEEK_DATA, SEEK_HOLE */
+	SIO_CALL_TRUNCATE
 };
 
 /* Which half of a transfer makes the call. */
@@ -45,7 +49,8 @@ enum sio_site {
 	SIO_SITE_ANY,
 	SIO_SITE_DIRECT,        /* from source to destination in one call */
 	SIO_SITE_FILL,          /* from the source into pipe or buffer */
-	SIO_SITE_DRAIN          /* from pipe or buffer to the destination */
+	SIO_SITE_DRAIN,         /* from pipe or buffer to the destination */
+	SIO_SITE_MEMORY         /* from the caller's memory to the destination */
 };
 
 enum sio_action {
@@ -103,8 +108,17 @@ int64_t sio_read(struct sio_seam *seam, int fd, int64_t *off, void *buf,
 int64_t sio_recv(struct sio_seam *seam, int fd, void *buf, int64_t len);
 int64_t sio_write(struct sio_seam *seam, int fd, int64_t *off, const void *buf,
 		  int64_t len);
-int64_t sio_send(struct sio_seam *seam, int fd, const void *buf, int64_t len);
+/* `more`: MSG_MORE, something follows at once. */
+int64_t sio_send(struct sio_seam *seam, int fd, const void *buf, int64_t len,
+		 int more);
 int sio_shutdown_write(struct sio_seam *seam, int fd);
+/* Let out, an empty file, share the blocks of in; the size, or -errno. */
+int64_t sio_clone(struct sio_seam *seam, int in, int out);
+/* Blocks for len bytes from the position on; the size stays.  0 or -errno. */
+int sio_fallocate(struct sio_seam *seam, int fd, int64_t len);
+/* SEEK_DATA, or with `hole` SEEK_HOLE. */
+int64_t sio_seek(struct sio_seam *seam, int fd, int64_t at, int hole);
+int sio_truncate(struct sio_seam *seam, int fd, int64_t size);
 
 /* Offsets by value, for Python's raw calls; SIO_NO_OFFSET where there is none.
  * A given offset is stated by `has` (bit 0: in, bit 1: out), so that a negative
@@ -160,7 +174,7 @@ struct sio_about {
 	uint64_t dev;
 	uint64_t rdev;
 	uint64_t ino;
-	int64_t size;
+	int64_t size;           /* st_size, or that of a block device */
 	int64_t filesystem;     /* f_type of statfs, for regular files */
 };
 
@@ -174,6 +188,7 @@ enum sio_method {
 	SIO_SPLICE,             /* one end is a pipe */
 	SIO_SPLICE_PIPE,        /* through the transfer's private pipe */
 	SIO_READ_WRITE,
+	SIO_CLONE,              /* the blocks themselves, shared: a reflink */
 	SIO_METHODS             /* how many there are */
 };
 
@@ -198,6 +213,20 @@ struct sio_refusal {
 	int32_t site;
 };
 
+/* One piece of what is sent: `len` bytes of memory, or of the source from
+ * `offset` on (len -1: to its end).  The memory is the caller's. */
+struct sio_part {
+	const unsigned char *memory;    /* NULL: of the source */
+	int64_t offset;
+	int64_t len;
+};
+
+enum sio_holes {
+	SIO_HOLES_FILL,         /* a hole of the source is read as zeros */
+	SIO_HOLES_KEEP,         /* it stays a hole */
+	SIO_HOLES_MAKE          /* and so do blocks of zeros (by read and write) */
+};
+
 /*
  * One flow.  Zero it, set the fields down to `adaptive`, then open.
  *
@@ -212,20 +241,37 @@ struct sio_transfer {
 	int32_t pid;            /* who opened it, and alone may move its bytes */
 	int32_t src_kind;
 	int32_t dst_kind;
-	int32_t methods[5];     /* in the order to try */
+	int32_t methods[6];     /* in the order to try */
 	int32_t method_count;
 	int64_t left;           /* still to be taken from src; -1: to its end */
+	int64_t known;          /* what src has at least; 0: not known */
 	int64_t off_src;        /* SIO_NO_OFFSET: the file position */
 	int64_t off_dst;
 	int64_t pipe_size;      /* what to ask for; 0: the kernel's default */
 	int32_t adaptive;       /* small reads go by recv and send */
 	int32_t level_poll;     /* the driver's poll tells again what is left */
 
+	/* Set before the first step, with left = 0; owned by the caller. */
+	const struct sio_part *parts;
+	int32_t part_count;
+	int32_t part;           /* the next one to begin, or in memory to go on with */
+	int64_t part_pos;
+	int64_t from_memory;    /* of moved: what came from memory parts */
+	int32_t cork;           /* enum in parts.c: whose TCP_CORK it is */
+
+	/* Between files, dst at a position of our own with nothing behind it. */
+	int32_t holes;          /* enum sio_holes */
+	int32_t hole_last;      /* nothing was written since the last hole */
+	int64_t extent;         /* data up to the source's next hole; 0: ask */
+	int64_t skipped;        /* bytes of holes, in neither taken nor moved */
+	int64_t reserve;        /* blocks to allocate before the first byte */
+	int64_t reserved;
+
 	int32_t small;          /* now in that mode */
 	int32_t current;        /* index into methods */
 	int64_t moved;
 	int64_t taken;
-	int64_t by_method[5];
+	int64_t by_method[6];
 	struct sio_refusal refusals[8];
 	int32_t refusal_count;
 
@@ -251,6 +297,7 @@ struct sio_transfer {
 	int32_t dst_nonblock;
 	int32_t src_ready;      /* poll has just said so */
 	int32_t src_dry;        /* a short recv has just emptied it */
+	int32_t dst_full;       /* it has just taken less than it was given */
 	int32_t doubt;          /* EAGAIN though both ends looked ready */
 	int32_t yielded;        /* the processor was given up once for it */
 	int32_t guessed;        /* how many sides were waited for in vain */
@@ -322,6 +369,12 @@ int sio_relay_run(struct sio_relay *r, int64_t ns, int64_t idle_ns);
  * makes the estimate careful). */
 #define SIO_SLOT 4096
 
+/* A range of more than this, when memory follows it, has its end sent apart. */
+#define SIO_TAIL (128 << 10)
+
+/* Of a step within the machine: something changed, look again. */
+#define SIO_GO 64
+
 /* Bytes that a read gets at once; 0 when none, at the end, or at an urgent
  * byte. */
 int sio_unread(struct sio_seam *seam, int fd);
@@ -351,6 +404,33 @@ int64_t sio_transfer_pull(struct sio_transfer *t, void *buf, int64_t len);
 int64_t sio_idle_for(int64_t *active_ns, int64_t *active_mark, int64_t mark);
 /* Milliseconds to wait: until the slice or the idle limit ends, rounded up. */
 int sio_wait_ms(int64_t slice_end, int64_t idle_ns, int64_t idle);
+/* Which site the next call is made from, for the seam. */
+void sio_at(struct sio_transfer *t, int site);
+/* So many bytes have reached dst. */
+void sio_sent(struct sio_transfer *t, int64_t n);
+/* Note the error; the state to return. */
+int sio_fail(struct sio_transfer *t, int err, int side, int call);
+
+/* parts.c.  Is the current part through, and is there another? */
+int sio_more_parts(const struct sio_transfer *t);
+/* Begin a part of the source, or send some of a part of memory. */
+int sio_next_part(struct sio_transfer *t);
+/* Before the source is read: cork the end of a range that memory follows. */
+void sio_mind_cork(struct sio_transfer *t);
+/* Take our cork off, and let nothing hold back what is in the socket. */
+void sio_push(struct sio_transfer *t);
+
+/* holes.c.  Allocate what is to be written. */
+int sio_reserve(struct sio_transfer *t);
+/* Skip the hole that the source is at, and learn how much data follows. */
+int sio_next_extent(struct sio_transfer *t);
+/* How many zeros to skip in the buffer; if none, *len: how much to write. */
+int64_t sio_zeros(const struct sio_transfer *t, int64_t *len);
+/* Skip that much of the buffer. */
+int sio_make_hole(struct sio_transfer *t, int64_t n);
+/* All is through: give dst its size. */
+int sio_settle(struct sio_transfer *t);
+
 /* Is err the end of a connection, after which no call can succeed? */
 int sio_is_disconnect(int err);
 /* While waiting for src: has dst gone?  0, or the errno to report. */

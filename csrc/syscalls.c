@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
@@ -136,10 +138,13 @@ int64_t sio_write(struct sio_seam *seam, int fd, int64_t *off, const void *buf,
 		     : write(fd, buf, (size_t)len));
 }
 
-int64_t sio_send(struct sio_seam *seam, int fd, const void *buf, int64_t len)
+int64_t sio_send(struct sio_seam *seam, int fd, const void *buf, int64_t len,
+		 int more)
 {
-	SIO_SHIM(SIO_CALL_WRITE, -1, fd, 0,
-		 send(fd, buf, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL));
+	int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0);
+
+	SIO_SHIM(SIO_CALL_WRITE, -1, fd, (uint32_t)flags,
+		 send(fd, buf, (size_t)len, flags));
 }
 
 static int64_t shutdown_write(struct sio_seam *seam, int fd, int64_t len)
@@ -150,6 +155,58 @@ static int64_t shutdown_write(struct sio_seam *seam, int fd, int64_t len)
 int sio_shutdown_write(struct sio_seam *seam, int fd)
 {
 	return (int)shutdown_write(seam, fd, 0);
+}
+
+static int64_t clone_shim(struct sio_seam *seam, int in, int out, int64_t len)
+{
+	SIO_SHIM(SIO_CALL_CLONE, in, out, 0, ioctl(out, FICLONE, in));
+}
+
+int64_t sio_clone(struct sio_seam *seam, int in, int out)
+{
+	int64_t failed = clone_shim(seam, in, out, 0), size;
+
+	if (failed)
+		return failed;
+	size = lseek(out, 0, SEEK_END);
+	return size < 0 ? -errno : size;
+}
+
+static int64_t fallocate_shim(struct sio_seam *seam, int fd, int64_t at,
+			      int64_t len)
+{
+	SIO_SHIM(SIO_CALL_FALLOCATE, -1, fd, FALLOC_FL_KEEP_SIZE,
+		 fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)len));
+}
+
+int sio_fallocate(struct sio_seam *seam, int fd, int64_t len)
+{
+	off_t at = lseek(fd, 0, SEEK_CUR);
+
+	return at < 0 ? -errno : (int)fallocate_shim(seam, fd, at, len);
+}
+
+static int64_t seek_shim(struct sio_seam *seam, int fd, int64_t at, int hole,
+			 int64_t len)
+{
+	SIO_SHIM(SIO_CALL_SEEK, fd, -1, (uint32_t)hole,
+		 lseek(fd, (off_t)at, hole ? SEEK_HOLE : SEEK_DATA));
+}
+
+int64_t sio_seek(struct sio_seam *seam, int fd, int64_t at, int hole)
+{
+	return seek_shim(seam, fd, at, hole, 0);
+}
+
+static int64_t truncate_shim(struct sio_seam *seam, int fd, int64_t size,
+			     int64_t len)
+{
+	SIO_SHIM(SIO_CALL_TRUNCATE, -1, fd, 0, ftruncate(fd, (off_t)size));
+}
+
+int sio_truncate(struct sio_seam *seam, int fd, int64_t size)
+{
+	return (int)truncate_shim(seam, fd, size, 0);
 }
 
 int64_t sio_splice_at(int in, int64_t off_in, int out, int64_t off_out,

@@ -32,9 +32,6 @@
 #define MAX_CHUNK (64 << 20)
 #define MIN_CHUNK (256 << 10)
 
-/* Besides the public states: something changed, look again. */
-enum { GO = 64 };
-
 static int method_of(const struct sio_transfer *t)
 {
 	return t->methods[t->current];
@@ -69,33 +66,39 @@ static void took(struct sio_transfer *t, int64_t n)
 		t->left -= n;
 	if (t->off_src >= 0)
 		t->off_src += n;
+	t->extent -= n;
 	trust(t);
 }
 
-static void arrived(struct sio_transfer *t, int method, int64_t n)
+void sio_sent(struct sio_transfer *t, int64_t n)
 {
 	t->moved += n;
-	t->by_method[method] += n;
 	if (t->off_dst >= 0)
 		t->off_dst += n;
 	t->dst_free -= n + sio_packet_cost(t->slots ? t->slots : n / SIO_SLOT);
 	if (t->dst_free < 0)
 		t->dst_free = 0;
+	t->hole_last = 0;
 	trust(t);
+}
+
+static void arrived(struct sio_transfer *t, int method, int64_t n)
+{
+	t->by_method[method] += n;
+	sio_sent(t, n);
 }
 
 static int64_t want(const struct sio_transfer *t, int64_t most)
 {
+	if (t->holes && t->extent < most)
+		most = t->extent;
+	if (t->part < t->part_count && t->dst_kind == SIO_KIND_TCP &&
+	    t->left > SIO_TAIL && most > t->left - SIO_TAIL / 2)
+		most = t->left - SIO_TAIL / 2;
 	return t->left >= 0 && t->left < most ? t->left : most;
 }
 
-static void at(struct sio_transfer *t, int site)
-{
-	if (t->seam)
-		t->seam->site = site;
-}
-
-static int fail(struct sio_transfer *t, int err, int side, int call)
+int sio_fail(struct sio_transfer *t, int err, int side, int call)
 {
 	if (err == EINTR)
 		return SIO_INTERRUPTED;
@@ -118,7 +121,7 @@ static int next_method(struct sio_transfer *t, int err, int call, int site)
 	r->site = site;
 	t->current++;
 	trust(t);
-	return GO;
+	return SIO_GO;
 }
 
 static int has_next(const struct sio_transfer *t)
@@ -131,7 +134,7 @@ static int refuse_or_fail(struct sio_transfer *t, int err, int side, int call,
 {
 	if (is_refusal(err) && has_next(t) && !t->by_method[method_of(t)])
 		return next_method(t, err, call, site);
-	return fail(t, err, side, call);
+	return sio_fail(t, err, side, call);
 }
 
 /* ---- copying: the method of last resort, and the judge of all others ---------- */
@@ -155,7 +158,7 @@ static int need_buf(struct sio_transfer *t)
 
 static int64_t read_some(struct sio_transfer *t, void *buf, int64_t len)
 {
-	at(t, SIO_SITE_FILL);
+	sio_at(t, SIO_SITE_FILL);
 	if (sio_is_socket(t->src_kind)) {
 		t->src_ready = 0;
 		return sio_recv(t->seam, t->src, buf, len);
@@ -171,7 +174,7 @@ static int copy_in(struct sio_transfer *t)
 	int64_t len, n;
 
 	if (need_buf(t))
-		return fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
+		return sio_fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
 	len = want(t, t->buf_size);
 	n = read_some(t, t->buf, len);
 	if (n > 0) {
@@ -181,7 +184,7 @@ static int copy_in(struct sio_transfer *t)
 		if (n == len && len == t->buf_size)
 			t->small = 0;
 		t->src_dry = t->level_poll && n < len && sio_is_socket(t->src_kind);
-		return GO;
+		return SIO_GO;
 	}
 	if (n == 0) {
 		t->eof = 1;
@@ -189,29 +192,35 @@ static int copy_in(struct sio_transfer *t)
 	}
 	if (n == -EAGAIN)
 		return SIO_WANT_SRC;
-	return fail(t, (int)-n, SIO_SIDE_SRC, SIO_CALL_READ);
+	return sio_fail(t, (int)-n, SIO_SIDE_SRC, SIO_CALL_READ);
 }
 
 static int copy_out(struct sio_transfer *t)
 {
-	int64_t len = sio_dst_room(t, t->buf_len - t->buf_pos, 1), n;
+	int64_t len = t->buf_len - t->buf_pos, n;
 	const unsigned char *from = t->buf + t->buf_pos;
 
+	if (t->holes == SIO_HOLES_MAKE) {
+		n = sio_zeros(t, &len);
+		if (n)
+			return sio_make_hole(t, n);
+	}
+	len = sio_dst_room(t, len, 1);
 	if (!len)
 		return SIO_WANT_DST;
-	at(t, SIO_SITE_DRAIN);
+	sio_at(t, SIO_SITE_DRAIN);
 	n = sio_is_socket(t->dst_kind)
-		? sio_send(t->seam, t->dst, from, len)
+		? sio_send(t->seam, t->dst, from, len, 0)
 		: sio_write(t->seam, t->dst,
 			    t->off_dst >= 0 ? &t->off_dst : NULL, from, len);
 	if (n > 0) {
 		t->buf_pos += n;
 		arrived(t, SIO_READ_WRITE, n);
-		return GO;
+		return SIO_GO;
 	}
 	if (n == -EAGAIN)
 		return SIO_WANT_DST;
-	return fail(t, n ? (int)-n : EIO, SIO_SIDE_DST, SIO_CALL_WRITE);
+	return sio_fail(t, n ? (int)-n : EIO, SIO_SIDE_DST, SIO_CALL_WRITE);
 }
 
 /* The pipe's content into the buffer: after a refusal of the drain. */
@@ -220,16 +229,16 @@ static int copy_from_pipe(struct sio_transfer *t)
 	int64_t len, n;
 
 	if (need_buf(t))
-		return fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
+		return sio_fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
 	len = t->pipe_held < t->buf_size ? t->pipe_held : t->buf_size;
-	at(t, SIO_SITE_FILL);
+	sio_at(t, SIO_SITE_FILL);
 	n = sio_read(t->seam, t->pipe_r, NULL, t->buf, len);
 	if (n <= 0)
-		return fail(t, n ? (int)-n : EIO, SIO_SIDE_NONE, SIO_CALL_READ);
+		return sio_fail(t, n ? (int)-n : EIO, SIO_SIDE_NONE, SIO_CALL_READ);
 	t->pipe_held -= n;
 	t->buf_pos = 0;
 	t->buf_len = n;
-	return GO;
+	return SIO_GO;
 }
 
 /* Which side made the call answer EAGAIN?  Into an empty pipe, only one can. */
@@ -244,7 +253,7 @@ static int side_not_ready(struct sio_transfer *t, int site)
 	(void)sio_poll(t->seam, fds, 2, 0);
 	if (fds[1].fd >= 0 && !fds[1].revents)
 		return SIO_WANT_DST;
-	return fds[0].revents ? GO : SIO_WANT_SRC;
+	return fds[0].revents ? SIO_GO : SIO_WANT_SRC;
 }
 
 /* The same for a driver whose poll() tells again what is left: name the
@@ -252,13 +261,17 @@ static int side_not_ready(struct sio_transfer *t, int site)
  * once, and that one is next. */
 static int guess_side(struct sio_transfer *t, int site)
 {
+	if (t->src_kind == SIO_KIND_FILE) {
+		t->guessed = 2; /* a file is never the one; if dst is not either, doubt */
+		return SIO_WANT_DST;
+	}
 	if (site == SIO_SITE_DIRECT && !t->yielded) {
 		/* The other process gets its turn first: on a processor that
 		 * is shared it has filled the pipe when we are back, for less
 		 * than poll() costs. */
 		t->yielded = 1;
 		sched_yield();
-		return GO;
+		return SIO_GO;
 	}
 	if (t->guessed++)
 		t->guess_dst = !t->guess_dst;
@@ -276,23 +289,23 @@ static int doubt(struct sio_transfer *t, int64_t answer, int call, int site)
 		    t->guessed < (site == SIO_SITE_DIRECT ? 2 : 1))
 			return guess_side(t, site);
 		r = side_not_ready(t, site);
-		if (r != GO)
+		if (r != SIO_GO)
 			return r;
 		/* Ready by now, perhaps; or one of them lies: ask twice. */
 		if (!t->doubt) {
 			t->doubt = 1;
-			return GO;
+			return SIO_GO;
 		}
 	}
 	t->doubt = 0;
 	r = copy_in(t);
-	if (r != GO || answer || t->src_kind != SIO_KIND_FILE ||
+	if (r != SIO_GO || answer || t->src_kind != SIO_KIND_FILE ||
 	    t->by_method[method_of(t)])
 		return r;
 	/* 0 from the start, and yet there is data: not a way to read it. */
 	if (has_next(t))
 		return next_method(t, 0, call, site);
-	return fail(t, EINVAL, SIO_SIDE_SRC, call);
+	return sio_fail(t, EINVAL, SIO_SIDE_SRC, call);
 }
 
 /* ---- one call from source to destination --------------------------------------- */
@@ -308,7 +321,7 @@ static int64_t call_direct(struct sio_transfer *t, int method, int64_t len)
 	int64_t *src_at = t->off_src >= 0 ? &t->off_src : NULL;
 	int64_t *dst_at = t->off_dst >= 0 ? &t->off_dst : NULL;
 
-	at(t, SIO_SITE_DIRECT);
+	sio_at(t, SIO_SITE_DIRECT);
 	switch (method) {
 	case SIO_COPY_FILE_RANGE:
 		return sio_copy_file_range(t->seam, t->src, src_at, t->dst,
@@ -324,7 +337,8 @@ static int64_t call_direct(struct sio_transfer *t, int method, int64_t len)
 
 static int blame(const struct sio_transfer *t, int err)
 {
-	if (err == EPIPE || err == ENOSPC || err == EFBIG || err == EDQUOT)
+	if (err == EPIPE || err == ENOSPC || err == EFBIG || err == EDQUOT ||
+	    (err == EIO && t->src_kind == SIO_KIND_PIPE))
 		return SIO_SIDE_DST;
 	if (sio_is_disconnect(err))
 		return sio_is_socket(t->src_kind) ? SIO_SIDE_SRC : SIO_SIDE_DST;
@@ -344,7 +358,13 @@ static int direct(struct sio_transfer *t, int method)
 	if (n > 0) {
 		took(t, n);
 		arrived(t, method, n);
-		return GO;
+		/* Less than asked of a file that has more: the socket is full.
+		 * poll() tells when it is not, for less than a call in vain. */
+		t->dst_full = n < len && t->level_poll &&
+			      (t->left > 0 || t->taken < t->known) &&
+			      t->src_kind == SIO_KIND_FILE &&
+			      sio_is_socket(t->dst_kind);
+		return SIO_GO;
 	}
 	if (n == 0 || n == -EAGAIN)
 		return doubt(t, n, call_of(method), SIO_SITE_DIRECT);
@@ -366,20 +386,20 @@ static int fill(struct sio_transfer *t)
 			return next_method(t, (int)-n, SIO_CALL_PIPE,
 					   SIO_SITE_FILL);
 		if (n < 0)
-			return fail(t, (int)-n, SIO_SIDE_NONE, SIO_CALL_PIPE);
+			return sio_fail(t, (int)-n, SIO_SIDE_NONE, SIO_CALL_PIPE);
 		t->slots = n / SIO_SLOT;
 	}
 	len = sio_src_has(t, want(t, t->chunk));
 	if (!len)
 		return SIO_WANT_SRC;
-	at(t, SIO_SITE_FILL);
+	sio_at(t, SIO_SITE_FILL);
 	n = sio_splice(t->seam, t->src, t->off_src >= 0 ? &t->off_src : NULL,
 		       t->pipe_w, NULL, len, 2);
 	if (n > 0) {
 		took(t, n);
 		t->pipe_held += n;
 		t->small = n < SMALL_READ;
-		return GO;
+		return SIO_GO;
 	}
 	if (n == 0 || n == -EAGAIN)
 		return doubt(t, n, SIO_CALL_SPLICE, SIO_SITE_FILL);
@@ -396,13 +416,13 @@ static int drain_pipe(struct sio_transfer *t)
 	len = sio_dst_room(t, t->pipe_held, 0);
 	if (!len)
 		return SIO_WANT_DST;
-	at(t, SIO_SITE_DRAIN);
+	sio_at(t, SIO_SITE_DRAIN);
 	n = sio_splice(t->seam, t->pipe_r, NULL, t->dst,
 		       t->off_dst >= 0 ? &t->off_dst : NULL, len, 2);
 	if (n > 0) {
 		t->pipe_held -= n;
 		arrived(t, SIO_SPLICE_PIPE, n);
-		return GO;
+		return SIO_GO;
 	}
 	if (n < 0 && n != -EAGAIN)
 		return refuse_or_fail(t, (int)-n, SIO_SIDE_DST, SIO_CALL_SPLICE,
@@ -415,12 +435,28 @@ static int drain_pipe(struct sio_transfer *t)
 		return SIO_WANT_DST;
 	if (!t->doubt) {
 		t->doubt = 1;
-		return GO;
+		return SIO_GO;
 	}
 	return copy_from_pipe(t);
 }
 
 /* ---- the machine ------------------------------------------------------------------- */
+
+/* A block-sharing filesystem takes the whole file at once. */
+static int share_blocks(struct sio_transfer *t)
+{
+	int64_t n;
+
+	sio_at(t, SIO_SITE_DIRECT);
+	n = sio_clone(t->seam, t->src, t->dst);
+	if (n < 0)
+		return refuse_or_fail(t, (int)-n, SIO_SIDE_NONE, SIO_CALL_CLONE,
+				      SIO_SITE_DIRECT);
+	took(t, n);
+	arrived(t, SIO_CLONE, n);
+	t->eof = 1;
+	return SIO_GO;
+}
 
 static int advance(struct sio_transfer *t)
 {
@@ -430,12 +466,25 @@ static int advance(struct sio_transfer *t)
 		return copy_out(t);
 	if (t->pipe_held)
 		return drain_pipe(t);
+	if (sio_more_parts(t))
+		return sio_next_part(t);
 	if (t->eof || t->left == 0)
 		return SIO_DONE;
 	if (t->src_dry) {
 		t->src_dry = 0;
 		return SIO_WANT_SRC;
 	}
+	if (t->dst_full) {
+		t->dst_full = 0;
+		return SIO_WANT_DST;
+	}
+	if (method == SIO_CLONE)
+		return share_blocks(t);
+	sio_mind_cork(t);
+	if (t->reserve)
+		return sio_reserve(t);
+	if (t->holes && !t->extent)
+		return sio_next_extent(t);
 	if (method == SIO_READ_WRITE)
 		return copy_in(t);
 	if (method == SIO_SPLICE_PIPE)
@@ -466,7 +515,11 @@ int sio_transfer_step(struct sio_transfer *t, int64_t bytes, int64_t ns)
 	t->err = 0;
 	for (;;) {
 		r = advance(t);
-		if (r != GO)
+		if (r == SIO_DONE)
+			r = sio_more_parts(t) ? SIO_GO : sio_settle(t);
+		if (r == SIO_DONE || r == SIO_ERROR)
+			sio_push(t);
+		if (r != SIO_GO)
 			return r;
 		now = sio_now();
 		adapt_chunk(t, now - before);
@@ -493,6 +546,6 @@ int64_t sio_transfer_pull(struct sio_transfer *t, void *buf, int64_t len)
 	else if (n == 0)
 		t->eof = 1;
 	else if (n != -EAGAIN)
-		(void)fail(t, (int)-n, SIO_SIDE_SRC, SIO_CALL_READ);
+		(void)sio_fail(t, (int)-n, SIO_SIDE_SRC, SIO_CALL_READ);
 	return n;
 }

@@ -91,11 +91,26 @@ void sio_transfer_close(struct sio_transfer *t)
 	/* A zeroed t has never been opened: its 0 is nobody's descriptor. */
 	if (!t->chunk)
 		return;
+	/* A stopped transfer's bytes leave; those of a forked child's copy are
+	 * its parent's. */
+	if (t->dst >= 0 && t->pid == getpid()) {
+		if (t->part_count)
+			sio_push(t);
+		/* Blocks that were reserved and got no bytes go back. */
+		if (t->reserved)
+			(void)sio_settle(t);
+	}
 	sio_pipe_close(&t->pipe_r, &t->pipe_w);
 	sio_pipe_close(&t->src, &t->dst);
 	free(t->buf);
 	t->buf = NULL;
 	t->buf_size = t->buf_pos = t->buf_len = t->pipe_held = 0;
+}
+
+void sio_at(struct sio_transfer *t, int site)
+{
+	if (t->seam)
+		t->seam->site = site;
 }
 
 int64_t sio_transfer_held(const struct sio_transfer *t)

@@ -14,8 +14,9 @@ from operator import index
 from . import _fds
 from ._arguments import FileDescriptorLike
 from ._cffi import ffi, lib
+from ._ends import checked_count
 from ._flow import SLICE_NS, Flow, idle_ns, refuse_child
-from ._transfer import Transfer, TransferResult, checked_count
+from ._transfer import Transfer, TransferResult, finished
 
 __all__ = ["chunks", "copy", "discard"]
 
@@ -43,7 +44,7 @@ def copy(
     Not promised: a snapshot of a file that is edited while it is sent, or that nothing is copied;
     the result says which method ran.
     """
-    with Transfer(
+    transfer = Transfer(
         src,
         dst,
         count,
@@ -51,12 +52,8 @@ def copy(
         offset_dst=offset_dst,
         method=method,
         timeout=timeout,
-    ) as transfer:
-        try:
-            return transfer.run(progress)
-        except BaseException as error:
-            transfer.salvage(error)
-            raise
+    )
+    return finished(transfer, progress)
 
 
 def discard(

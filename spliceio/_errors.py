@@ -15,11 +15,19 @@ from typing import NamedTuple
 from ._about import About, about
 from ._cffi import lib
 
-__all__ = ["failure", "why"]
+__all__ = ["UnexpectedEOF", "failure", "why"]
 
 _F_SEAL_WRITE = 0x0008
 _ALL_FLAGS = 0x0F
 _O_DIRECT = os.O_DIRECT
+
+
+class UnexpectedEOF(OSError, EOFError):
+    """The source ended before as many bytes had come as were promised.
+
+    A file was truncated while it was sent, or a peer ended in the middle of a body. `errno` is
+    ENODATA. `result` says what was moved before, as for every exception of a transfer.
+    """
 
 
 class _Case(NamedTuple):
@@ -176,6 +184,12 @@ _SAID = {
     errno.EFAULT: "the memory does not belong to this process",
     errno.EROFS: "dst is on a read-only filesystem",
 }
+_REFLINK = {
+    errno.EOPNOTSUPP: "this filesystem cannot share blocks between files; copy with reflink='auto'",
+    errno.EXDEV: "src and dst are on different filesystems, which share no blocks; copy with "
+    "reflink='auto'",
+    errno.EINVAL: "the filesystem does not share the blocks of these two; copy with reflink='auto'",
+}
 _LOOKED_AT = {
     errno.EBADF: _ebadf,
     errno.EINVAL: _einval,
@@ -199,10 +213,14 @@ def why(
     names: tuple[str, str] = ("src", "dst"),
 ) -> str:
     """Say in one clause why `call` failed with `err`, and what to do instead."""
+    if call == "reflink" and err in _REFLINK:
+        return _REFLINK[err]
     look = _LOOKED_AT.get(err)
     case = _Case(call, src, dst, offsets, flags, names)
     said = _SAID.get(err) if look is None else look(case)
-    return said or os.strerror(err)
+    if said is None:
+        return os.strerror(err)
+    return said if look is not None else said.replace("src", names[0]).replace("dst", names[1])
 
 
 def failure(

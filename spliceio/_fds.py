@@ -30,11 +30,12 @@ _PTMX = os.makedev(5, 2)
 class Stream:
     """One end of a transfer, as the caller gave it."""
 
-    __slots__ = ("_buffer", "_resync", "about", "fd", "given", "offset", "owned")
+    __slots__ = ("_buffer", "_resync", "about", "fd", "given", "name", "offset", "owned")
 
-    def __init__(self, given: object, fd: int) -> None:
+    def __init__(self, given: object, fd: int, name: str) -> None:
         self.given = given
         self.fd = fd
+        self.name = name
         self.about = about(fd)
         self._buffer: io.BufferedReader | None = None
         self.offset: int | None = None
@@ -129,17 +130,18 @@ def _refuse(given: Any, call: str, side: str, sends: bool) -> None:
         )
 
 
-def _open(given: FileDescriptorLike, call: str, side: str, sends: bool) -> tuple[Any, Stream]:
+def _open(given: FileDescriptorLike, call: str, side: str, name: str = "") -> tuple[Any, Stream]:
+    name = name or side
     given_object: Any = _unwrap(given)
     if not isinstance(given_object, int):
-        _refuse(given_object, call, side, sends)
+        _refuse(given_object, call, name, sends=side == "dst")
         if getattr(given_object, "closed", False) is True:
-            raise ValueError(f"{call}: {side} is closed")
+            raise ValueError(f"{call}: {name} is closed")
         if not hasattr(given_object, "fileno"):
             raise TypeError(
-                f"{call}: {side} must be an int or have fileno(), not {type(given).__name__}"
+                f"{call}: {name} must be an int or have fileno(), not {type(given).__name__}"
             )
-    stream = Stream(given_object, fileno_of(given_object))
+    stream = Stream(given_object, fileno_of(given_object), name)
     about = stream.about
     if about.err or about.path_only:
         raise _failure(call, errno.EBADF, stream, side)
@@ -147,7 +149,7 @@ def _open(given: FileDescriptorLike, call: str, side: str, sends: bool) -> tuple
         raise _failure(call, errno.EISDIR, stream, side)
     if about.is_socket and not about.is_stream:
         raise ValueError(
-            f"{call}: {side} is {about.text}, whose messages a byte stream would cut or join; use "
+            f"{call}: {name} is {about.text}, whose messages a byte stream would cut or join; use "
             "its own send and recv"
         )
     # One that looks unconnected may have been closed by its peer and still hold data.
@@ -157,13 +159,13 @@ def _open(given: FileDescriptorLike, call: str, side: str, sends: bool) -> tuple
 
 
 def _failure(call: str, err: int, stream: Stream, side: str) -> OSError:
-    fd = stream.fd
-    return _errors.failure(call, err, **{side: fd})  # type: ignore[arg-type]
+    fds, names = {side: stream.fd}, {"src": "src", "dst": "dst", side: stream.name}
+    return _errors.failure(call, err, **fds, names=(names["src"], names["dst"]))  # type: ignore[arg-type]
 
 
 def look(given: FileDescriptorLike, call: str, side: str) -> About:
     """Look at an object without flushing, reading or opening anything."""
-    _, stream = _open(given, call, side, sends=side == "dst")
+    _, stream = _open(given, call, side)
     return _usable(call, stream, side).about
 
 
@@ -174,9 +176,9 @@ def _usable(call: str, stream: Stream, side: str) -> Stream:
     return stream
 
 
-def source(given: FileDescriptorLike, call: str = "copy") -> Stream:
+def source(given: FileDescriptorLike, call: str = "copy", name: str = "src") -> Stream:
     """Take an object to read from; flushes nothing, reads nothing, moves no position."""
-    file, stream = _open(given, call, "src", sends=False)
+    file, stream = _open(given, call, "src", name)
     _usable(call, stream, "src")
     if isinstance(file, io.BufferedRandom):
         file.flush()
@@ -192,9 +194,9 @@ def source(given: FileDescriptorLike, call: str = "copy") -> Stream:
     return stream
 
 
-def destination(given: FileDescriptorLike, call: str = "copy") -> Stream:
+def destination(given: FileDescriptorLike, call: str = "copy", name: str = "dst") -> Stream:
     """Take an object to write to; what it has buffered is flushed first."""
-    file, stream = _open(given, call, "dst", sends=True)
+    file, stream = _open(given, call, "dst", name)
     _usable(call, stream, "dst")
     if isinstance(file, io.BufferedWriter | io.BufferedRandom):
         file.flush()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import _errors, _fds, _plan
 from ._cffi import ffi, lib
 
-__all__ = ["INT64_MAX", "SLICE_NS", "Fallback", "Flow", "idle_ns", "refuse_child"]
+__all__ = ["INT64_MAX", "SLICE_NS", "Fallback", "Flow", "Part", "idle_ns", "refuse_child"]
 
 SLICE_NS = 80_000_000
 """How long the C runs before it comes back for signals, progress and other threads.
@@ -32,6 +32,10 @@ _CALLS = {
     lib.SIO_CALL_WRITE: "write",
     lib.SIO_CALL_POLL: "poll",
     lib.SIO_CALL_PIPE: "pipe",
+    lib.SIO_CALL_CLONE: "reflink",
+    lib.SIO_CALL_FALLOCATE: "fallocate",
+    lib.SIO_CALL_SEEK: "lseek",
+    lib.SIO_CALL_TRUNCATE: "ftruncate",
 }
 
 
@@ -69,10 +73,31 @@ def refuse_child(state: int) -> None:
         )
 
 
+Part = tuple[bytes | None, int, int]
+"""(memory, 0, its length) or (None, offset, length); a length of -1 is to the end of the source."""
+
+
+def _in_c(parts: Sequence[Part]) -> tuple[Any, list[Any]]:
+    """Lay parts out for the C; the list keeps their memory where it is.
+
+    Only of bytes: a memoryview that is pinned here and cleared by the collector, with the exception
+    that holds both, crashes the interpreter.
+    """
+    if not parts:
+        return ffi.NULL, []
+    laid, memories = ffi.new("struct sio_part[]", len(parts)), []
+    for slot, (memory, offset, length) in zip(laid, parts, strict=True):
+        if memory is not None:
+            memories.append(ffi.from_buffer("unsigned char[]", memory))
+            slot.memory = memories[-1]
+        slot.offset, slot.len = offset, length
+    return laid, memories
+
+
 class Flow:
     """Bytes on their way from one stream to another, or into memory when `dst` is None."""
 
-    __slots__ = ("c", "dst", "src")
+    __slots__ = ("_parts", "c", "dst", "src")
 
     def __init__(
         self,
@@ -84,10 +109,13 @@ class Flow:
         count: int | None = None,
         offset_dst: int | None = None,
         prefix: bytes = b"",
+        parts: Sequence[Part] = (),
         adaptive: bool = False,
         interactive: bool = False,
     ) -> None:
         """Duplicate both descriptors. `prefix` goes before what `src` itself has read ahead.
+
+        `parts`, of a source that is a file, are sent after `count`, which is then 0.
 
         `adaptive` lets small reads go by recv and send; `interactive` begins that way, for a driver
         whose poll is level-triggered.
@@ -104,6 +132,8 @@ class Flow:
         c.pipe_size = PRIVATE_PIPE
         c.adaptive = adaptive
         c.small = c.level_poll = interactive
+        self._parts = _in_c(parts)
+        c.parts, c.part_count = self._parts[0], len(parts)
         # The collector is in place before there is anything to collect: a signal handler that
         # raises in between leaks nothing.
         self.c = ffi.gc(c, lib.sio_transfer_close)
@@ -132,12 +162,15 @@ class Flow:
         for number, name in _plan.NAMES.items():
             if self.c.by_method[number]:
                 moved[name] = moved.get(name, 0) + int(self.c.by_method[number])
+        if self.c.from_memory:
+            moved["send"] = int(self.c.from_memory)
         return moved
 
     @property
     def method(self) -> str:
         """The method that has moved most bytes; before the first, the one that is tried next."""
         moved = self.by_method
+        moved.pop("send", None)  # a header or trailer, which is in user memory anyway
         if moved:
             return max(moved, key=lambda name: moved[name])
         return _plan.NAMES[self.c.methods[self.c.current]]
@@ -160,7 +193,8 @@ class Flow:
         src = c.src if c.err_side != lib.SIO_SIDE_DST else None
         dst = c.dst if c.err_side != lib.SIO_SIDE_SRC and self.dst else None
         more = f" [{self.moved} bytes moved, {self.held} held]"
-        return _errors.failure(_CALLS[c.err_call], c.err, src, dst, more=more)
+        names = (self.src.name, self.dst.name if self.dst else "dst")
+        return _errors.failure(_CALLS[c.err_call], c.err, src, dst, more=more, names=names)
 
     def synchronise(self) -> None:
         """Put the positions of buffered Python objects where the bytes are."""
@@ -172,6 +206,8 @@ class Flow:
         """Return held bytes to a source that is a file; from any other they stay held."""
         if self.is_ours and self.held and self.src.about.kind == lib.SIO_KIND_FILE:
             held = len(self.take_held())
+            if self.c.left >= 0:
+                self.c.left += held
             if self.c.off_src == lib.SIO_NO_OFFSET:
                 os.lseek(self.c.src, -held, os.SEEK_CUR)
             else:

@@ -14,7 +14,7 @@ from ._about import About
 from ._arguments import FileDescriptorLike
 from ._cffi import lib
 
-__all__ = ["METHODS", "NAMES", "Plan", "explain", "order"]
+__all__ = ["METHODS", "NAMES", "TMPFS", "Plan", "explain", "order"]
 
 NAMES = {
     lib.SIO_COPY_FILE_RANGE: "copy_file_range",
@@ -22,10 +22,11 @@ NAMES = {
     lib.SIO_SPLICE: "splice",
     lib.SIO_SPLICE_PIPE: "splice",
     lib.SIO_READ_WRITE: "read_write",
+    lib.SIO_CLONE: "reflink",
 }
 METHODS = ("auto", "copy_file_range", "sendfile", "splice", "read_write")
 _FILE: int = lib.SIO_KIND_FILE
-_TMPFS = 0x01021994
+TMPFS = 0x01021994
 _F_SEAL_WRITE = 0x0008
 
 
@@ -38,11 +39,46 @@ def order(src: About, dst: About, *, offset_dst: bool = False) -> list[int]:
     if dst.kind != _FILE:
         return [lib.SIO_SENDFILE, lib.SIO_READ_WRITE]
     methods = [lib.SIO_COPY_FILE_RANGE, lib.SIO_SENDFILE]
-    if src.filesystem == dst.filesystem == _TMPFS:
+    if src.filesystem == dst.filesystem == TMPFS:
         methods.reverse()  # measured: twice as fast on tmpfs
     if offset_dst:
         methods.remove(lib.SIO_SENDFILE)  # it writes at the file position only
     return [*methods, lib.SIO_SPLICE_PIPE, lib.SIO_READ_WRITE]
+
+
+_EXT4 = 0xEF53
+# There copy_file_range is more than a loop of splices: the server or the daemon may do the work.
+_OFFLOADS = {0x6969, 0xFF534D42, 0xFE534D42, 0x65735546, 0x00C36400}  # NFS, CIFS, SMB, FUSE, Ceph
+# Below this, making a pipe costs more than it saves (measured).
+_SMALL_FILE = 512 << 10
+
+
+def whole_file(src: About, dst: About, *, size: int, reflink: str, zeros: bool) -> list[int]:
+    """Return the methods to try for a file that is copied from its beginning to its end.
+
+    With `zeros`, every byte has to be looked at.
+    """
+    if zeros:
+        return [lib.SIO_READ_WRITE]
+    if dst.is_pipe:
+        return [lib.SIO_SPLICE, lib.SIO_READ_WRITE]
+    # sendfile and copy_file_range go by 64 KiB inside the kernel, a pipe of 1 MiB takes more.
+    methods = [lib.SIO_SPLICE_PIPE, lib.SIO_SENDFILE, lib.SIO_READ_WRITE]
+    if 0 < size <= _SMALL_FILE:
+        methods = [lib.SIO_SENDFILE, lib.SIO_SPLICE_PIPE, lib.SIO_READ_WRITE]
+    if reflink != "never":
+        if src.filesystem == dst.filesystem and src.filesystem in _OFFLOADS:
+            methods.insert(0, lib.SIO_COPY_FILE_RANGE)
+        methods.insert(0, lib.SIO_CLONE)
+    return methods
+
+
+def reserves(dst: About, size: int) -> bool:
+    """Whether a file is written faster when its blocks are allocated before.
+
+    On tmpfs that fills the pages with zeros first, and costs more than it saves.
+    """
+    return dst.filesystem == _EXT4 and size >= 128 << 10
 
 
 def named(method: str, src: About, dst: About, *, offset_dst: bool = False) -> list[int]:

@@ -13,20 +13,19 @@ stay true and the transfer can be run again.
 from __future__ import annotations
 
 import errno
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from operator import index
 from types import TracebackType
 
-from . import _errors, _fds, _plan
 from ._arguments import FileDescriptorLike
 from ._cffi import lib
-from ._flow import INT64_MAX, SLICE_NS, Fallback, Flow, idle_ns, refuse_child
+from ._ends import between
+from ._errors import UnexpectedEOF
+from ._flow import SLICE_NS, Fallback, Flow, refuse_child
 
-__all__ = ["Transfer", "TransferResult", "checked_count"]
+__all__ = ["Transfer", "TransferResult", "driven", "finished"]
 
 
 @dataclass(frozen=True)
@@ -43,42 +42,6 @@ class TransferResult:
     seconds: float
     fallbacks: tuple[Fallback, ...] = ()
     by_method: dict[str, int] = field(default_factory=dict)
-
-
-def checked_count(count: int | None, name: str = "count") -> int | None:
-    if count is None:
-        return None
-    count = index(count)
-    if count < 0:
-        raise ValueError(f"{name} cannot be negative (got {count})")
-    return min(count, INT64_MAX)
-
-
-def _offset(offset: int | None, name: str, end: _fds.Stream, side: str) -> int | None:
-    if offset is None:
-        return None
-    offset = index(offset)
-    if offset < 0:
-        raise ValueError(f"{name} cannot be negative (got {offset})")
-    if offset > INT64_MAX:
-        raise OverflowError(f"{name} is beyond 64 bits (got {offset})")
-    if end.about.kind != lib.SIO_KIND_FILE:
-        fds = {side: end.fd}
-        given = (offset, None) if side == "src" else (None, offset)
-        raise _errors.failure("copy", errno.ESPIPE, offsets=given, **fds)  # type: ignore[arg-type]
-    return offset
-
-
-def _least(*timeouts: float | None) -> float | None:
-    given = [timeout for timeout in timeouts if timeout is not None]
-    return min(given) if given else None
-
-
-def _position(fd: int) -> int:
-    try:
-        return os.lseek(fd, 0, os.SEEK_CUR)
-    except OSError:
-        return 0
 
 
 class Transfer:
@@ -110,35 +73,23 @@ class Transfer:
         method: str = "auto",
         timeout: float | None = None,
     ) -> None:
+        flow, limit = between(
+            src,
+            dst,
+            count,
+            offset_src=offset_src,
+            offset_dst=offset_dst,
+            method=method,
+            timeout=timeout,
+        )
+        self._begin(flow, limit, "copy")
+
+    def _begin(self, flow: Flow, limit: int, call: str, expected: int | None = None) -> None:
+        self._flow, self._idle_ns, self._call, self._expected = flow, limit, call, expected
         self._lock = threading.RLock()
         self._closed = False
         self._seconds = 0.0
         self._state: int = lib.SIO_BUDGET
-        from_, to = _fds.source(src), None
-        try:
-            to = _fds.destination(dst)
-            count = checked_count(count)
-            at_src = _offset(offset_src, "offset_src", from_, "src")
-            at_dst = _offset(offset_dst, "offset_dst", to, "dst")
-            methods = _plan.named(method, from_.about, to.about, offset_dst=at_dst is not None)
-            if at_src is not None:
-                from_.start_at(at_src)
-            _refuse_circle(from_, to, count, at_dst)
-            self._idle_ns = idle_ns(
-                timeout if timeout is not None else _least(from_.timeout, to.timeout)
-            )
-            self._flow = Flow(
-                from_,
-                to,
-                methods,
-                count=count,
-                offset_dst=at_dst,
-                adaptive=method == "auto" and from_.about.kind != lib.SIO_KIND_FILE,
-            )
-        finally:
-            from_.close()
-            if to is not None:
-                to.close()
 
     # -- what it did ---------------------------------------------------------------------------
 
@@ -246,8 +197,8 @@ class Transfer:
         if self._state == lib.SIO_TIMEOUT:
             raise TimeoutError(
                 errno.ETIMEDOUT,
-                f"copy: nothing moved for {self._idle_ns / 1e9:g} s ({self.moved} bytes moved, "
-                f"{self.held} held; {self._ends})",
+                f"{self._call}: nothing moved for {self._idle_ns / 1e9:g} s "
+                f"({self.moved} bytes moved, {self.held} held; {self._ends})",
             )
 
     # -- ending it -----------------------------------------------------------------------------
@@ -270,6 +221,30 @@ class Transfer:
             self._closed = True
             self._flow.close()
 
+    @property
+    def left(self) -> int:
+        """Bytes of `count` that have not been taken from `src`; -1 without a count."""
+        return int(self._flow.c.left)
+
+    @property
+    def failed_at(self) -> str | None:
+        """The side whose error ended the last step: "src", "dst" or None."""
+        if self._state != lib.SIO_ERROR:
+            return None
+        return {lib.SIO_SIDE_SRC: "src", lib.SIO_SIDE_DST: "dst"}.get(self._flow.c.err_side)
+
+    def _require_whole(self) -> None:
+        """Raise UnexpectedEOF if the source has ended before the bytes that were expected."""
+        came = self.moved - int(self._flow.c.from_memory)
+        if self._expected is None or not self.done or came >= self._expected:
+            return
+        src = self._flow.src
+        raise UnexpectedEOF(
+            errno.ENODATA,
+            f"{self._call}: {src.name} ended after {came} of the {self._expected} bytes asked for"
+            + (", it was truncated meanwhile" if src.about.size_is_known else f" ({src.text})"),
+        )
+
     def salvage(self, error: BaseException) -> None:
         """Give an exception what was done, and the bytes that would be lost with the transfer."""
         with self._lock:
@@ -280,7 +255,9 @@ class Transfer:
     @property
     def _ends(self) -> str:
         dst = self._flow.dst
-        return f"src is {self._flow.src.text}, dst is {dst.text if dst else 'memory'}"
+        src = self._flow.src
+        to = f"{dst.name} is {dst.text}" if dst else "dst is memory"
+        return f"{src.name} is {src.text}, {to}"
 
     def __enter__(self) -> Transfer:
         return self
@@ -298,26 +275,24 @@ class Transfer:
         return f"<Transfer {state}, {self.moved} bytes moved; {self._ends}>"
 
 
-def _refuse_circle(
-    src: _fds.Stream, dst: _fds.Stream, count: int | None, offset_dst: int | None
-) -> None:
-    """Refuse to copy a file or a pipe onto itself: it would read what it has just written."""
-    if offset_dst is not None and dst.about.appends:
-        raise ValueError(
-            "copy: dst is open for appending (O_APPEND), so the kernel would ignore offset_dst; "
-            "leave it out, or open dst without O_APPEND"
-        )
-    if src.about.is_pipe and src.about.same_file(dst.about):
-        raise _errors.failure("copy", errno.EINVAL, src.fd, dst.fd)
-    if src.about.kind != lib.SIO_KIND_FILE or not src.about.same_file(dst.about):
-        return
-    begin = _position(src.fd) if src.offset is None else src.offset
-    to = _position(dst.fd) if offset_dst is None else offset_dst
-    if dst.about.appends:
-        to = src.about.size
-    length = INT64_MAX if count is None else count
-    if count != 0 and begin < to + length and to < begin + length:
-        raise ValueError(
-            "copy: src and dst are the same file and the ranges overlap; it would read what it has "
-            "just written. Give count and offsets that keep them apart, or copy to another file"
-        )
+def driven(flow: Flow, limit: int, call: str, expected: int | None = None) -> Transfer:
+    """Drive a flow that another call has made.
+
+    `call` is what its errors are named after; `expected`, how many bytes `finished` must see come
+    from the source.
+    """
+    transfer = Transfer.__new__(Transfer)
+    transfer._begin(flow, limit, call, expected)
+    return transfer
+
+
+def finished(transfer: Transfer, progress: Callable[[int], object] | None = None) -> TransferResult:
+    """Run a transfer to its end and close it; an exception takes the counts and the bytes along."""
+    with transfer:
+        try:
+            result = transfer.run(progress)
+            transfer._require_whole()
+            return result
+        except BaseException as error:
+            transfer.salvage(error)
+            raise

@@ -30,6 +30,7 @@ HOUSE = [
     "_features",
     "_plan",
     "_flow",
+    "_ends",
     "_transfer",
     "_copy",
     "_relay",

@@ -29,12 +29,17 @@ CALLS = {
     "pipe": lib.SIO_CALL_PIPE,
     "shutdown": lib.SIO_CALL_SHUTDOWN,
     "unread": lib.SIO_CALL_UNREAD,
+    "clone": lib.SIO_CALL_CLONE,
+    "fallocate": lib.SIO_CALL_FALLOCATE,
+    "seek": lib.SIO_CALL_SEEK,
+    "truncate": lib.SIO_CALL_TRUNCATE,
 }
 SITES = {
     "any": lib.SIO_SITE_ANY,
     "direct": lib.SIO_SITE_DIRECT,
     "fill": lib.SIO_SITE_FILL,
     "drain": lib.SIO_SITE_DRAIN,
+    "memory": lib.SIO_SITE_MEMORY,
 }
 _CALL_NAMES = {number: name for name, number in CALLS.items()}
 _SITE_NAMES = {number: name for name, number in SITES.items()}
@@ -165,6 +170,9 @@ def laws(log: list[Row]) -> None:
         if row.call == "splice" and row.site == "drain":
             assert row.len <= in_pipe, f"more than the {in_pipe} bytes held is asked for {where}"
             in_pipe -= got
+        elif row.call == "write" and row.site == "memory":
+            assert not in_pipe, f"overtakes the {in_pipe} bytes in the pipe {where}"
+            assert not in_buffer, f"overtakes the {in_buffer} bytes in the buffer {where}"
         elif row.call == "write":
             assert row.len <= in_buffer, f"more than the {in_buffer} bytes read {where}"
             in_buffer -= got
