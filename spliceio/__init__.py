@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ._copy import discard as discard
     from ._duplex import Duplex as Duplex
     from ._duplex import pipe_pair as pipe_pair
+    from ._errors import UnexpectedEOF as UnexpectedEOF
     from ._features import Features as Features
     from ._features import Probe as Probe
     from ._features import features as features
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     from ._pipe import Pipe as Pipe
     from ._plan import Plan as Plan
     from ._plan import explain as explain
+    from ._receive import receive_file as receive_file
     from ._relay import RelayResult as RelayResult
     from ._relay import relay as relay
+    from ._send import send_file as send_file
+    from ._send import send_ranges as send_ranges
     from ._syscalls import SPLICE_F_GIFT as SPLICE_F_GIFT
     from ._syscalls import SPLICE_F_MORE as SPLICE_F_MORE
     from ._syscalls import SPLICE_F_MOVE as SPLICE_F_MOVE
@@ -63,6 +67,9 @@ _WHERE = {
     "_flow": ("Fallback",),
     "_transfer": ("Transfer", "TransferResult"),
     "_copy": ("chunks", "copy", "discard"),
+    "_errors": ("UnexpectedEOF",),
+    "_send": ("send_file", "send_ranges"),
+    "_receive": ("receive_file",),
     "_relay": ("RelayResult", "relay"),
     "_features": ("Features", "Probe", "features"),
 }

@@ -106,7 +106,9 @@ def test_everything_public_is_in_the_reference(name):
         assert getattr(spliceio, name).__doc__
 
 
-@pytest.mark.parametrize("command", ["pipe", "cp", "send", "recv", "connect", "proxy", "explain"])
+@pytest.mark.parametrize(
+    "command", ["pipe", "cp", "send", "recv", "connect", "proxy", "serve", "trace", "explain"]
+)
 def test_every_command_is_in_the_reference(command):
     """docs/reference/cli.md names each one and shows its help."""
     page = (ROOT / "docs" / "reference" / "cli.md").read_text()

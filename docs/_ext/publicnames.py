@@ -17,7 +17,16 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-ONLY_IN_ANNOTATIONS = {"Buffer", "FileDescriptorLike", "HasFileno", "Probe", "Side"}
+ONLY_IN_ANNOTATIONS = {
+    "Buffer",
+    "FileDescriptorLike",
+    "HasFileno",
+    "Probe",
+    "Side",
+    "SupportsRead",
+    "SupportsWrite",
+    "_Block",
+}
 
 
 def parseable(
