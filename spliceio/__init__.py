@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ._copy import chunks as chunks
     from ._copy import copy as copy
     from ._copy import discard as discard
+    from ._copy_file import CopyResult as CopyResult
+    from ._copy_file import copy_file as copy_file
     from ._duplex import Duplex as Duplex
     from ._duplex import pipe_pair as pipe_pair
     from ._errors import UnexpectedEOF as UnexpectedEOF
@@ -70,6 +72,7 @@ _WHERE = {
     "_errors": ("UnexpectedEOF",),
     "_send": ("send_file", "send_ranges"),
     "_receive": ("receive_file",),
+    "_copy_file": ("CopyResult", "copy_file"),
     "_relay": ("RelayResult", "relay"),
     "_features": ("Features", "Probe", "features"),
 }

@@ -36,6 +36,33 @@ def address(text: str) -> _address.Address:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def names(text: str) -> list[str]:
+    """Read a list with commas."""
+    return text.split(",")
+
+
+class Commands:
+    """The subcommands of the command line, as they are described to argparse."""
+
+    def __init__(self, top: argparse.ArgumentParser) -> None:
+        self.added = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(
+        self,
+        run: Callable[[argparse.Namespace], None],
+        name: str,
+        text: str,
+        *,
+        progress: bool = False,
+    ) -> argparse.ArgumentParser:
+        """Add one, whose arguments are added to what is returned."""
+        sub = self.added.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(run=run, name=name)
+        if progress:
+            sub.add_argument("--progress", action="store_true", help="draw a bar (needs rich)")
+        return sub
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     top = argparse.ArgumentParser(
@@ -44,42 +71,69 @@ def parser() -> argparse.ArgumentParser:
         epilog="Addresses are host:port, [v6]:port, :port or unix:/path. Sizes take K, M, G or T.",
     )
     top.add_argument("--version", action="version", version=f"spliceio {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    commands = Commands(top)
+    _describe_copies(commands)
+    _describe_connections(commands)
+    _describe_servers(commands)
+    _describe_questions(commands)
+    return top
 
-    def command(
-        run: Callable[[argparse.Namespace], None], name: str, text: str, *, progress: bool = False
-    ) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        sub.set_defaults(run=run, name=name)
-        if progress:
-            sub.add_argument("--progress", action="store_true", help="draw a bar (needs rich)")
-        return sub
 
-    sub = command(_commands.pipe, "pipe", "standard input to standard output", progress=True)
+def _describe_copies(commands: Commands) -> None:
+    sub = commands.add(_commands.pipe, "pipe", "standard input to standard output", progress=True)
     sub.add_argument("-s", "--size", type=size, metavar="SIZE", help="stop after so many bytes")
-    sub = command(_commands.cp, "cp", "copy one file to another", progress=True)
+    sub = commands.add(_commands.cp, "cp", "copy one file to another", progress=True)
     sub.add_argument("src", metavar="SRC")
     sub.add_argument("dst", metavar="DST")
-    sub = command(_commands.send, "send", "connect and send a file", progress=True)
+    when = ("auto", "always", "never")
+    sub.add_argument("--reflink", choices=when, default="auto", help="share blocks (auto)")
+    sub.add_argument("--sparse", choices=when, default="auto", help="make holes (auto: keep them)")
+    sub.add_argument(
+        "-p",
+        dest="preserve",
+        action="store_const",
+        const=("mode", "ownership", "timestamps"),
+        default=(),
+        help="the same as --preserve mode,ownership,timestamps",
+    )
+    sub.add_argument(
+        "--preserve",
+        type=names,
+        metavar="LIST",
+        default=(),
+        help="mode, ownership, timestamps, xattr or all; several with commas",
+    )
+    sub.add_argument("-n", "--no-clobber", action="store_true", help="fail if DST is there")
+
+
+def _describe_connections(commands: Commands) -> None:
+    sub = commands.add(_commands.send, "send", "connect and send a file", progress=True)
     sub.add_argument("file", metavar="FILE", help="- is standard input")
     sub.add_argument("to", type=address, metavar="HOST:PORT")
-    sub = command(_commands.recv, "recv", "accept one connection and write a file", progress=True)
+    text = "accept one connection and write a file"
+    sub = commands.add(_commands.recv, "recv", text, progress=True)
     sub.add_argument("port", type=address, metavar="PORT", help="or an address")
     sub.add_argument("file", metavar="FILE", help="- is standard output")
-    sub = command(_commands.connect, "connect", "standard input and output to a connection")
+    sub = commands.add(_commands.connect, "connect", "standard input and output to a connection")
     sub.add_argument("to", type=address, metavar="HOST:PORT")
     sub.add_argument("--idle-timeout", type=float, metavar="SECONDS")
-    sub = command(_commands.proxy, "proxy", "relay every connection to another address")
+
+
+def _describe_servers(commands: Commands) -> None:
+    sub = commands.add(_commands.proxy, "proxy", "relay every connection to another address")
     sub.add_argument("listen", type=address, metavar="LISTEN")
     sub.add_argument("upstream", type=address, metavar="UPSTREAM")
     sub.add_argument("--idle-timeout", type=float, metavar="SECONDS")
     sub.add_argument("--method", choices=("auto", "read_write"), default="auto")
     sub.add_argument("--stats", action="store_true", help="print counts as JSON at the end")
-    sub = command(_commands.explain, "explain", "say how bytes would go from one to the other")
+
+
+def _describe_questions(commands: Commands) -> None:
+    text = "say how bytes would go from one to the other"
+    sub = commands.add(_commands.explain, "explain", text)
     sub.add_argument("src", metavar="SRC", help="a path, -, tcp, unix or pipe")
     sub.add_argument("dst", metavar="DST", help="a path, -, tcp, unix or pipe")
-    command(_commands.features, "features", "probe what this kernel and sandbox do")
-    return top
+    commands.add(_commands.features, "features", "probe what this kernel and sandbox do")
 
 
 def told(error: OSError) -> str:

@@ -70,24 +70,44 @@ def pipe(args: argparse.Namespace) -> None:
 
 def cp(args: argparse.Namespace) -> None:
     """One file to another."""
+    from ._copy_file import copy_file
+
+    target = args.dst
+    if os.path.isdir(target):
+        target = os.path.join(target, os.path.basename(args.src))
+    if "-" in (args.src, args.dst) or _is_stream(args.src):
+        _cp_stream(args, target)
+        return
+    name = os.path.basename(args.src)
+    with _progress.bar(args.progress, name, os.stat(args.src).st_size) as progress:
+        copy_file(
+            args.src,
+            target,
+            reflink=args.reflink,
+            sparse=args.sparse,
+            preserve=args.preserve,
+            overwrite=not args.no_clobber,
+            progress=progress,
+        )
+
+
+def _is_stream(path: str) -> bool:
+    """Whether there is something that can only be read to its end: a FIFO, a terminal, ..."""
+    mode = os.stat(path).st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _cp_stream(args: argparse.Namespace, target: str) -> None:
+    """Copy from or to what has no name that a copy could take over."""
     from ._copy import copy
 
-    with opened(args.src, os.O_RDONLY) as src:
-        status = os.fstat(src)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), args.src)
-        target = args.dst
-        if os.path.isdir(target):
-            target = os.path.join(target, os.path.basename(args.src))
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(status, os.stat(target)):
-                raise OSError(errno.EINVAL, f"{args.src} and {target} are the same file")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with (
-            opened(target, flags, stat.S_IMODE(status.st_mode) & 0o777) as dst,
-            _progress.bar(args.progress, os.path.basename(args.src), regular_size(src)) as progress,
-        ):
-            copy(src, dst, progress=progress)
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_EXCL if args.no_clobber else os.O_TRUNC)
+    with (
+        opened(args.src, os.O_RDONLY) as src,
+        opened(target, flags) as dst,
+        _progress.bar(args.progress, os.path.basename(args.src), regular_size(src)) as progress,
+    ):
+        copy(src, dst, progress=progress)
 
 
 def send(args: argparse.Namespace) -> None:

@@ -26,7 +26,16 @@ from spliceio import _address
 
 HANG = 60
 SPLICEIO = [sys.executable, "-m", "spliceio"]
-COMMANDS = ("pipe", "cp", "send", "recv", "connect", "proxy", "explain", "features")
+COMMANDS = (
+    "pipe",
+    "cp",
+    "send",
+    "recv",
+    "connect",
+    "proxy",
+    "explain",
+    "features",
+)
 
 
 def run(*args, input: bytes | None = b"", **options) -> subprocess.CompletedProcess:
@@ -328,6 +337,29 @@ def test_cp_into_a_directory_from_a_pipe_and_from_proc(tmp_path):
     assert run("cp", src, "-").stdout == b"data"
     assert run("cp", "/proc/self/environ", tmp_path / "env", env={"A": "b"}).returncode == 0
     assert b"A=b\0" in (tmp_path / "env").read_bytes()
+
+
+def test_cp_takes_the_options_of_cp(tmp_path):
+    """Attributes, holes, reflinks, and a target that is there."""
+    src, dst = tmp_path / "src", tmp_path / "dst"
+    with open(src, "wb") as file:
+        file.seek(4 * MIB)
+        file.write(b"end")
+    os.utime(src, ns=(1, 10**18))
+    assert run("cp", "-p", src, dst).returncode == 0
+    assert dst.stat().st_mtime_ns == 10**18
+    assert dst.stat().st_blocks * 512 < MIB
+    done = run("cp", "-n", src, dst)
+    assert (done.returncode, said(done)) == (1, f"spliceio: cp: {dst}: File exists")
+    assert run("cp", "--sparse", "never", "--preserve", "mode,xattr", src, dst).returncode == 0
+    assert dst.stat().st_blocks * 512 >= 4 * MIB
+    assert dst.read_bytes() == src.read_bytes()
+    done = run("cp", "--preserve", "size", src, dst)
+    assert re.match(r"spliceio: cp: .*preserve takes mode, .*not 'size'", said(done))
+    done = run("cp", "--reflink", "always", src, "/dev/shm/there")
+    assert re.match(r"spliceio: cp: .*(share no blocks|cannot share)", said(done))
+    assert not os.path.exists("/dev/shm/there")
+    assert run("cp", "--sparse", "sometimes", src, dst).returncode == 2
 
 
 @pytest.mark.parametrize("how", ["same", "hard", "symbolic", "dotted", "directory"])
