@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._features import Features as Features
     from ._features import Probe as Probe
     from ._features import features as features
+    from ._fileobj import copyfileobj as copyfileobj
     from ._flow import Fallback as Fallback
     from ._pipe import Pipe as Pipe
     from ._plan import Plan as Plan
@@ -73,6 +74,7 @@ _WHERE = {
     "_send": ("send_file", "send_ranges"),
     "_receive": ("receive_file",),
     "_copy_file": ("CopyResult", "copy_file"),
+    "_fileobj": ("copyfileobj",),
     "_relay": ("RelayResult", "relay"),
     "_features": ("Features", "Probe", "features"),
 }
