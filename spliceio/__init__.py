@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ._features import features as features
     from ._fileobj import copyfileobj as copyfileobj
     from ._flow import Fallback as Fallback
+    from ._http import SendfileMixin as SendfileMixin
     from ._pipe import Pipe as Pipe
     from ._plan import Plan as Plan
     from ._plan import explain as explain
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ._syscalls import vmsplice as vmsplice
     from ._transfer import Transfer as Transfer
     from ._transfer import TransferResult as TransferResult
+    from ._wsgi import FileWrapper as FileWrapper
 
 _WHERE = {
     "_syscalls": (
@@ -75,6 +77,8 @@ _WHERE = {
     "_receive": ("receive_file",),
     "_copy_file": ("CopyResult", "copy_file"),
     "_fileobj": ("copyfileobj",),
+    "_wsgi": ("FileWrapper",),
+    "_http": ("SendfileMixin",),
     "_relay": ("RelayResult", "relay"),
     "_features": ("Features", "Probe", "features"),
 }

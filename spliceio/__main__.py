@@ -8,6 +8,7 @@ the death by SIGPIPE).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from . import __version__, _address, _commands, _progress
 
 FAILURE, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 _WRITES_STDOUT = ("pipe", "recv", "connect", "explain", "features")
+_LONGEST = 1e6
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -39,6 +41,20 @@ def address(text: str) -> _address.Address:
 def names(text: str) -> list[str]:
     """Read a list with commas."""
     return text.split(",")
+
+
+def patience(text: str) -> float:
+    """Read a time to wait: seconds, more than none and less than for ever."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= _LONGEST:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+
+
+def _serve(args: argparse.Namespace) -> None:
+    from . import _serve  # http.server takes longer to load than most commands to run
+
+    _serve.run(args)
 
 
 class Commands:
@@ -126,6 +142,19 @@ def _describe_servers(commands: Commands) -> None:
     sub.add_argument("--idle-timeout", type=float, metavar="SECONDS")
     sub.add_argument("--method", choices=("auto", "read_write"), default="auto")
     sub.add_argument("--stats", action="store_true", help="print counts as JSON at the end")
+    sub = commands.add(_serve, "serve", "the files of a directory over HTTP, by sendfile")
+    sub.add_argument("directory", metavar="DIR")
+    sub.add_argument(
+        "--bind", type=address, default="127.0.0.1:8000", metavar="ADDR", help="%(default)s if none"
+    )
+    sub.add_argument(
+        "--timeout",
+        type=patience,
+        default="60",
+        metavar="SECONDS",
+        help="close a connection on which nothing moves for so long (%(default)s)",
+    )
+    sub.add_argument("--quiet", action="store_true", help="log errors only")
 
 
 def _describe_questions(commands: Commands) -> None:

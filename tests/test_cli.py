@@ -33,6 +33,7 @@ COMMANDS = (
     "recv",
     "connect",
     "proxy",
+    "serve",
     "explain",
     "features",
 )

@@ -43,7 +43,14 @@ HOUSE = [
     "_address",
     "_progress",
     "_proxy",
+    "_wsgi",
+    "_conditional",
+    "_http_body",
+    "_http",
+    "_tree",
+    "_site",
     "_commands",
+    "_serve",
     "__main__",
 ]
 
@@ -160,6 +167,8 @@ PUBLIC = [
     "CopyResult",
     "copyfileobj",
     "UnexpectedEOF",
+    "FileWrapper",
+    "SendfileMixin",
     "features",
     "Features",
     "Fallback",

@@ -1,0 +1,130 @@
+"""`spliceio serve`: listen, give every connection a thread, and end when a signal says so.
+
+Rule 1: when no descriptor or thread is left, new clients wait; those who are there are served.
+Rule 2: trouble with one connection is one line in the log, and not the next one's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from http.server import ThreadingHTTPServer
+from typing import Any
+
+from . import _address
+from ._commands import announce
+from ._site import Handler, Site
+from ._tree import Tree
+
+__all__ = ["Server", "run"]
+
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_ENDING = 5.0
+
+
+class Server(ThreadingHTTPServer):
+    """Accept on `listener`, and serve `site`."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, listener: socket.socket, site: Site) -> None:
+        super().__init__(("", 0), Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.site = site
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._open: set[socket.socket] = set()
+
+    def serve_forever(self, poll_interval: float = 0.2) -> None:
+        """Accept until `stop`; then cut what is still open, and return when it has ended."""
+        self.socket.setblocking(False)
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        try:
+            while not self._stopping:
+                # A signal that another thread has taken wakes no poll(); its handler runs here.
+                if poll.poll(poll_interval * 1000):
+                    self._accept()
+        finally:
+            self._cut()
+
+    def stop(self) -> None:
+        """End `serve_forever`, from another thread or a signal handler."""
+        self._stopping = True
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        try:
+            client, address = self.socket.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if not self._stopping and error.errno in _NO_ROOM:
+                # The client stays in the backlog, and the listener readable: wait for a descriptor
+                # to come free instead of asking at full speed.
+                self._wait_for_an_end()
+            return
+        with self._changed:
+            self._open.add(client)
+        try:
+            self.process_request(client, address)
+        except RuntimeError as error:
+            self.site.log(f"spliceio: serve: no thread for a connection: {error}\n")
+            self.shutdown_request(client)
+            self._wait_for_an_end()
+
+    def _wait_for_an_end(self) -> None:
+        with self._changed:
+            self._changed.wait(0.1)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, and let those know who wait for its descriptor."""
+        super().shutdown_request(request)
+        with self._changed:
+            self._open.discard(request)
+            self._changed.notify_all()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what a thread did not expect; that a client goes away is expected."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            self.site.log(f"spliceio: serve: {type(error).__name__}: {error}\n")
+
+    def _cut(self) -> None:
+        with self._changed:
+            for client in self._open:
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
+            self._changed.wait_for(lambda: not self._open, timeout=_ENDING)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Serve a directory until a signal."""
+    tree = Tree(args.directory)
+    with contextlib.closing(tree), _address.listen(args.bind) as listener:
+        server = Server(listener, Site(tree, args.timeout, args.quiet))
+        caught: list[int] = []
+
+        def stop(number: int, _frame: object) -> None:
+            caught.append(number)
+            server.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        announce(listener)
+        server.serve_forever()
+    if args.bind.path:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(args.bind.path)
+    if signal.SIGINT in caught:
+        raise KeyboardInterrupt

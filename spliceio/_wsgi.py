@@ -1,0 +1,182 @@
+"""`wsgi.file_wrapper` (PEP 3333): a file that a WSGI server may send without reading it.
+
+Rule 1: to an application and to middleware it is an iterable of blocks, and no more.
+Rule 2: however it is sent, the same bytes go out and the position ends where reading leaves it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from . import _fds
+from ._arguments import FileDescriptorLike, fileno_of
+from ._cffi import lib
+from ._ends import checked_count
+from ._flow import Fallback, idle_ns
+from ._send import send_file
+from ._transfer import TransferResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["FileWrapper"]
+
+_BLOCK = 262144
+
+
+class FileWrapper:
+    """Iterate over a file in blocks of `blksize` bytes, or send it whole with `send`.
+
+    `filelike` is anything with `read()`; `close` is there when `filelike` has one, as PEP 3333
+    asks. For a WSGI server: put this class into `wsgi.file_wrapper` of the environment, and where
+    an application returns an instance of it, call `send` in place of iterating.
+
+    Iterating raises what `filelike.read` raises.
+    """
+
+    close: Callable[[], object]
+
+    def __init__(self, filelike: Any, blksize: int = 8192) -> None:
+        self.filelike = filelike
+        self.blksize = blksize
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
+
+    def __iter__(self) -> FileWrapper:
+        return self
+
+    def __next__(self) -> bytes:
+        data: bytes = self.filelike.read(self.blksize)
+        if data:
+            return data
+        raise StopIteration
+
+    def send(
+        self,
+        sock: FileDescriptorLike,
+        *,
+        header: Buffer = b"",
+        count: int | None = None,
+        timeout: float | None = None,
+    ) -> TransferResult:
+        """Send `header`, then the file from its position on: `count` bytes, or all to its end.
+
+        A real file goes by `send_file`; anything else, and a `sock` with TLS, by reading and
+        sending: the result then says method "python", and why in `fallbacks`. A file with less than
+        `count` bytes is sent to its end, as reading would. `timeout` is the longest time in seconds
+        without any byte moving.
+
+        Raises TimeoutError, OSError when a side fails, and what `filelike.read` raises; text is a
+        TypeError. What had gone out until then is known only of a real file (`result.moved` of the
+        exception), so the connection is to be closed.
+        """
+        count = checked_count(count)
+        idle_ns(timeout)  # refuses what is no time
+        head = memoryview(header).cast("B")
+        try:
+            begin, most = self._place(count)
+            result = send_file(sock, self.filelike, begin, most, header=head, timeout=timeout)
+        except (TypeError, ValueError) as error:  # refused: nothing has been sent
+            return self._send_read(sock, head, count, timeout, str(error))
+        except OSError as error:
+            with contextlib.suppress(AttributeError):
+                self._move_to(begin + max(0, error.result.moved - len(head)))  # type: ignore[attr-defined]
+            raise
+        self._move_to(begin + most)
+        return result
+
+    def _place(self, count: int | None) -> tuple[int, int]:
+        """Return where a real file is, and how many bytes are wanted of what it has from there.
+
+        Raises ValueError or TypeError for what has no position, no known size, or nothing left.
+        """
+        file = self.filelike
+        about = _fds.look(file, "FileWrapper.send", "src")
+        if about.kind != lib.SIO_KIND_FILE or not about.size_is_known:
+            raise ValueError(f"{about.text} has no size that is known before it is read")
+        begin = file.tell() if hasattr(file, "tell") else os.lseek(fileno_of(file), 0, os.SEEK_CUR)
+        if hasattr(file, "flush"):
+            file.flush()
+        size = os.fstat(fileno_of(file)).st_size
+        if begin >= size:
+            raise ValueError("nothing is left in the file")
+        return begin, size - begin if count is None else min(count, size - begin)
+
+    def _move_to(self, position: int) -> None:
+        if hasattr(self.filelike, "seek"):
+            self.filelike.seek(position)
+        else:
+            os.lseek(fileno_of(self.filelike), position, os.SEEK_SET)
+
+    def _send_read(
+        self, sock: Any, head: memoryview, count: int | None, timeout: float | None, why: str
+    ) -> TransferResult:
+        begun, body = time.monotonic(), 0
+        before = bytes(head)
+        with _writer(sock, timeout) as write:
+            while count is None or body < count:
+                data = self.filelike.read(_BLOCK if count is None else min(_BLOCK, count - body))
+                if not data:
+                    break
+                if isinstance(data, str):
+                    raise TypeError("FileWrapper: the file gives text; open it in binary mode")
+                write(before + data)
+                before, body = b"", body + len(data)
+            write(before)
+        by_method = {"python": body, "send": len(head)}
+        return TransferResult(
+            body + len(head),
+            "python",
+            time.monotonic() - begun,
+            (Fallback("sendfile", errno.EINVAL, why),),
+            {name: moved for name, moved in by_method.items() if moved},
+        )
+
+
+@contextlib.contextmanager
+def _writer(sock: Any, timeout: float | None) -> Iterator[Callable[[bytes], None]]:
+    """Give a function that writes all it is given, to a socket (TLS too) or a descriptor."""
+    ssl = sys.modules.get("ssl")
+    if ssl is None or not isinstance(sock, ssl.SSLSocket):
+        yield functools.partial(_write, sock, timeout)
+        return
+    kept = sock.gettimeout()
+    if timeout is not None or kept == 0:
+        sock.settimeout(timeout)
+    try:
+        yield functools.partial(_encrypt, sock)
+    finally:
+        sock.settimeout(kept)
+
+
+def _encrypt(sock: Any, data: bytes) -> None:
+    # Not sendall(): the timeout of a socket limits that as a whole, however much moves.
+    view = memoryview(data)
+    while view:
+        view = view[sock.send(view) :]
+
+
+def _write(sock: Any, timeout: float | None, data: bytes) -> None:
+    fd, view = fileno_of(sock), memoryview(data)
+    if timeout is None and isinstance(sock, socket.socket):
+        timeout = sock.gettimeout() or None
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    while view:
+        if not poll.poll(None if timeout is None else timeout * 1000):
+            raise TimeoutError(errno.ETIMEDOUT, f"FileWrapper: nothing moved for {timeout:g} s")
+        with contextlib.suppress(BlockingIOError):
+            if isinstance(sock, socket.socket):
+                view = view[sock.send(view, socket.MSG_DONTWAIT) :]
+            else:
+                # So much fits wherever poll() has seen room: no blocking descriptor hangs.
+                view = view[os.write(fd, view[: select.PIPE_BUF]) :]
