@@ -14,10 +14,10 @@ import re
 import sys
 from collections.abc import Callable
 
-from . import __version__, _address, _commands, _progress
+from . import __version__, _address, _commands, _progress, _trace
 
 FAILURE, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
-_WRITES_STDOUT = ("pipe", "recv", "connect", "explain", "features")
+_WRITES_STDOUT = ("pipe", "recv", "connect", "explain", "features", "trace")
 _LONGEST = 1e6
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -158,6 +158,18 @@ def _describe_servers(commands: Commands) -> None:
 
 
 def _describe_questions(commands: Commands) -> None:
+    text = "say by which system calls a program moves its bytes"
+    sub = commands.add(_trace.run, "trace", text)
+    text = "attach to it and to what it has started; may be repeated, or a list: 12,13"
+    sub.add_argument("-p", "--pid", type=_trace.pids, action="append", metavar="PID", help=text)
+    sub.add_argument("-o", "--output", metavar="FILE", help="write the report there")
+    sub.add_argument("--json", action="store_true", help="the report as JSON")
+    sub.add_argument(
+        "--seconds", type=_trace.seconds, metavar="N", help="with -p: end after so long"
+    )
+    sub.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run it")
+    sub.usage = "%(prog)s [-h] [-o FILE] [--json] (-p PID [--seconds N] | [--] COMMAND ...)"
+    sub.set_defaults(usage_error=sub.error)
     text = "say how bytes would go from one to the other"
     sub = commands.add(_commands.explain, "explain", text)
     sub.add_argument("src", metavar="SRC", help="a path, -, tcp, unix or pipe")

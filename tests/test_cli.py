@@ -34,6 +34,7 @@ COMMANDS = (
     "connect",
     "proxy",
     "serve",
+    "trace",
     "explain",
     "features",
 )
