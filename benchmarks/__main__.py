@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 from benchmarks import (
+    file_copy,
     file_to_tcp,
+    http_serve,
     import_time,
     pipe_relay,
     pipe_relay_gil,
@@ -30,7 +32,12 @@ ROWS = {
     "pipe_relay": pipe_relay.row,
     "pipe_relay_gil": pipe_relay_gil.row,
     "file_to_tcp": file_to_tcp.row,
+    "file_copy": file_copy.row,
+    "file_copy_small": file_copy.small,
     "tcp_relay": tcp_relay.row,
+    "http_1k": http_serve.small,
+    "http_64k": http_serve.middle,
+    "http_16m": http_serve.large,
     "import_time": import_time.row,
 }
 

@@ -32,6 +32,8 @@ from benchmarks.processes import (
 
 GB = 1e9
 MIB = 1024 * 1024
+# That of peers/send_file.py.
+HEADER = bytes(200)
 
 Command = Callable[[int, Path, int], Sequence[object]]
 
@@ -52,7 +54,13 @@ def said_by(out: bytes, wanted: str | None) -> tuple[int, float]:
 
 
 def timed(
-    peers: Peers, command: Command, path: Path, times: int, wanted: str | None, place: Placement
+    peers: Peers,
+    command: Command,
+    path: Path,
+    times: int,
+    wanted: str | None,
+    place: Placement,
+    head: bytes,
 ) -> Sample:
     with ExitStack() as stack:
         with on_processors(place.others):
@@ -64,7 +72,7 @@ def timed(
             )
         sent, cpu = said_by(finish(process)[0], wanted)
         moved, took = finish(sink)[0].split()
-    size = path.stat().st_size * times
+    size = (path.stat().st_size + len(head)) * times
     if not sent == int(moved) == size:
         raise WrongBytes(f"of {size} bytes {sent} were reported sent and {int(moved)} came")
     return {
@@ -74,16 +82,18 @@ def timed(
     }
 
 
-def check(command: Command, path: Path, digest: bytes) -> None:
+def check(command: Command, path: Path, digest: bytes, head: bytes) -> None:
     """Send the file once, receive it in user space and compare by SHA-256."""
-    got = hashlib.sha256()
+    got, before = hashlib.sha256(), bytearray()
 
     def receive(server: socket.socket) -> None:
         peer, _ = server.accept()
         peer.settimeout(PATIENCE)
         with peer:
             while data := peer.recv(MIB):
-                got.update(data)
+                taken = len(head) - len(before)
+                before.extend(data[:taken])
+                got.update(data[taken:])
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(PATIENCE)
@@ -93,7 +103,7 @@ def check(command: Command, path: Path, digest: bytes) -> None:
         with started(command(port, path, 1), stdout=subprocess.PIPE) as process:
             finish(process)
         thread.join()
-    if got.digest() != digest:
+    if got.digest() != digest or before != head:
         raise WrongBytes("the hash of what was received is not the file's")
 
 
@@ -118,19 +128,21 @@ def row(options: Options, peers: Peers) -> Row:
     contestants = []
 
     together = ", same processor"
+    headed = "spliceio.send_file, with a head"
 
-    def add(name: str, command: Command, wanted: str | None, mark: str) -> None:
+    def add(name: str, command: Command, wanted: str | None, mark: str, head: bytes = b"") -> None:
         place = placements()["together" if mark else "apart"]
         contestants.append(
             Contestant(
                 name + mark,
-                run=lambda: timed(peers, command, path, times, wanted, place),
-                verify=lambda: check(command, path, digest),
+                run=lambda: timed(peers, command, path, times, wanted, place, head),
+                verify=lambda: check(command, path, digest, head),
             )
         )
 
     for mark in ("", together):
         add("spliceio.copy", sender("spliceio"), "sendfile", mark)
+        add(headed, sender("spliceio.send_file"), "sendfile", mark, HEADER)
         add("C sendfile loop", lambda *args: [c_loop, *args], None, mark)
         add("socket.sendfile", sender("socket.sendfile"), "sendfile", mark)
         add("read+sendall", sender("read+sendall"), "read_write", mark)
@@ -141,6 +153,8 @@ def row(options: Options, peers: Peers) -> Row:
         Target(ours, "read+sendall", "gb_per_s", (">=", 2.5)),
         Target(ours, "read+sendall", "cpu_per_gb", ("<=", 0.4)),
         Target(ours, "C sendfile loop", "cpu_per_gb", None),
+        Target(headed, "C sendfile loop", "gb_per_s", None),
+        Target(headed, "C sendfile loop", "cpu_per_gb", None),
         Target(ours, "socket.sendfile", "gb_per_s", None),
         Target(ours, "asyncio loop.sendfile", "gb_per_s", None),
     ]
@@ -155,6 +169,7 @@ def row(options: Options, peers: Peers) -> Row:
         targets=targets,
         notes=[
             f"A file of {size // MIB} MiB, sent {times} times over one connection.",
+            f"With a head: {len(HEADER)} bytes of memory go before the file, each time.",
             "The receiver drops the bytes uncopied (MSG_TRUNC); "
             "cpu is that of the sending process, for the sending alone.",
             "Judged with the sender on a processor of its own; shown with both on one as well.",

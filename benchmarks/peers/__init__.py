@@ -2,7 +2,8 @@
 
 C sources are compiled with ``cc -O2`` into the run's own scratch folder, the Go one with
 ``go build``.
-As root on a machine with apt-get, a full run installs the packages that are missing.
+As root on a machine with apt-get, a full run installs the packages that are missing; what comes
+from PyPI goes into an environment of its own in the scratch folder.
 """
 
 from __future__ import annotations
@@ -15,12 +16,20 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PACKAGES = {"haproxy": "haproxy", "go": "golang-go", "socat": "socat", "pv": "pv"}
+PACKAGES = {
+    "haproxy": "haproxy",
+    "go": "golang-go",
+    "socat": "socat",
+    "pv": "pv",
+    "nginx": "nginx-light",
+}
 VERSION_ARGS = {
     "cat": ["--version"],
     "cc": ["--version"],
+    "cp": ["--version"],
     "go": ["version"],
     "haproxy": ["-v"],
+    "nginx": ["-v"],
     "pv": ["--version"],
     "socat": ["-V"],
 }
@@ -37,6 +46,7 @@ class Peers:
         self._workdir = workdir
         self._built: dict[str, Path] = {}
         self._why: dict[str, str] = {}
+        self._may_install = install
         if install:
             self._install()
 
@@ -85,6 +95,22 @@ class Peers:
             self._build(name, [self.tool("go"), "build", "-o", target, str(HERE / f"{name}.go")])
         return self._built[name]
 
+    def with_package(self, name: str) -> Path:
+        """Return an interpreter that has a package of PyPI, in an environment made for it."""
+        if name not in self._built:
+            if not self._may_install:
+                raise Missing("not installed in a smoke run")
+            where = self._workdir / f"venv-{name}"
+            interpreter = where / "bin" / "python"
+            pip = [str(interpreter), "-m", "pip", "-q", "--disable-pip-version-check"]
+            for command in ([sys.executable, "-m", "venv", str(where)], [*pip, "install", name]):
+                done = subprocess.run(command, capture_output=True)
+                if done.returncode != 0:
+                    said = done.stderr.decode(errors="replace").strip().splitlines()
+                    raise Missing(f"pip could not install it: {said[-1] if said else 'no reason'}")
+            self._built[name] = interpreter
+        return self._built[name]
+
     def _build(self, name: str, command: list[str]) -> None:
         env = {**os.environ, "GO111MODULE": "off"}
         env.setdefault("GOCACHE", str(self._workdir / "go-cache"))
@@ -115,6 +141,34 @@ class Peers:
             f"    server upstream 127.0.0.1:{upstream}\n"
         )
         path = self._workdir / "haproxy.cfg"
+        path.write_text(text)
+        return path
+
+    def nginx_config(self, listen: int, folder: Path) -> Path:
+        """Write the settings of a static server: one worker, sendfile, no access log.
+
+        As root it would give its worker to somebody who may not read the scratch folder.
+        """
+        scratch = self._workdir / "nginx"
+        scratch.mkdir(exist_ok=True)
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temp = "".join(f"    {kind}_temp_path {scratch}/{kind};\n" for kind in kinds)
+        text = (
+            f"{'user root;' if os.geteuid() == 0 else ''}\n"
+            "daemon off;\n"
+            "worker_processes 1;\n"
+            f"pid {scratch}/pid;\n"
+            "error_log stderr error;\n"
+            "events {}\n"
+            "http {\n"
+            f"{temp}"
+            "    sendfile on;\n"
+            "    access_log off;\n"
+            "    keepalive_requests 1000000;\n"
+            f"    server {{ listen 127.0.0.1:{listen}; root {folder}; }}\n"
+            "}\n"
+        )
+        path = scratch / "nginx.conf"
         path.write_text(text)
         return path
 

@@ -9,6 +9,8 @@ import resource
 import socket
 import sys
 
+HEADER = bytes(200)
+
 
 def cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -27,6 +29,18 @@ def with_spliceio(port: int, path: str, times: int) -> None:
         for _ in range(times):
             file.seek(0)
             result = copy(file, sock)
+            moved += result.moved
+        report(before, moved, result.method)
+
+
+def with_send_file(port: int, path: str, times: int) -> None:
+    """Send the file with a head before it each time, as a server does."""
+    from spliceio import send_file
+
+    with socket.create_connection(("127.0.0.1", port)) as sock, open(path, "rb") as file:
+        moved, before = 0, cpu()
+        for _ in range(times):
+            result = send_file(sock, file, header=HEADER)
             moved += result.moved
         report(before, moved, result.method)
 
@@ -72,6 +86,7 @@ def with_asyncio(port: int, path: str, times: int) -> None:
 
 METHODS = {
     "spliceio": with_spliceio,
+    "spliceio.send_file": with_send_file,
     "socket.sendfile": with_socket_sendfile,
     "read+sendall": with_read_sendall,
     "asyncio": with_asyncio,
