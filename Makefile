@@ -68,6 +68,11 @@ bench-smoke: $(BUILT) $(call group,bench) ## run every benchmark once, small: do
 sanitize: $(BUILT) $(call group,test) $(call group,build) ## the tests under ASan and UBSan
 	$(COMPILING) sh tools/sanitize.sh $(BIN)/python $(ARGS)
 
+.PHONY: vm
+vm: $(BUILT) $(call group,test) ## the tests of files under Debian's kernel, in a virtual machine; ARGS
+	sh tools/vm.sh $(BIN)/python -m pytest -q -p no:cacheprovider --color=no \
+		$(or $(ARGS),tests/test_reflink.py tests/test_copy_file_scripted.py tests/test_send_scripted.py)
+
 .PHONY: wheel
 wheel: $(MADE) $(call group,build) ## build dist/: the sdist and from it the wheel; check both
 	@rm -rf dist build/lib* build/temp* build/bdist*
