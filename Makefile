@@ -68,6 +68,13 @@ bench-smoke: $(BUILT) $(call group,bench) ## run every benchmark once, small: do
 sanitize: $(BUILT) $(call group,test) $(call group,build) ## the tests under ASan and UBSan
 	$(COMPILING) sh tools/sanitize.sh $(BIN)/python $(ARGS)
 
+.PHONY: races
+races: ## threads against one engine, under ThreadSanitizer
+	@mkdir -p build
+	$(or $(CC),cc) -std=c11 -g -O1 -fsanitize=thread -D_FILE_OFFSET_BITS=64 -Icsrc \
+		-o build/races tools/races.c csrc/*.c -pthread
+	build/races
+
 .PHONY: vm
 vm: $(BUILT) $(call group,test) ## the tests of files under Debian's kernel, in a virtual machine; ARGS
 	sh tools/vm.sh $(BIN)/python -m pytest -q -p no:cacheprovider --color=no \

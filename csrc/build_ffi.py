@@ -41,7 +41,8 @@ ffibuilder.set_source(
     depends=[*HEADERS, "csrc/build_ffi.py"],
     include_dirs=["csrc"],
     define_macros=[("_FILE_OFFSET_BITS", "64")],
-    extra_compile_args=["-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden"],
+    extra_compile_args=["-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"],
+    extra_link_args=["-pthread"],
 )
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ int sio_dst_gone(struct sio_transfer *t, int revents)
 	return 0;
 }
 
-static int gone(struct sio_transfer *t, int err)
+int sio_transfer_gone(struct sio_transfer *t, int err)
 {
 	t->err = err;
 	t->err_side = SIO_SIDE_DST;
@@ -109,7 +109,7 @@ static int wait_for(struct sio_transfer *t, int state, int64_t slice_end,
 	if (state == SIO_WANT_SRC && !t->src_ready) {
 		err = sio_dst_gone(t, fds[1].revents);
 		if (err)
-			return gone(t, err);
+			return sio_transfer_gone(t, err);
 	}
 	return SIO_BUDGET;
 }
@@ -125,7 +125,7 @@ int sio_transfer_try(struct sio_transfer *t, int64_t ns)
 
 int sio_transfer_run(struct sio_transfer *t, int64_t ns, int64_t idle_ns)
 {
-	int64_t end = sio_now() + ns;
+	int64_t end = sio_now() + ns, left = ns;
 	int state;
 
 	if (t->pid != getpid())
@@ -133,12 +133,15 @@ int sio_transfer_run(struct sio_transfer *t, int64_t ns, int64_t idle_ns)
 	sio_transfer_refresh(t);
 	t->level_poll = 1;
 	do {
-		state = sio_transfer_step(t, STEP_BYTES, end - sio_now());
+		/* Late from poll(), it may be less than nothing, which would
+		 * be no limit at all. */
+		state = sio_transfer_step(t, STEP_BYTES, left > 0 ? left : 0);
 		if (state == SIO_WANT_SRC || state == SIO_WANT_DST)
 			state = wait_for(t, state, end, idle_ns);
 		else if (state == SIO_BUDGET)
 			break;
-	} while (state == SIO_BUDGET && sio_now() < end);
+		left = end - sio_now();
+	} while (state == SIO_BUDGET && left > 0);
 	return state;
 }
 

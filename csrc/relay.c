@@ -39,13 +39,17 @@ static void half_close(struct sio_relay *r, int d)
 {
 	struct sio_transfer *t = flow(r, d);
 
+	if (r->closes && is_over(r, !d))
+		return; /* which says the same with one call less */
 	if (sio_is_socket(t->dst_kind)) {
 		/* ENOTCONN: it has gone already, which the other flow tells. */
 		(void)sio_shutdown_write(t->seam, t->dst);
 		return;
 	}
-	close(t->dst);
-	t->dst = -1;
+	if (!r->closes_later) {
+		close(t->dst);
+		t->dst = -1;
+	}
 	r->finished |= 1 << d;
 }
 
@@ -100,7 +104,7 @@ static int flow_failed(struct sio_relay *r, int d)
 	return SIO_DONE;
 }
 
-static int turn(struct sio_relay *r, int d)
+int sio_relay_turn(struct sio_relay *r, int d, int64_t bytes, int64_t ns)
 {
 	struct sio_transfer *t = flow(r, d);
 	int64_t before = t->taken;
@@ -108,7 +112,7 @@ static int turn(struct sio_relay *r, int d)
 
 	if (r->limit_left >= 0)
 		t->left = r->limit_left;
-	state = sio_transfer_step(t, TURN_BYTES, TURN_NS);
+	state = sio_transfer_step(t, bytes, ns);
 	if (r->limit_left >= 0)
 		r->limit_left -= t->taken - before;
 	if (state == SIO_DONE)
@@ -118,18 +122,30 @@ static int turn(struct sio_relay *r, int d)
 	return state;
 }
 
+void sio_relay_look(struct sio_relay *r, int d, int revents)
+{
+	struct sio_transfer *t = flow(r, d);
+	int err;
+
+	/* While the other flow lives, it reads that side's errors; a look at
+	 * SO_ERROR here would take them away from it. */
+	if (t->unwatch_dst || (!is_over(r, !d) && sio_is_socket(t->dst_kind)))
+		return;
+	err = sio_dst_gone(t, revents);
+	if (err)
+		flow_blocked(r, d, err);
+}
+
 /* Ask poll about both flows; a flow that can go on becomes SIO_BUDGET. */
 static int wait_both(struct sio_relay *r, int *state, int ms)
 {
 	struct pollfd fds[4];
-	int n, err;
+	int n;
 
 	for (int d = AB; d <= BA; d++) {
 		struct sio_transfer *t = flow(r, d);
 		int src = !is_over(r, d) && state[d] == SIO_WANT_SRC;
 		int dst = !is_over(r, d) && state[d] == SIO_WANT_DST;
-		/* While the other flow lives, it reads that side's errors; a
-		 * look at SO_ERROR here would take them away from it. */
 		int watch = src && !t->unwatch_dst &&
 			    (is_over(r, !d) || !sio_is_socket(t->dst_kind));
 
@@ -147,9 +163,7 @@ static int wait_both(struct sio_relay *r, int *state, int ms)
 			state[d] = SIO_BUDGET;
 			continue;
 		}
-		err = sio_dst_gone(t, fds[2 * d + 1].revents);
-		if (err)
-			flow_blocked(r, d, err);
+		sio_relay_look(r, d, fds[2 * d + 1].revents);
 	}
 	return n;
 }
@@ -165,7 +179,7 @@ static int64_t progress(const struct sio_relay *r)
 	return r->ab->taken + r->ab->moved + r->ba->taken + r->ba->moved;
 }
 
-static int ended(struct sio_relay *r)
+int sio_relay_ended(struct sio_relay *r)
 {
 	for (int d = AB; d <= BA && !r->reason; d++) {
 		struct sio_transfer *t = flow(r, d);
@@ -195,7 +209,7 @@ int sio_relay_run(struct sio_relay *r, int64_t ns, int64_t idle_ns)
 			if (is_over(r, d) || (state[d] != SIO_BUDGET &&
 					      r->limit_left != 0))
 				continue;
-			state[d] = turn(r, d);
+			state[d] = sio_relay_turn(r, d, TURN_BYTES, TURN_NS);
 			if (state[d] == SIO_INTERRUPTED ||
 			    state[d] == SIO_ERROR)
 				return state[d];
@@ -203,7 +217,7 @@ int sio_relay_run(struct sio_relay *r, int64_t ns, int64_t idle_ns)
 		if (r->finished)
 			return SIO_EVENT;
 		if (r->over == BOTH)
-			return ended(r);
+			return sio_relay_ended(r);
 		idle = sio_idle_for(&r->active_ns, &r->active_mark,
 				    progress(r));
 		n = wait_both(r, state, busy(r, state) ? 0 :
@@ -218,7 +232,7 @@ int sio_relay_run(struct sio_relay *r, int64_t ns, int64_t idle_ns)
 			return SIO_ERROR;
 		}
 		if (r->over == BOTH)
-			return ended(r);
+			return sio_relay_ended(r);
 		if (n > 0 || busy(r, state) || idle_ns < 0)
 			continue;
 		if (sio_idle_for(&r->active_ns, &r->active_mark,

@@ -17,6 +17,7 @@ static int matches(const struct sio_seam *seam, const struct sio_rule *rule,
 int64_t sio_seam_before(struct sio_seam *seam, int call, int64_t *len,
 			int64_t *answer)
 {
+	seam->capped = 0;
 	for (int i = 0; i < seam->rule_count; i++) {
 		struct sio_rule *rule = &seam->rules[i];
 
@@ -28,8 +29,10 @@ int64_t sio_seam_before(struct sio_seam *seam, int call, int64_t *len,
 		}
 		rule->times--;
 		if (rule->action == SIO_CAP) {
-			if (*len > rule->value)
+			if (*len > rule->value) {
 				*len = rule->value;
+				seam->capped = 1;
+			}
 			return 0;
 		}
 		*answer = rule->action == SIO_FAIL ? -rule->value : 0;

@@ -10,6 +10,7 @@
 #ifndef SPLICEIO_H
 #define SPLICEIO_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,7 +42,11 @@ enum sio_call {
 	SIO_CALL_CLONE,         /* ioctl FICLONE */
 	SIO_CALL_FALLOCATE,
 	SIO_CALL_SEEK,          /* lseek SEEK_DATA, SEEK_HOLE */
-	SIO_CALL_TRUNCATE
+	SIO_CALL_TRUNCATE,
+	SIO_CALL_ACCEPT,
+	SIO_CALL_SOCKET,
+	SIO_CALL_CONNECT,
+	SIO_CALL_PEEK           /* recv MSG_PEEK */
 };
 
 /* Which half of a transfer makes the call. */
@@ -85,10 +90,13 @@ struct sio_seam {
 	struct sio_rule *rules;
 	int32_t rule_count;
 	int32_t site;
+	int32_t capped;         /* the last call was given less than it asked */
 	struct sio_log_row *log;
 	int32_t log_size;
 	int32_t log_count;
 };
+
+struct sockaddr_storage;
 
 /* ---- one shim a system call: a count, or -errno -------------------------- */
 /* `seam` is NULL outside the tests.  An offset pointer may be NULL. */
@@ -111,6 +119,13 @@ int64_t sio_write(struct sio_seam *seam, int fd, int64_t *off, const void *buf,
 /* `more`: MSG_MORE, something follows at once. */
 int64_t sio_send(struct sio_seam *seam, int fd, const void *buf, int64_t len,
 		 int more);
+/* A nonblocking socket, or -errno. */
+int64_t sio_accept(struct sio_seam *seam, int fd, struct sockaddr_storage *from);
+int64_t sio_socket(struct sio_seam *seam, int family);
+int64_t sio_connect_to(struct sio_seam *seam, int fd,
+		       const struct sockaddr_storage *to, uint32_t len);
+/* What recv would give, which stays there. */
+int64_t sio_peek(struct sio_seam *seam, int fd, void *buf, int64_t len);
 int sio_shutdown_write(struct sio_seam *seam, int fd);
 /* Let out, an empty file, share the blocks of in; the size, or -errno. */
 int64_t sio_clone(struct sio_seam *seam, int in, int out);
@@ -227,6 +242,8 @@ enum sio_holes {
 	SIO_HOLES_MAKE          /* and so do blocks of zeros (by read and write) */
 };
 
+struct sio_lender;
+
 /*
  * One flow.  Zero it, set the fields down to `adaptive`, then open.
  *
@@ -250,6 +267,9 @@ struct sio_transfer {
 	int64_t pipe_size;      /* what to ask for; 0: the kernel's default */
 	int32_t adaptive;       /* small reads go by recv and send */
 	int32_t level_poll;     /* the driver's poll tells again what is left */
+	int32_t edge_poll;      /* or: it tells each change of a socket once */
+	int32_t shares;         /* src and dst are another flow's to close */
+	struct sio_lender *lender;      /* of pipe and buffer; NULL: own ones */
 
 	/* Set before the first step, with left = 0; owned by the caller. */
 	const struct sio_part *parts;
@@ -288,6 +308,7 @@ struct sio_transfer {
 	int64_t slots;          /* of the pipe that dst is fed from; 0: none */
 	int64_t dst_free;       /* of its send buffer, at least; 0: ask */
 	unsigned char *buf;
+	int32_t buf_lent;
 	int64_t buf_size;
 	int64_t buf_pos;
 	int64_t buf_len;
@@ -297,6 +318,7 @@ struct sio_transfer {
 	int32_t dst_nonblock;
 	int32_t src_ready;      /* poll has just said so */
 	int32_t src_dry;        /* a short recv has just emptied it */
+	int32_t src_special;    /* an end or an urgent byte is due: doubt it */
 	int32_t dst_full;       /* it has just taken less than it was given */
 	int32_t doubt;          /* EAGAIN though both ends looked ready */
 	int32_t yielded;        /* the processor was given up once for it */
@@ -309,6 +331,9 @@ struct sio_transfer {
 
 /* Duplicate both descriptors into t.  0 or -errno; on failure t owns nothing. */
 int sio_transfer_open(struct sio_transfer *t, int src, int dst);
+/* The second flow of two sockets: it uses the descriptors of the first, which
+ * has to live longer. */
+void sio_transfer_share(struct sio_transfer *t, int src, int dst);
 /* Bytes that belong before the source's: copied.  Before the first step. */
 int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len);
 /* Close and free what t owns.  Safe to repeat, and on a zeroed t. */
@@ -320,7 +345,8 @@ int64_t sio_transfer_take_held(struct sio_transfer *t, void *buf, int64_t len);
 /* See whether the descriptors are nonblocking now. */
 void sio_transfer_refresh(struct sio_transfer *t);
 
-/* Advance without waiting, for at most ns nanoseconds and about `bytes` bytes. */
+/* Advance without waiting, for at most ns nanoseconds (-1: no limit) and about
+ * `bytes` bytes. */
 int sio_transfer_step(struct sio_transfer *t, int64_t bytes, int64_t ns);
 /* Refresh, then one step: for a driver that waits by other means. */
 int sio_transfer_try(struct sio_transfer *t, int64_t ns);
@@ -339,7 +365,8 @@ enum sio_reason {
 	SIO_REASON_IDLE,
 	SIO_REASON_LIMIT,
 	SIO_REASON_RESET_A,
-	SIO_REASON_RESET_B
+	SIO_REASON_RESET_B,
+	SIO_REASON_CANCELLED
 };
 
 /*
@@ -353,6 +380,8 @@ struct sio_relay {
 	int64_t limit_left;     /* both ways together; -1: none */
 	int32_t stop_when_gone; /* bit 0: end all when b takes no more; bit 1: a */
 	int32_t stop_at_eof;    /* bit 0: end all when a has ended; bit 1: b */
+	int32_t closes;         /* the sockets are closed when both have ended */
+	int32_t closes_later;   /* the caller closes the dst of what is finished */
 	int32_t over;           /* bit 0: ab has ended; bit 1: ba */
 	int32_t finished;
 	int32_t reason;
@@ -362,6 +391,205 @@ struct sio_relay {
 };
 
 int sio_relay_run(struct sio_relay *r, int64_t ns, int64_t idle_ns);
+
+/* ---- many at once: an engine, one thread under one epoll -------------------- */
+
+/* Where what has happened waits for Python: a list and an eventfd.  It outlives
+ * every engine that writes to it. */
+struct sio_news;
+struct sio_engine;
+
+/* The state of a link.  Those before SIO_PHASE_RELAY are of a proxy's. */
+enum sio_phase {
+	SIO_PHASE_NEW,
+	SIO_PHASE_HEADER,       /* a PROXY protocol header is awaited */
+	SIO_PHASE_PEEK,         /* the first bytes are awaited */
+	SIO_PHASE_ASKED,        /* Python has been asked for the upstream */
+	SIO_PHASE_CONNECT,
+	SIO_PHASE_RELAY,
+	SIO_PHASE_LINGER,       /* what was sent arrives before the reset does */
+	SIO_PHASE_OVER
+};
+
+/* What a link has to tell. */
+enum sio_told {
+	SIO_TOLD_OVER = 1,
+	SIO_TOLD_WRITER_B = 2,  /* all of ab is through: close the writer of b */
+	SIO_TOLD_WRITER_A = 4,
+	SIO_TOLD_ROUTE = 8,     /* peeked: which upstream? */
+	SIO_TOLD_DOWN = 16,     /* an upstream refuses: `upstream`, `err` */
+	SIO_TOLD_UP = 32        /* it does so no longer */
+};
+
+struct sio_peer {
+	uint8_t ip[16];         /* IPv4 as ::ffff:a.b.c.d */
+	uint16_t port;
+	int16_t family;         /* AF_INET, AF_INET6, AF_UNIX; 0: not known */
+};
+
+struct sio_timer {
+	int64_t due;
+	int32_t place;          /* 0: not set */
+};
+
+/*
+ * One relay of an engine.  Submitted by Python, which owns it and both flows,
+ * and leaves them alone until SIO_TOLD_OVER; or made by the engine itself for a
+ * connection that it accepted.
+ */
+struct sio_link {
+	struct sio_relay relay;
+	struct sio_news *news;
+	int64_t idle_ns;        /* -1: no limit */
+	int32_t one_way;        /* ab alone, and no half-close */
+	int32_t accepted;       /* made by the engine */
+	int32_t fds[4];         /* reader and writer of a, of b; -1: none */
+
+	/* The engine's while it runs; afterwards to be read. */
+	struct sio_engine *engine;
+	int32_t phase;
+	int32_t failed;         /* 1: ab, 2: ba has an error that Python raises */
+	int32_t err;            /* of connecting, or of a header */
+	int32_t upstream;       /* its number, from the set's first on; -1: none */
+	int32_t state[2];
+	int32_t seen[4];        /* events that do not go away, by descriptor */
+	int32_t parked;         /* until the timer: memory is short */
+	int32_t muted;          /* bits: sources whose bytes wake nobody for now */
+	int32_t index;
+	int32_t is_ready;
+	int64_t begun_ns;
+	int64_t connected_ns;
+	int64_t moved_ns;
+	int64_t ended_ns;
+	struct sio_timer timer;
+	struct sio_link *next_ready;
+	struct sio_link *next_done;
+
+	/* Guarded by the engine's lock. */
+	int32_t asked;          /* what Python asks of it; -1: it may not any more */
+	int32_t released;
+	struct sio_upstreams *answer;
+	struct sio_link *next_asked;
+	/* Guarded by the news' lock. */
+	int32_t told;
+	int32_t is_told;
+	struct sio_link *next_told;
+
+	/* Of an accepted connection. */
+	struct sio_peer client;
+	struct sio_peer server;         /* what the client connected to */
+	int32_t lent;           /* Python looks at it: it may not be reused */
+	int32_t won;            /* the slot of the attempt that connected */
+	int32_t last_peek;      /* no more is awaited: the client has ended or the time is up */
+	int64_t deadline;
+	unsigned char *peeked;
+	int32_t peeked_len;
+	int32_t tries;          /* upstreams tried */
+	int32_t chosen;         /* the one that is, in its set */
+	int32_t short_of;       /* this machine could not even try */
+	int32_t told_upstream;  /* of SIO_TOLD_DOWN and UP */
+	int32_t told_err;
+	int32_t next_address;
+	int32_t attempts[3];    /* sockets that connect; -1: none */
+	int32_t attempted[3];   /* to which address */
+	struct sio_upstreams *routed;   /* what Python answered; else the common */
+	struct sio_upstreams *tried;
+};
+
+struct sio_counts {
+	int64_t active;
+	int64_t total;
+	int64_t a_to_b;
+	int64_t b_to_a;
+	int64_t copied;         /* of both: what went through user memory */
+	int64_t failed;         /* no upstream took them */
+	int64_t untold;         /* ended without a word: too many wait to be taken */
+	int64_t full;           /* times that accept had no descriptor left */
+	int64_t pipes_open;
+	int64_t pipes_held;     /* those with a relay */
+};
+
+struct sio_news *sio_news_new(void);
+void sio_news_free(struct sio_news *news);
+int sio_news_fd(const struct sio_news *news);
+/* Wait for something to take: 1, 0 after ms milliseconds, or -errno. */
+int sio_news_wait(struct sio_news *news, int ms);
+/* Make a wait end, now or later. */
+void sio_news_wake(struct sio_news *news);
+/* The next link, and in *told what it tells; NULL when there is none. */
+struct sio_link *sio_news_take(struct sio_news *news, int32_t *told);
+
+/* NULL and *err on failure. */
+struct sio_engine *sio_engine_new(int32_t pipes, int32_t *err);
+int sio_engine_start(struct sio_engine *e);
+/* End every relay, and the thread.  What is told of it stays to be taken. */
+void sio_engine_stop(struct sio_engine *e);
+void sio_engine_free(struct sio_engine *e);
+/* In a forked child: close what was copied, touch nothing else. */
+void sio_engine_abandon(struct sio_engine *e);
+/* How long a full destination is left alone, and the seam: for the tests. */
+void sio_engine_test(struct sio_engine *e, struct sio_seam *seam,
+		     int64_t stall_ns);
+/* Let so much time pass for it, for the tests too. */
+void sio_engine_skip(struct sio_engine *e, int64_t ns);
+/* 0, or -ESHUTDOWN: it is stopped; -ECHILD: it is another process's. */
+int sio_engine_submit(struct sio_engine *e, struct sio_link *link);
+void sio_engine_cancel(struct sio_link *link);
+void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts);
+
+/* ---- accepting and connecting ---------------------------------------------- */
+
+/* Where connections go to, by number; each has the addresses of one name. */
+struct sio_upstreams;
+
+/* Their numbers are `first` and those after it. */
+struct sio_upstreams *sio_upstreams_new(int32_t count, int32_t first);
+int sio_upstreams_add(struct sio_upstreams *ups, int32_t number,
+		      const void *address, int32_t len);
+void sio_upstreams_free(struct sio_upstreams *ups);
+
+struct sio_network {
+	uint8_t ip[16];
+	int32_t bits;           /* of 128; -1: a unix socket */
+};
+
+struct sio_gate_setup {
+	struct sio_news *news;
+	int32_t route;          /* ask Python */
+	int32_t tell;           /* of each connection that ends, not only of failures */
+	int32_t proxy_protocol; /* 0, 1 or 2: send that header */
+	int32_t method;         /* enum sio_method: SPLICE_PIPE or READ_WRITE */
+	int64_t idle_ns;
+	int64_t connect_ns;
+	int64_t peek_ns;
+	int64_t most;           /* connections at once, all engines; -1: any */
+	int64_t *open;          /* how many there are, all engines */
+	const struct sio_network *trusted;
+	int32_t trusted_count;
+	int32_t shared;         /* other engines have the same listeners */
+};
+
+/* Before start.  The descriptors of listeners are duplicated.  Without a route
+ * nothing is accepted before there are upstreams. */
+int sio_engine_serve(struct sio_engine *e, const struct sio_gate_setup *setup,
+		     const int32_t *listeners, int32_t count);
+/* Connect to these from now on; the engine owns them. */
+int sio_engine_upstreams(struct sio_engine *e, struct sio_upstreams *ups);
+/* Accept no more, and go on with what there is. */
+void sio_engine_close_gate(struct sio_engine *e);
+/* The answer to SIO_TOLD_ROUTE: where to; NULL and more: peek again, NULL: nowhere. */
+void sio_link_route(struct sio_link *link, struct sio_upstreams *ups,
+		    int32_t more);
+/* Python has read what the link of an accepted connection tells. */
+void sio_link_release(struct sio_link *link);
+
+/* proxy_header.c.  The length of the header, 0: more bytes are needed, or
+ * -EPROTO.  *client and *server stay as they are where it names none. */
+int sio_proxy_read(const unsigned char *data, int32_t len,
+		   struct sio_peer *client, struct sio_peer *server);
+/* Into out, of at least 108 bytes: the length. */
+int sio_proxy_write(int version, const struct sio_peer *client,
+		    const struct sio_peer *server, unsigned char *out);
 
 /* cffi: end */
 
@@ -374,6 +602,11 @@ int sio_relay_run(struct sio_relay *r, int64_t ns, int64_t idle_ns);
 
 /* Of a step within the machine: something changed, look again. */
 #define SIO_GO 64
+/* Neither end says that it is the one: only a copying call can tell. */
+#define SIO_DOUBT 65
+
+/* A read that fills this much is no small one. */
+#define SIO_SMALL_BUF (32 << 10)
 
 /* Bytes that a read gets at once; 0 when none, at the end, or at an urgent
  * byte. */
@@ -382,6 +615,9 @@ int sio_unread(struct sio_seam *seam, int fd);
 struct pollfd;
 
 int64_t sio_now(void);
+/* Add to a number that this thread alone changes, and others read. */
+void sio_count(int64_t *number, int64_t n);
+int64_t sio_counted(const int64_t *number);
 /* How many are ready, or -errno. */
 int sio_poll(struct sio_seam *seam, struct pollfd *fds, int count, int ms);
 /* Ready for `events` now?  An error or hang-up counts: the call will say. */
@@ -411,6 +647,217 @@ void sio_sent(struct sio_transfer *t, int64_t n);
 /* Note the error; the state to return. */
 int sio_fail(struct sio_transfer *t, int err, int side, int call);
 
+/* doubt.c.  Which end made the call answer EAGAIN: SIO_WANT_SRC, SIO_WANT_DST,
+ * SIO_GO to ask again, SIO_DOUBT. */
+int sio_blocked_side(struct sio_transfer *t, int site);
+/* Does a read of less than was asked prove that the source is empty? */
+int sio_short_is_dry(const struct sio_transfer *t);
+/* Does a write of less than was given prove that the destination is full? */
+int sio_short_is_full(const struct sio_transfer *t);
+
+/* lender.c. */
+struct sio_spare {
+	int reader;
+	int writer;
+	int64_t size;
+};
+
+struct sio_lender {
+	int64_t open;           /* pipes there are, lent ones too */
+	int64_t held;           /* lent */
+	int32_t most;
+	int32_t spare_count;
+	struct sio_spare *spare;
+	int64_t refused_until;
+	unsigned char *buf;
+};
+
+int sio_lender_open(struct sio_lender *l, int32_t most);
+/* Close the pipes that nobody uses. */
+void sio_lender_trim(struct sio_lender *l);
+void sio_lender_close(struct sio_lender *l);
+/* Give the flow a buffer, if it has none; 0 or -ENOMEM. */
+int sio_need_buf(struct sio_transfer *t, int bulk);
+/* Give the flow, which has none, a pipe: its size, or -errno. */
+int64_t sio_need_pipe(struct sio_transfer *t);
+/* After a turn: take back what holds no bytes. */
+void sio_give_back(struct sio_transfer *t);
+/* At the end: what still holds bytes is the flow's own from now on. */
+void sio_stop_lending(struct sio_transfer *t);
+
+/* timers.c. */
+struct sio_timers {
+	struct sio_timer **heap;
+	int32_t count;
+	int32_t size;
+};
+
+/* Room for so many; 0 or -ENOMEM. */
+int sio_timers_reserve(struct sio_timers *h, int32_t count);
+/* There has to be room. */
+void sio_timer_set(struct sio_timers *h, struct sio_timer *timer, int64_t due);
+void sio_timer_clear(struct sio_timers *h, struct sio_timer *timer);
+struct sio_timer *sio_timer_first(const struct sio_timers *h);
+void sio_timers_free(struct sio_timers *h);
+
+/* news.c.  1: the link was not yet in the list. */
+int sio_news_tell(struct sio_news *news, struct sio_link *link, int32_t what);
+int32_t sio_news_count(struct sio_news *news);
+
+/* What the files of the engine share. */
+enum sio_ask {
+	SIO_ASK_ADD = 1,
+	SIO_ASK_CANCEL = 2,
+	SIO_ASK_ROUTE = 4,      /* answered; this and the next release the link */
+	SIO_ASK_RELEASE = 8,
+	SIO_ASK_MORE = 16       /* with ROUTE: peek again */
+};
+
+/* Of what an event speaks: 0 to 3 of fds, 4 to 6 of attempts. */
+#define SIO_SLOT_A 0
+#define SIO_SLOT_B 2
+#define SIO_SLOT_ATTEMPT 4
+#define SIO_SLOT_ENGINE 7
+
+/* Events after which "empty" has to be proved. */
+#define SIO_SPECIAL (EPOLLRDHUP | EPOLLPRI | EPOLLHUP | EPOLLERR)
+
+struct sio_seat {
+	struct sio_link *link;
+	uint32_t given;         /* how often */
+	int32_t next_free;
+};
+
+/* The most that is peeked at. */
+#define SIO_PEEK (16 << 10)
+
+/* The listeners of an engine, and what is done with who comes. */
+struct sio_gate {
+	struct sio_gate_setup setup;
+	int *listeners;
+	int32_t count;          /* 0: no gate */
+	int32_t closed;
+	int32_t paused;
+	int32_t waiting;        /* accepted, and short of a descriptor */
+	struct sio_timer pause;
+	unsigned char *peek_buf;
+	struct sio_upstreams *ups;
+	struct sio_link *free_links;
+	struct sio_slab *slabs;
+	/* Guarded by the lock. */
+	struct sio_upstreams *next_ups;
+	int32_t close_asked;
+};
+
+struct sio_engine {
+	int pid;
+	int epfd;
+	int wakefd;
+	int started;
+	pthread_t thread;
+	struct sio_seam *seam;
+	int64_t stall_ns;
+	int64_t now;            /* of this round */
+	int64_t skipped_ns;
+	int32_t stopping;
+	struct sio_seat *table;
+	int32_t size;
+	int32_t free_seat;
+	struct sio_link *first_ready;
+	struct sio_link *last_ready;
+	struct sio_link *done;
+	struct sio_link *last_done;
+	struct sio_timers timers;
+	struct sio_lender lender;
+	struct sio_gate gate;
+	struct sio_counts counts;
+	pthread_mutex_t lock;
+	/* Guarded by it. */
+	struct sio_link *inbox;
+	int32_t stopped;
+};
+
+/* table.c.  A place in the table; 0 or -ENOMEM. */
+int sio_seat(struct sio_engine *e, struct sio_link *l);
+/* Register for every event, once; 0 or -errno. */
+int sio_watch(struct sio_engine *e, struct sio_link *l, int slot, int fd);
+/* Without `in`, what comes to be read raises no event any more; with it, it
+ * does, and what has come meanwhile too. */
+void sio_watch_again(struct sio_engine *e, struct sio_link *l, int slot, int fd,
+		     int in);
+/* The same for what is no link's: 0 the wake-up, from 1 on listeners. */
+int sio_watch_engine(struct sio_engine *e, int number, int fd, int op,
+		     uint32_t events);
+/* Before it is closed: another duplicate would keep it watched, and its number
+ * may be another link's next. */
+void sio_unwatch(struct sio_engine *e, int fd);
+void sio_unseat(struct sio_engine *e, struct sio_link *l);
+int sio_table_grow(struct sio_engine *e);
+
+/* turn.c. */
+void sio_start_relay(struct sio_engine *e, struct sio_link *l);
+void sio_link_run(struct sio_engine *e, struct sio_link *l);
+void sio_link_event(struct sio_engine *e, struct sio_link *l, int slot,
+		    uint32_t events);
+void sio_link_timer(struct sio_engine *e, struct sio_link *l);
+
+/* engine.c. */
+int64_t sio_engine_now(const struct sio_engine *e);
+/* It gets a turn in the next round. */
+void sio_push_ready(struct sio_engine *e, struct sio_link *l);
+void sio_tell(struct sio_link *l, int32_t what);
+/* It ends, for the reason that the relay says. */
+void sio_link_end(struct sio_engine *e, struct sio_link *l);
+/* All that it owned is closed: what is left is to announce it. */
+void sio_link_over(struct sio_engine *e, struct sio_link *l);
+/* 0, or -ESHUTDOWN, -ECHILD. */
+int sio_ask(struct sio_engine *e, struct sio_link *l, int32_t what);
+void sio_engine_wake(struct sio_engine *e);
+
+/* gate.c.  It has been accepted, or has l->err. */
+void sio_gate_begin(struct sio_engine *e, struct sio_link *l, int trusted);
+void sio_gate_event(struct sio_engine *e, struct sio_link *l, int slot,
+		    uint32_t events);
+void sio_gate_timer(struct sio_engine *e, struct sio_link *l);
+void sio_gate_routed(struct sio_engine *e, struct sio_link *l, int more);
+/* It is connected, and fds[2] the upstream's socket. */
+void sio_gate_connected(struct sio_engine *e, struct sio_link *l, int to_unix);
+/* End an accepted link as its relay's reason says. */
+void sio_gate_end(struct sio_engine *e, struct sio_link *l);
+void sio_close_side(struct sio_link *l, int side, int reset);
+
+/* accept.c. */
+void sio_peer_of(const struct sockaddr_storage *from, struct sio_peer *peer);
+void sio_gate_listen(struct sio_engine *e, int number);
+void sio_gate_resume(struct sio_engine *e);
+/* Something may have been asked of the gate. */
+void sio_gate_heed(struct sio_engine *e);
+/* Accept nothing for a while: descriptors or memory are used up. */
+void sio_gate_pause(struct sio_engine *e);
+/* The link can be used for another connection. */
+void sio_gate_recycle(struct sio_engine *e, struct sio_link *l);
+void sio_gate_free(struct sio_engine *e);
+void sio_gate_abandon(struct sio_engine *e);
+
+/* connect.c.  Begin with the first upstream. */
+void sio_connect(struct sio_engine *e, struct sio_link *l);
+void sio_connect_event(struct sio_engine *e, struct sio_link *l, int slot,
+		       uint32_t events);
+void sio_connect_timer(struct sio_engine *e, struct sio_link *l);
+/* Close what still connects, and forget where to. */
+void sio_connect_end(struct sio_link *l);
+void sio_upstreams_drop(struct sio_upstreams *ups);
+/* The same upstreams, looked up again: what is known of them stays known. */
+void sio_upstreams_inherit(struct sio_upstreams *ups,
+			   const struct sio_upstreams *before);
+
+/* relay.c.  One turn of flow d (0: ab, 1: ba); the state to return. */
+int sio_relay_turn(struct sio_relay *r, int d, int64_t bytes, int64_t ns);
+/* Flow d waits for its source: has its destination gone, as revents say? */
+void sio_relay_look(struct sio_relay *r, int d, int revents);
+/* Both flows are over: find the reason. */
+int sio_relay_ended(struct sio_relay *r);
+
 /* parts.c.  Is the current part through, and is there another? */
 int sio_more_parts(const struct sio_transfer *t);
 /* Begin a part of the source, or send some of a part of memory. */
@@ -430,6 +877,9 @@ int64_t sio_zeros(const struct sio_transfer *t, int64_t *len);
 int sio_make_hole(struct sio_transfer *t, int64_t n);
 /* All is through: give dst its size. */
 int sio_settle(struct sio_transfer *t);
+
+/* The destination has gone while the source was waited for; the state. */
+int sio_transfer_gone(struct sio_transfer *t, int err);
 
 /* Is err the end of a connection, after which no call can succeed? */
 int sio_is_disconnect(int err);

@@ -59,6 +59,16 @@ int64_t sio_now(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+void sio_count(int64_t *number, int64_t n)
+{
+	__atomic_store_n(number, *number + n, __ATOMIC_RELAXED);
+}
+
+int64_t sio_counted(const int64_t *number)
+{
+	return __atomic_load_n(number, __ATOMIC_RELAXED);
+}
+
 int64_t sio_splice(struct sio_seam *seam, int in, int64_t *off_in, int out,
 		   int64_t *off_out, int64_t len, uint32_t flags)
 {
@@ -145,6 +155,51 @@ int64_t sio_send(struct sio_seam *seam, int fd, const void *buf, int64_t len,
 
 	SIO_SHIM(SIO_CALL_WRITE, -1, fd, (uint32_t)flags,
 		 send(fd, buf, (size_t)len, flags));
+}
+
+int64_t sio_peek(struct sio_seam *seam, int fd, void *buf, int64_t len)
+{
+	SIO_SHIM(SIO_CALL_PEEK, fd, -1, 0,
+		 recv(fd, buf, (size_t)len, MSG_DONTWAIT | MSG_PEEK));
+}
+
+static int64_t accept_shim(struct sio_seam *seam, int fd,
+			   struct sockaddr_storage *from, int64_t len)
+{
+	socklen_t size = sizeof(*from);
+
+	SIO_SHIM(SIO_CALL_ACCEPT, fd, -1, 0,
+		 accept4(fd, (void *)from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+
+int64_t sio_accept(struct sio_seam *seam, int fd, struct sockaddr_storage *from)
+{
+	return accept_shim(seam, fd, from, 0);
+}
+
+static int64_t socket_shim(struct sio_seam *seam, int family, int64_t len)
+{
+	SIO_SHIM(SIO_CALL_SOCKET, -1, -1, (uint32_t)family,
+		 socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+}
+
+int64_t sio_socket(struct sio_seam *seam, int family)
+{
+	return socket_shim(seam, family, 0);
+}
+
+static int64_t connect_shim(struct sio_seam *seam, int fd,
+			    const struct sockaddr_storage *to, uint32_t size,
+			    int64_t len)
+{
+	SIO_SHIM(SIO_CALL_CONNECT, -1, fd, 0,
+		 connect(fd, (const void *)to, size));
+}
+
+int64_t sio_connect_to(struct sio_seam *seam, int fd,
+		       const struct sockaddr_storage *to, uint32_t len)
+{
+	return connect_shim(seam, fd, to, len, 0);
 }
 
 static int64_t shutdown_write(struct sio_seam *seam, int fd, int64_t len)

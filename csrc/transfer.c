@@ -19,15 +19,9 @@
 #include "spliceio.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <sched.h>
-#include <stdlib.h>
 
 /* Below this a read, two splices cost more than one copy (measured). */
 #define SMALL_READ (16 << 10)
-#define SMALL_BUF (32 << 10)
-#define BULK_BUF (128 << 10)
-#define BUF_ALIGN 4096
 /* One call between files grows to this while it takes less than 4 ms. */
 #define MAX_CHUNK (64 << 20)
 #define MIN_CHUNK (256 << 10)
@@ -139,23 +133,6 @@ static int refuse_or_fail(struct sio_transfer *t, int err, int side, int call,
 
 /* ---- copying: the method of last resort, and the judge of all others ---------- */
 
-static int need_buf(struct sio_transfer *t)
-{
-	int64_t size = method_of(t) == SIO_READ_WRITE ? BULK_BUF : SMALL_BUF;
-	void *grown = NULL;
-
-	if (t->buf && (t->buf_size >= size || t->buf_len > t->buf_pos))
-		return 0;
-	/* Aligned, so that a source opened O_DIRECT can be read into it. */
-	if (posix_memalign(&grown, BUF_ALIGN, (size_t)size))
-		return -ENOMEM;
-	free(t->buf);
-	t->buf = grown;
-	t->buf_size = size;
-	t->buf_pos = t->buf_len = 0;
-	return 0;
-}
-
 static int64_t read_some(struct sio_transfer *t, void *buf, int64_t len)
 {
 	sio_at(t, SIO_SITE_FILL);
@@ -173,17 +150,17 @@ static int copy_in(struct sio_transfer *t)
 {
 	int64_t len, n;
 
-	if (need_buf(t))
+	if (sio_need_buf(t, method_of(t) == SIO_READ_WRITE))
 		return sio_fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
-	len = want(t, t->buf_size);
+	len = want(t, t->small ? SIO_SMALL_BUF : t->buf_size);
 	n = read_some(t, t->buf, len);
 	if (n > 0) {
 		t->buf_pos = 0;
 		t->buf_len = n;
 		took(t, n);
-		if (n == len && len == t->buf_size)
+		if (n == len && len >= SIO_SMALL_BUF)
 			t->small = 0;
-		t->src_dry = t->level_poll && n < len && sio_is_socket(t->src_kind);
+		t->src_dry = n < len && sio_short_is_dry(t);
 		return SIO_GO;
 	}
 	if (n == 0) {
@@ -216,7 +193,7 @@ static int copy_out(struct sio_transfer *t)
 	if (n > 0) {
 		t->buf_pos += n;
 		arrived(t, SIO_READ_WRITE, n);
-		return SIO_GO;
+		return n < len && sio_short_is_full(t) ? SIO_WANT_DST : SIO_GO;
 	}
 	if (n == -EAGAIN)
 		return SIO_WANT_DST;
@@ -228,7 +205,7 @@ static int copy_from_pipe(struct sio_transfer *t)
 {
 	int64_t len, n;
 
-	if (need_buf(t))
+	if (sio_need_buf(t, method_of(t) == SIO_READ_WRITE))
 		return sio_fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
 	len = t->pipe_held < t->buf_size ? t->pipe_held : t->buf_size;
 	sio_at(t, SIO_SITE_FILL);
@@ -241,61 +218,15 @@ static int copy_from_pipe(struct sio_transfer *t)
 	return SIO_GO;
 }
 
-/* Which side made the call answer EAGAIN?  Into an empty pipe, only one can. */
-static int side_not_ready(struct sio_transfer *t, int site)
-{
-	struct pollfd fds[2] = {
-		{ .fd = t->src, .events = POLLIN, .revents = 0 },
-		{ .fd = site == SIO_SITE_DIRECT ? t->dst : -1,
-		  .events = POLLOUT, .revents = 0 },
-	};
-
-	(void)sio_poll(t->seam, fds, 2, 0);
-	if (fds[1].fd >= 0 && !fds[1].revents)
-		return SIO_WANT_DST;
-	return fds[0].revents ? SIO_GO : SIO_WANT_SRC;
-}
-
-/* The same for a driver whose poll() tells again what is left: name the
- * likelier side without asking.  When it is the other one, poll() returns at
- * once, and that one is next. */
-static int guess_side(struct sio_transfer *t, int site)
-{
-	if (t->src_kind == SIO_KIND_FILE) {
-		t->guessed = 2; /* a file is never the one; if dst is not either, doubt */
-		return SIO_WANT_DST;
-	}
-	if (site == SIO_SITE_DIRECT && !t->yielded) {
-		/* The other process gets its turn first: on a processor that
-		 * is shared it has filled the pipe when we are back, for less
-		 * than poll() costs. */
-		t->yielded = 1;
-		sched_yield();
-		return SIO_GO;
-	}
-	if (t->guessed++)
-		t->guess_dst = !t->guess_dst;
-	return site == SIO_SITE_DIRECT && t->guess_dst ? SIO_WANT_DST
-						       : SIO_WANT_SRC;
-}
-
 /* A zero-copy call took nothing, saying 0 or EAGAIN. */
 static int doubt(struct sio_transfer *t, int64_t answer, int call, int site)
 {
 	int r;
 
 	if (answer == -EAGAIN) {
-		if (t->level_poll &&
-		    t->guessed < (site == SIO_SITE_DIRECT ? 2 : 1))
-			return guess_side(t, site);
-		r = side_not_ready(t, site);
-		if (r != SIO_GO)
+		r = sio_blocked_side(t, site);
+		if (r != SIO_DOUBT)
 			return r;
-		/* Ready by now, perhaps; or one of them lies: ask twice. */
-		if (!t->doubt) {
-			t->doubt = 1;
-			return SIO_GO;
-		}
 	}
 	t->doubt = 0;
 	r = copy_in(t);
@@ -381,7 +312,10 @@ static int fill(struct sio_transfer *t)
 	if (t->adaptive && t->small)
 		return copy_in(t);
 	if (t->pipe_r < 0) {
-		n = sio_pipe(t->seam, &t->pipe_r, &t->pipe_w, t->pipe_size);
+		n = sio_need_pipe(t);
+		/* What is lent may be there again next time. */
+		if (n < 0 && t->lender)
+			return copy_in(t);
 		if (n < 0 && has_next(t))
 			return next_method(t, (int)-n, SIO_CALL_PIPE,
 					   SIO_SITE_FILL);
@@ -410,6 +344,7 @@ static int fill(struct sio_transfer *t)
 static int drain_pipe(struct sio_transfer *t)
 {
 	int64_t len, n;
+	int r;
 
 	if (method_of(t) != SIO_SPLICE_PIPE)
 		return copy_from_pipe(t);
@@ -422,22 +357,13 @@ static int drain_pipe(struct sio_transfer *t)
 	if (n > 0) {
 		t->pipe_held -= n;
 		arrived(t, SIO_SPLICE_PIPE, n);
-		return SIO_GO;
+		return n < len && sio_short_is_full(t) ? SIO_WANT_DST : SIO_GO;
 	}
 	if (n < 0 && n != -EAGAIN)
 		return refuse_or_fail(t, (int)-n, SIO_SIDE_DST, SIO_CALL_SPLICE,
 				      SIO_SITE_DRAIN);
-	if (t->level_poll && !t->guessed) {
-		t->guessed = 1;
-		return SIO_WANT_DST;
-	}
-	if (!sio_ready(t->seam, t->dst, POLLOUT))
-		return SIO_WANT_DST;
-	if (!t->doubt) {
-		t->doubt = 1;
-		return SIO_GO;
-	}
-	return copy_from_pipe(t);
+	r = sio_blocked_side(t, SIO_SITE_DRAIN);
+	return r == SIO_DOUBT ? copy_from_pipe(t) : r;
 }
 
 /* ---- the machine ------------------------------------------------------------------- */
@@ -506,7 +432,7 @@ static void adapt_chunk(struct sio_transfer *t, int64_t took_ns)
 
 int sio_transfer_step(struct sio_transfer *t, int64_t bytes, int64_t ns)
 {
-	int64_t begun = sio_now(), before = begun, now;
+	int64_t begun = ns < 0 ? 0 : sio_now(), before = begun, now;
 	int64_t enough = t->taken + t->moved + 2 * bytes;
 	int r;
 
@@ -521,10 +447,14 @@ int sio_transfer_step(struct sio_transfer *t, int64_t bytes, int64_t ns)
 			sio_push(t);
 		if (r != SIO_GO)
 			return r;
+		if (t->taken + t->moved >= enough)
+			return SIO_BUDGET;
+		if (ns < 0)
+			continue;
 		now = sio_now();
 		adapt_chunk(t, now - before);
 		before = now;
-		if (now - begun >= ns || t->taken + t->moved >= enough)
+		if (now - begun >= ns)
 			return SIO_BUDGET;
 	}
 }

@@ -38,6 +38,17 @@ int sio_transfer_open(struct sio_transfer *t, int src, int dst)
 	return 0;
 }
 
+void sio_transfer_share(struct sio_transfer *t, int src, int dst)
+{
+	t->pipe_r = t->pipe_w = -1;
+	t->chunk = CHUNK;
+	t->pid = getpid();
+	t->src = src;
+	t->dst = dst;
+	t->shares = 1;
+	sio_transfer_refresh(t);
+}
+
 void sio_transfer_refresh(struct sio_transfer *t)
 {
 	int src = fcntl(t->src, F_GETFL);
@@ -101,8 +112,11 @@ void sio_transfer_close(struct sio_transfer *t)
 			(void)sio_settle(t);
 	}
 	sio_pipe_close(&t->pipe_r, &t->pipe_w);
-	sio_pipe_close(&t->src, &t->dst);
-	free(t->buf);
+	if (!t->shares)
+		sio_pipe_close(&t->src, &t->dst);
+	t->src = t->dst = -1;
+	if (!t->buf_lent) /* it is, in the middle of a turn of a fork's parent */
+		free(t->buf);
 	t->buf = NULL;
 	t->buf_size = t->buf_pos = t->buf_len = t->pipe_held = 0;
 }

@@ -33,6 +33,10 @@ CALLS = {
     "fallocate": lib.SIO_CALL_FALLOCATE,
     "seek": lib.SIO_CALL_SEEK,
     "truncate": lib.SIO_CALL_TRUNCATE,
+    "accept": lib.SIO_CALL_ACCEPT,
+    "socket": lib.SIO_CALL_SOCKET,
+    "connect": lib.SIO_CALL_CONNECT,
+    "peek": lib.SIO_CALL_PEEK,
 }
 SITES = {
     "any": lib.SIO_SITE_ANY,

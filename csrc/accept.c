@@ -1,0 +1,403 @@
+/*
+ * accept.c: listeners, the links of who comes, and what Python asks of both.
+ *
+ * Rule 1: a connection that cannot be served now stays in the backlog: accept
+ *         is not asked while descriptors are used up or enough are open.
+ * Rule 2: links are used again, their memory is never given back while the
+ *         engine lives.
+ * Rule 3: the listeners are duplicates: closing them here leaves the caller's.
+ */
+#define _GNU_SOURCE
+#include "spliceio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPTS 64
+#define PAUSE_NS 100000000
+#define SLAB 32
+
+enum { A = SIO_SLOT_A, B = SIO_SLOT_B };
+
+struct accepted {
+	struct sio_link link;
+	struct sio_transfer flows[2];
+};
+
+struct sio_slab {
+	struct sio_slab *next;
+	struct accepted each[SLAB];
+};
+
+void sio_peer_of(const struct sockaddr_storage *from, struct sio_peer *peer)
+{
+	memset(peer, 0, sizeof(*peer));
+	peer->family = (int16_t)from->ss_family;
+	if (from->ss_family == AF_INET) {
+		const struct sockaddr_in *v4 = (const void *)from;
+
+		peer->ip[10] = peer->ip[11] = 0xff;
+		memcpy(peer->ip + 12, &v4->sin_addr, 4);
+		peer->port = ntohs(v4->sin_port);
+	} else if (from->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *v6 = (const void *)from;
+
+		memcpy(peer->ip, &v6->sin6_addr, 16);
+		peer->port = ntohs(v6->sin6_port);
+		if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+			peer->family = AF_INET;
+	}
+}
+
+/* ---- links ----------------------------------------------------------------------- */
+
+/* Nothing in it names a descriptor. */
+static void blank(struct accepted *a)
+{
+	memset(a, 0, sizeof(*a));
+	for (int d = 0; d < 2; d++)
+		a->flows[d].pipe_r = a->flows[d].pipe_w = -1;
+	for (int i = 0; i < 4; i++)
+		a->link.fds[i] = -1;
+	for (int i = 0; i < 3; i++)
+		a->link.attempts[i] = -1;
+}
+
+static struct sio_link *new_link(struct sio_engine *e)
+{
+	struct sio_gate *g = &e->gate;
+	struct sio_link *l = g->free_links;
+	struct accepted *a;
+
+	if (!l) {
+		struct sio_slab *slab = calloc(1, sizeof(*slab));
+
+		if (!slab)
+			return NULL;
+		slab->next = g->slabs;
+		g->slabs = slab;
+		for (int i = 0; i < SLAB; i++) {
+			blank(&slab->each[i]);
+			slab->each[i].link.next_done = g->free_links;
+			g->free_links = &slab->each[i].link;
+		}
+		l = g->free_links;
+	}
+	g->free_links = l->next_done;
+	a = (struct accepted *)(void *)l;
+	blank(a);
+	l->relay.ab = &a->flows[0];
+	l->relay.ba = &a->flows[1];
+	l->relay.limit_left = -1;
+	l->relay.closes = 1;
+	l->accepted = 1;
+	l->news = g->setup.news;
+	l->engine = e;
+	l->idle_ns = g->setup.idle_ns;
+	l->begun_ns = e->now;
+	l->upstream = l->index = -1;
+	return l;
+}
+
+void sio_gate_recycle(struct sio_engine *e, struct sio_link *l)
+{
+	struct sio_gate *g = &e->gate;
+
+	free(l->peeked);
+	l->peeked = NULL;
+	l->next_done = g->free_links;
+	g->free_links = l;
+	__atomic_fetch_sub(g->setup.open, 1, __ATOMIC_RELAXED);
+	if (g->paused)
+		sio_gate_resume(e);
+	if (g->closed)
+		sio_news_wake(g->setup.news); /* somebody waits for the last */
+}
+
+/* ---- accepting ------------------------------------------------------------------- */
+
+static int is_trusted(const struct sio_gate_setup *setup,
+		      const struct sio_peer *peer)
+{
+	for (int32_t i = 0; i < setup->trusted_count; i++) {
+		const struct sio_network *net = &setup->trusted[i];
+		int bytes = net->bits / 8, rest = net->bits % 8;
+
+		if (net->bits < 0 || peer->family == AF_UNIX) {
+			if (net->bits < 0 && peer->family == AF_UNIX)
+				return 1;
+			continue;
+		}
+		if (!memcmp(net->ip, peer->ip, (size_t)bytes) &&
+		    (!rest || !((net->ip[bytes] ^ peer->ip[bytes]) >> (8 - rest))))
+			return 1;
+	}
+	return 0;
+}
+
+static void begin(struct sio_engine *e, int fd,
+		  const struct sockaddr_storage *from)
+{
+	struct sio_link *l = new_link(e);
+
+	if (!l || sio_seat(e, l)) {
+		if (l) {
+			l->next_done = e->gate.free_links;
+			e->gate.free_links = l;
+		}
+		close(fd);
+		__atomic_fetch_sub(e->gate.setup.open, 1, __ATOMIC_RELAXED);
+		sio_gate_pause(e);
+		return;
+	}
+	sio_count(&e->counts.total, 1);
+	sio_count(&e->counts.active, 1);
+	l->fds[A] = fd;
+	sio_peer_of(from, &l->client);
+	l->err = -sio_watch(e, l, A, fd);
+	sio_gate_begin(e, l, is_trusted(&e->gate.setup, &l->client));
+}
+
+void sio_gate_pause(struct sio_engine *e)
+{
+	struct sio_gate *g = &e->gate;
+
+	sio_timer_set(&e->timers, &g->pause, e->now + PAUSE_NS);
+	if (g->paused)
+		return;
+	g->paused = 1;
+	for (int32_t i = 0; i < g->count; i++)
+		sio_unwatch(e, g->listeners[i]);
+}
+
+void sio_gate_resume(struct sio_engine *e)
+{
+	struct sio_gate *g = &e->gate;
+	uint32_t events = EPOLLIN | (g->setup.shared ? EPOLLEXCLUSIVE : 0);
+
+	if (g->waiting) {
+		sio_timer_set(&e->timers, &g->pause, e->now + PAUSE_NS);
+		return;
+	}
+	sio_timer_clear(&e->timers, &g->pause);
+	g->paused = 0;
+	for (int32_t i = 0; i < g->count; i++)
+		if (g->listeners[i] >= 0)
+			(void)sio_watch_engine(e, i + 1, g->listeners[i],
+					       EPOLL_CTL_ADD, events);
+}
+
+/* May there be one connection more?  It is counted, then. */
+static int admit(const struct sio_gate *g)
+{
+	int64_t open = __atomic_fetch_add(g->setup.open, 1, __ATOMIC_RELAXED);
+
+	if (g->setup.most < 0 || open < g->setup.most)
+		return 1;
+	__atomic_fetch_sub(g->setup.open, 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+/* Another duplicate, left open, would keep it in the epoll. */
+static void retire(struct sio_engine *e, int number)
+{
+	int fd = e->gate.listeners[number];
+
+	sio_unwatch(e, fd);
+	e->gate.listeners[number] = -1;
+	if (fd >= 0)
+		close(fd);
+}
+
+void sio_gate_listen(struct sio_engine *e, int number)
+{
+	struct sio_gate *g = &e->gate;
+
+	for (int i = 0; i < ACCEPTS && !g->paused && number < g->count &&
+			g->listeners[number] >= 0; i++) {
+		struct sockaddr_storage from = { .ss_family = AF_UNIX };
+		int64_t fd;
+
+		if (!admit(g)) {
+			sio_gate_pause(e);
+			return;
+		}
+		fd = sio_accept(e->seam, g->listeners[number], &from);
+		if (fd >= 0) {
+			begin(e, (int)fd, &from);
+			continue;
+		}
+		__atomic_fetch_sub(g->setup.open, 1, __ATOMIC_RELAXED);
+		if (fd == -EAGAIN)
+			return;
+		if (fd == -EINVAL || fd == -EBADF || fd == -ENOTSOCK) {
+			retire(e, number); /* its owner has shut it down */
+			return;
+		}
+		if (fd != -EMFILE && fd != -ENFILE && fd != -ENOBUFS &&
+		    fd != -ENOMEM)
+			continue; /* that one has gone; the next may be there */
+		/* The listener stays readable, and to ask again at once would
+		 * be to spin. */
+		sio_lender_trim(&e->lender);
+		sio_count(&e->counts.full, 1);
+		sio_news_wake(g->setup.news);
+		sio_gate_pause(e);
+		return;
+	}
+}
+
+static void close_listeners(struct sio_engine *e)
+{
+	struct sio_gate *g = &e->gate;
+
+	for (int32_t i = 0; i < g->count; i++)
+		retire(e, i);
+	g->count = 0;
+}
+
+void sio_gate_heed(struct sio_engine *e)
+{
+	struct sio_gate *g = &e->gate;
+	struct sio_upstreams *ups;
+	int close_asked;
+
+	pthread_mutex_lock(&e->lock);
+	ups = g->next_ups;
+	g->next_ups = NULL;
+	close_asked = g->close_asked;
+	pthread_mutex_unlock(&e->lock);
+	if (ups) {
+		sio_upstreams_inherit(ups, g->ups);
+		sio_upstreams_drop(g->ups);
+		g->ups = ups;
+		if (g->paused)
+			sio_gate_resume(e);
+	}
+	if (close_asked && !g->closed) {
+		close_listeners(e);
+		g->closed = 1;
+		sio_news_wake(g->setup.news);
+	}
+}
+
+/* ---- from outside -------------------------------------------------------------------- */
+
+int sio_engine_serve(struct sio_engine *e, const struct sio_gate_setup *setup,
+		     const int32_t *listeners, int32_t count)
+{
+	struct sio_gate *g = &e->gate;
+
+	g->setup = *setup;
+	g->listeners = calloc((size_t)count, sizeof(*g->listeners));
+	g->peek_buf = malloc(SIO_PEEK);
+	if (!g->listeners || !g->peek_buf)
+		return -ENOMEM;
+	for (; g->count < count; g->count++) {
+		int fd = fcntl(listeners[g->count], F_DUPFD_CLOEXEC, 3);
+
+		if (fd < 0)
+			return -errno;
+		g->listeners[g->count] = fd;
+		/* Accepted sockets inherit it; on a unix socket it fails. */
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 },
+				 sizeof(int));
+	}
+	g->paused = 1;
+	if (g->setup.route)
+		sio_gate_resume(e);
+	return 0;
+}
+
+int sio_engine_upstreams(struct sio_engine *e, struct sio_upstreams *ups)
+{
+	struct sio_upstreams *unused;
+
+	if (e->pid != getpid())
+		return -ECHILD;
+	pthread_mutex_lock(&e->lock);
+	unused = e->gate.next_ups;
+	e->gate.next_ups = ups;
+	pthread_mutex_unlock(&e->lock);
+	sio_upstreams_drop(unused);
+	sio_engine_wake(e);
+	return 0;
+}
+
+void sio_engine_close_gate(struct sio_engine *e)
+{
+	if (e->pid != getpid())
+		return;
+	pthread_mutex_lock(&e->lock);
+	e->gate.close_asked = 1;
+	pthread_mutex_unlock(&e->lock);
+	sio_engine_wake(e);
+}
+
+void sio_link_route(struct sio_link *link, struct sio_upstreams *ups,
+		    int32_t more)
+{
+	struct sio_engine *e = link->engine;
+
+	if (e->pid == getpid()) {
+		pthread_mutex_lock(&e->lock);
+		link->answer = ups;
+		pthread_mutex_unlock(&e->lock);
+	}
+	(void)sio_ask(e, link, SIO_ASK_ROUTE | (more ? SIO_ASK_MORE : 0));
+}
+
+void sio_link_release(struct sio_link *link)
+{
+	(void)sio_ask(link->engine, link, SIO_ASK_RELEASE);
+}
+
+static void close_all(struct accepted *a)
+{
+	sio_close_side(&a->link, A, 0);
+	sio_close_side(&a->link, B, 0);
+	sio_connect_end(&a->link);
+	for (int d = 0; d < 2; d++)
+		sio_pipe_close(&a->flows[d].pipe_r, &a->flows[d].pipe_w);
+}
+
+void sio_gate_free(struct sio_engine *e)
+{
+	struct sio_gate *g = &e->gate;
+
+	close_listeners(e);
+	while (g->slabs) {
+		struct sio_slab *slab = g->slabs;
+
+		g->slabs = slab->next;
+		for (int i = 0; i < SLAB; i++) {
+			free(slab->each[i].link.peeked);
+			sio_upstreams_drop(slab->each[i].link.answer);
+		}
+		free(slab);
+	}
+	sio_upstreams_drop(g->next_ups);
+	sio_upstreams_drop(g->ups);
+	free(g->listeners);
+	free(g->peek_buf);
+	memset(g, 0, sizeof(*g));
+}
+
+void sio_gate_abandon(struct sio_engine *e)
+{
+	struct sio_gate *g = &e->gate;
+
+	for (int32_t i = 0; i < g->count; i++)
+		if (g->listeners[i] >= 0)
+			close(g->listeners[i]);
+	for (struct sio_slab *slab = g->slabs; slab; slab = slab->next)
+		for (int i = 0; i < SLAB; i++)
+			close_all(&slab->each[i]);
+}

@@ -1,0 +1,488 @@
+/*
+ * engine.c: one thread and one epoll for thousands of relays.
+ *
+ * Rule 1: the thread never waits but in epoll_wait(), and never touches Python.
+ * Rule 2: events only mark what may go on; then each link that may go on gets
+ *         one turn of bounded size, in the order in which it became so.
+ * Rule 3: descriptors are registered once, for everything, edge-triggered.  An
+ *         edge is never forgotten: a flow stops only when a call has said
+ *         "empty" or "full", and the next edge comes after that.
+ * Rule 4: what another thread wants is put into the inbox, under the lock; all
+ *         else belongs to the thread.
+ * Rule 5: a link that has ended is announced, or used again, only when all
+ *         events that were fetched before are through.  An event names its link
+ *         by a number of the table and how often that number has been given
+ *         out: an event that comes too late finds nobody.
+ * Rule 6: deadlines lie in a heap; nothing looks at all links.
+ */
+#define _GNU_SOURCE
+#include "spliceio.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define EVENTS 256
+#define STACK (256 << 10)
+/* The kernel may have had no memory for a socket that has room, and then no
+ * edge follows: a full destination is asked again after so long. */
+#define STALL_NS 1000000000
+
+enum { BA = 1, BOTH = 3 };
+
+/* By the clock, and by what a test has let pass. */
+int64_t sio_engine_now(const struct sio_engine *e)
+{
+	return sio_now() + sio_counted(&e->skipped_ns);
+}
+
+/* ---- a link's life ------------------------------------------------------------ */
+
+void sio_push_ready(struct sio_engine *e, struct sio_link *l)
+{
+	if (l->is_ready)
+		return;
+	l->is_ready = 1;
+	l->next_ready = NULL;
+	if (e->first_ready)
+		e->last_ready->next_ready = l;
+	else
+		e->first_ready = l;
+	e->last_ready = l;
+}
+
+void sio_tell(struct sio_link *l, int32_t what)
+{
+	/* Of a link that Python owns nothing may be read once it is told. */
+	int accepted = l->accepted;
+
+	if (sio_news_tell(l->news, l, what) && accepted)
+		l->lent++;
+}
+
+static void push_done(struct sio_engine *e, struct sio_link *l)
+{
+	l->next_done = NULL;
+	if (e->done)
+		e->last_done->next_done = l;
+	else
+		e->done = l;
+	e->last_done = l;
+}
+
+void sio_link_over(struct sio_engine *e, struct sio_link *l)
+{
+	if (!l->ended_ns)
+		l->ended_ns = sio_engine_now(e);
+	sio_timer_clear(&e->timers, &l->timer);
+	sio_stop_lending(l->relay.ab);
+	sio_stop_lending(l->relay.ba);
+	l->phase = SIO_PHASE_OVER;
+	if (!l->lent)
+		push_done(e, l);
+}
+
+/* It ends, for the reason that the relay says. */
+void sio_link_end(struct sio_engine *e, struct sio_link *l)
+{
+	if (l->accepted) {
+		sio_gate_end(e, l);
+		return;
+	}
+	for (int slot = 0; slot < 4; slot++)
+		sio_unwatch(e, l->fds[slot]);
+	sio_link_over(e, l);
+}
+
+static void cut(struct sio_engine *e, struct sio_link *l)
+{
+	if (l->phase == SIO_PHASE_OVER)
+		return;
+	l->relay.over = BOTH;
+	if (l->phase != SIO_PHASE_LINGER)
+		l->relay.reason = SIO_REASON_CANCELLED;
+	sio_link_end(e, l);
+}
+
+static void add(struct sio_engine *e, struct sio_link *l)
+{
+	l->index = -1;
+	l->begun_ns = e->now;
+	l->relay.closes_later = 1;
+	sio_count(&e->counts.total, 1);
+	sio_count(&e->counts.active, 1);
+	l->err = -sio_seat(e, l);
+	for (int slot = 0; slot < 4 && !l->err; slot++) {
+		int err = l->fds[slot] < 0 ? 0 :
+			  -sio_watch(e, l, slot, l->fds[slot]);
+
+		/* A regular file is always ready, and epoll refuses it. */
+		if (err && err != EPERM)
+			l->err = err;
+	}
+	if (l->one_way)
+		l->relay.over |= 1 << BA;
+	if (l->err) {
+		l->relay.over = BOTH;
+		sio_link_end(e, l);
+		return;
+	}
+	sio_start_relay(e, l);
+}
+
+/* ---- the inbox ------------------------------------------------------------------ */
+
+void sio_engine_wake(struct sio_engine *e)
+{
+	(void)!write(e->wakefd, &(uint64_t){ 1 }, sizeof(uint64_t));
+}
+
+int sio_ask(struct sio_engine *e, struct sio_link *l, int32_t what)
+{
+	int err = 0, was_empty;
+
+	if (e->pid != getpid())
+		return -ECHILD;
+	pthread_mutex_lock(&e->lock);
+	was_empty = !e->inbox;
+	if (e->stopped) {
+		err = -ESHUTDOWN;
+	} else if (l->asked >= 0) {
+		if (!l->asked) {
+			l->next_asked = e->inbox;
+			e->inbox = l;
+		}
+		l->asked |= what;
+		if (what & (SIO_ASK_RELEASE | SIO_ASK_ROUTE))
+			l->released++;
+	}
+	pthread_mutex_unlock(&e->lock);
+	if (!err && was_empty)
+		sio_engine_wake(e);
+	return err;
+}
+
+static void heed(struct sio_engine *e, struct sio_link *l, int32_t asked)
+{
+	if (asked & SIO_ASK_ADD)
+		add(e, l);
+	if (asked & SIO_ASK_CANCEL)
+		cut(e, l);
+	if (asked & SIO_ASK_ROUTE)
+		sio_gate_routed(e, l, asked & SIO_ASK_MORE);
+}
+
+static void read_inbox(struct sio_engine *e)
+{
+	struct sio_link *first, *turned = NULL;
+	uint64_t wakes;
+
+	(void)!read(e->wakefd, &wakes, sizeof(wakes));
+	pthread_mutex_lock(&e->lock);
+	first = e->inbox;
+	e->inbox = NULL;
+	e->stopping = e->stopped;
+	pthread_mutex_unlock(&e->lock);
+	while (first) { /* it was pushed on a stack */
+		struct sio_link *next = first->next_asked;
+
+		first->next_asked = turned;
+		turned = first;
+		first = next;
+	}
+	while (turned) {
+		struct sio_link *l = turned;
+		int32_t asked;
+		int was_over;
+
+		pthread_mutex_lock(&e->lock);
+		turned = l->next_asked;
+		asked = l->asked;
+		l->asked = 0;
+		if (l->answer)
+			l->routed = l->answer;
+		l->answer = NULL;
+		l->lent -= l->released;
+		l->released = 0;
+		pthread_mutex_unlock(&e->lock);
+		was_over = l->phase == SIO_PHASE_OVER;
+		heed(e, l, asked);
+		/* It was over before, and waited for Python to let go. */
+		if (l->accepted && was_over && !l->lent)
+			push_done(e, l);
+	}
+	sio_gate_heed(e);
+}
+
+/* ---- what makes a link go on ---------------------------------------------------- */
+
+static void dispatch(struct sio_engine *e, const struct epoll_event *ev)
+{
+	int slot = (int)(ev->data.u64 & 7);
+	uint32_t index = (uint32_t)(ev->data.u64 >> 3);
+	uint32_t given = (uint32_t)(ev->data.u64 >> 35);
+	struct sio_link *l;
+
+	if (slot == SIO_SLOT_ENGINE) {
+		if (index)
+			sio_gate_listen(e, (int)index - 1);
+		else
+			read_inbox(e);
+		return;
+	}
+	l = e->table[index].link;
+	if (!l || e->table[index].given != given)
+		return;
+	if (slot >= SIO_SLOT_ATTEMPT && l->phase != SIO_PHASE_CONNECT) {
+		if (slot != l->won)
+			return;
+		slot = 2;
+	}
+	if (slot < SIO_SLOT_ATTEMPT)
+		l->seen[slot] |= (int)(ev->events & SIO_SPECIAL);
+	if (l->phase == SIO_PHASE_RELAY)
+		sio_link_event(e, l, slot, ev->events);
+	else if (l->accepted)
+		sio_gate_event(e, l, slot, ev->events);
+}
+
+static void fire_timers(struct sio_engine *e)
+{
+	struct sio_timer *timer;
+
+	while ((timer = sio_timer_first(&e->timers)) && timer->due <= e->now) {
+		struct sio_link *l = (void *)((char *)timer -
+					      offsetof(struct sio_link, timer));
+
+		sio_timer_clear(&e->timers, timer);
+		if (timer == &e->gate.pause)
+			sio_gate_resume(e);
+		else if (l->phase == SIO_PHASE_RELAY)
+			sio_link_timer(e, l);
+		else
+			sio_gate_timer(e, l);
+	}
+}
+
+/* ---- the end of links ------------------------------------------------------------ */
+
+/* Nobody will ask anything of it any more: 1.  Else it waits. */
+static int seal(struct sio_engine *e, struct sio_link *l)
+{
+	int sealed;
+
+	pthread_mutex_lock(&e->lock);
+	sealed = !l->asked;
+	if (sealed)
+		l->asked = -1;
+	pthread_mutex_unlock(&e->lock);
+	return sealed;
+}
+
+static void bury(struct sio_engine *e)
+{
+	struct sio_link *l = e->done, *next;
+
+	e->done = NULL;
+	for (; l; l = next) {
+		next = l->next_done;
+		if (!l->accepted && !seal(e, l)) {
+			push_done(e, l);
+			continue;
+		}
+		if (l->index >= 0)
+			sio_unseat(e, l);
+		sio_count(&e->counts.active, -1);
+		if (l->accepted)
+			sio_gate_recycle(e, l);
+		else
+			sio_tell(l, SIO_TOLD_OVER);
+	}
+}
+
+/* ---- the thread ------------------------------------------------------------------- */
+
+static int wait_ms(const struct sio_engine *e)
+{
+	const struct sio_timer *timer = sio_timer_first(&e->timers);
+	int64_t ms;
+
+	if (e->first_ready || e->stopping)
+		return 0;
+	if (!timer)
+		return -1;
+	ms = (timer->due - e->now + 999999) / 1000000;
+	return ms < 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+static void run_ready(struct sio_engine *e)
+{
+	struct sio_link *l = e->first_ready;
+
+	e->first_ready = e->last_ready = NULL;
+	while (l) {
+		struct sio_link *next = l->next_ready;
+
+		l->is_ready = 0;
+		sio_link_run(e, l);
+		l = next;
+	}
+}
+
+static void *engine_thread(void *engine)
+{
+	struct sio_engine *e = engine;
+	struct epoll_event events[EVENTS];
+
+	while (!e->stopping) {
+		int n = epoll_wait(e->epfd, events, EVENTS, wait_ms(e));
+
+		e->now = sio_engine_now(e);
+		for (int i = 0; i < n; i++)
+			dispatch(e, &events[i]);
+		/* What is there goes before the shortest of timeouts counts. */
+		run_ready(e);
+		fire_timers(e);
+		bury(e);
+	}
+	for (int32_t i = 0; i < e->size; i++)
+		if (e->table[i].link)
+			cut(e, e->table[i].link);
+	e->first_ready = NULL;
+	bury(e);
+	return NULL;
+}
+
+/* ---- from outside ------------------------------------------------------------------ */
+
+struct sio_engine *sio_engine_new(int32_t pipes, int32_t *err)
+{
+	struct sio_engine *e = calloc(1, sizeof(*e));
+	*err = ENOMEM;
+	if (!e)
+		return NULL;
+	e->pid = getpid();
+	e->free_seat = -1;
+	e->stall_ns = STALL_NS;
+	e->wakefd = -1;
+	pthread_mutex_init(&e->lock, NULL);
+	e->epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (e->epfd >= 0)
+		e->wakefd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (e->wakefd < 0)
+		*err = errno;
+	else if (!sio_lender_open(&e->lender, pipes) && !sio_table_grow(e))
+		*err = -sio_watch_engine(e, 0, e->wakefd, EPOLL_CTL_ADD, EPOLLIN);
+	if (!*err)
+		return e;
+	sio_engine_free(e);
+	return NULL;
+}
+
+int sio_engine_start(struct sio_engine *e)
+{
+	pthread_attr_t attr;
+	sigset_t all, before;
+	int err;
+
+	/* A signal has to reach a thread that Python looks after. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK);
+	e->now = sio_now();
+	err = pthread_create(&e->thread, &attr, engine_thread, e);
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	e->started = !err;
+	if (!err) /* what `top -H` shows */
+		(void)pthread_setname_np(e->thread, "spliceio-engine");
+	return -err;
+}
+
+void sio_engine_stop(struct sio_engine *e)
+{
+	if (e->pid != getpid())
+		return;
+	pthread_mutex_lock(&e->lock);
+	e->stopped = 1;
+	pthread_mutex_unlock(&e->lock);
+	if (!e->started)
+		return;
+	sio_engine_wake(e);
+	pthread_join(e->thread, NULL);
+	e->started = 0;
+}
+
+void sio_engine_free(struct sio_engine *e)
+{
+	if (!e || e->pid != getpid())
+		return;
+	sio_engine_stop(e);
+	sio_gate_free(e);
+	sio_lender_close(&e->lender);
+	sio_timers_free(&e->timers);
+	free(e->table);
+	if (e->wakefd >= 0)
+		close(e->wakefd);
+	if (e->epfd >= 0)
+		close(e->epfd);
+	pthread_mutex_destroy(&e->lock);
+	free(e);
+}
+
+void sio_engine_abandon(struct sio_engine *e)
+{
+	if (e->pid == getpid())
+		return;
+	close(e->epfd);
+	close(e->wakefd);
+	sio_lender_trim(&e->lender);
+	sio_gate_abandon(e);
+}
+
+void sio_engine_test(struct sio_engine *e, struct sio_seam *seam,
+		     int64_t stall_ns)
+{
+	e->seam = seam;
+	e->stall_ns = stall_ns;
+}
+
+void sio_engine_skip(struct sio_engine *e, int64_t ns)
+{
+	sio_count(&e->skipped_ns, ns);
+	sio_engine_wake(e);
+}
+
+int sio_engine_submit(struct sio_engine *e, struct sio_link *link)
+{
+	link->engine = e;
+	return sio_ask(e, link, SIO_ASK_ADD);
+}
+
+void sio_engine_cancel(struct sio_link *link)
+{
+	(void)sio_ask(link->engine, link, SIO_ASK_CANCEL);
+}
+
+void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts)
+{
+	const struct sio_counts *c = &e->counts;
+
+	counts->active = sio_counted(&c->active);
+	counts->total = sio_counted(&c->total);
+	counts->a_to_b = sio_counted(&c->a_to_b);
+	counts->b_to_a = sio_counted(&c->b_to_a);
+	counts->copied = sio_counted(&c->copied);
+	counts->failed = sio_counted(&c->failed);
+	counts->untold = sio_counted(&c->untold);
+	counts->full = sio_counted(&c->full);
+	counts->pipes_open = sio_counted(&e->lender.open);
+	counts->pipes_held = sio_counted(&e->lender.held);
+}

@@ -1,0 +1,267 @@
+/*
+ * turn.c: what one link of an engine does when it may go on.
+ *
+ * Rule 1: a turn is bounded in bytes, and gives back what was lent to it.
+ * Rule 2: a link that goes on by itself is ready again; any other waits for an
+ *         edge of a descriptor, or for its timer.
+ * Rule 3: a shortage of memory is waited out, any other error of a call that is
+ *         no end of a connection is Python's to tell.
+ */
+#define _GNU_SOURCE
+#include "spliceio.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define TURN_BYTES (1 << 20)
+/* Memory is short: try again after so long. */
+#define PARK_NS 50000000
+
+enum { AB, BA, BOTH = 3 };
+
+static struct sio_transfer *flow(struct sio_link *l, int d)
+{
+	return d == AB ? l->relay.ab : l->relay.ba;
+}
+
+static int is_over(const struct sio_link *l, int d)
+{
+	return l->relay.over & 1 << d;
+}
+
+void sio_start_relay(struct sio_engine *e, struct sio_link *l)
+{
+	for (int d = AB; d <= BA - l->one_way; d++) {
+		struct sio_transfer *t = flow(l, d);
+
+		t->lender = &e->lender;
+		t->edge_poll = 1;
+		t->level_poll = 0;
+		l->state[d] = SIO_BUDGET;
+	}
+	l->phase = SIO_PHASE_RELAY;
+	l->connected_ns = l->moved_ns = e->now;
+	if (l->idle_ns >= 0)
+		sio_timer_set(&e->timers, &l->timer, e->now + l->idle_ns);
+	sio_push_ready(e, l);
+}
+
+/* ---- a turn -------------------------------------------------------------------- */
+
+static int step(struct sio_link *l, int d)
+{
+	int state;
+
+	if (!l->one_way) {
+		state = sio_relay_turn(&l->relay, d, TURN_BYTES, -1);
+	} else {
+		state = sio_transfer_step(l->relay.ab, TURN_BYTES, -1);
+		l->relay.failed = AB;
+		if (state == SIO_DONE)
+			l->relay.over = BOTH;
+	}
+	return state == SIO_INTERRUPTED ? SIO_BUDGET : state;
+}
+
+/* An error that is no end of a connection: memory may come back, a full disk
+ * is Python's to tell. */
+static void fault(struct sio_engine *e, struct sio_link *l)
+{
+	struct sio_transfer *t = flow(l, l->relay.failed);
+
+	if (!l->one_way && (t->err == ENOMEM || t->err == ENOBUFS)) {
+		l->parked = 1;
+		l->state[l->relay.failed] = SIO_BUDGET;
+		sio_timer_set(&e->timers, &l->timer, e->now + PARK_NS);
+		return;
+	}
+	l->failed = l->relay.failed + 1;
+	l->relay.over = BOTH;
+}
+
+/* The events of where flow d writes to. */
+static int seen_at_dst(const struct sio_link *l, int d)
+{
+	int reader = d == AB ? 2 : 0;
+
+	return l->seen[l->fds[reader + 1] >= 0 ? reader + 1 : reader];
+}
+
+static void look_at_dst(struct sio_link *l, int d)
+{
+	int seen = seen_at_dst(l, d) & (EPOLLERR | EPOLLHUP);
+
+	if (!seen || is_over(l, d) || l->state[d] != SIO_WANT_SRC)
+		return;
+	if (!l->one_way) {
+		sio_relay_look(&l->relay, d, seen);
+	} else if (!l->relay.ab->unwatch_dst) {
+		int err = sio_dst_gone(l->relay.ab, seen);
+
+		if (err)
+			l->state[d] = sio_transfer_gone(l->relay.ab, err);
+	}
+}
+
+static void count_moved(struct sio_engine *e, struct sio_link *l,
+			const int64_t *moved, int64_t copied)
+{
+	int64_t ab = l->relay.ab->moved - moved[AB];
+	int64_t ba = l->relay.ba->moved - moved[BA];
+
+	if (!ab && !ba)
+		return;
+	l->moved_ns = e->now;
+	sio_count(&e->counts.a_to_b, ab);
+	sio_count(&e->counts.b_to_a, ba);
+	sio_count(&e->counts.copied,
+		  l->relay.ab->by_method[SIO_READ_WRITE] +
+		  l->relay.ba->by_method[SIO_READ_WRITE] - copied);
+}
+
+static void take_turns(struct sio_engine *e, struct sio_link *l)
+{
+	struct sio_relay *r = &l->relay;
+	int64_t moved[2] = { r->ab->moved, r->ba->moved };
+	int64_t copied = r->ab->by_method[SIO_READ_WRITE] +
+			 r->ba->by_method[SIO_READ_WRITE];
+
+	for (int d = AB; d <= BA; d++) {
+		int64_t taken = flow(l, d)->taken;
+
+		if (is_over(l, d))
+			continue;
+		if (l->state[d] == SIO_BUDGET || r->limit_left == 0) {
+			l->state[d] = step(l, d);
+			sio_give_back(flow(l, d));
+		}
+		if (flow(l, d)->taken != taken)
+			l->moved_ns = e->now;
+		look_at_dst(l, d);
+		if (l->state[d] == SIO_ERROR)
+			fault(e, l);
+	}
+	/* The errors that ba has left unread, because it has just ended. */
+	look_at_dst(l, AB);
+	count_moved(e, l, moved, copied);
+}
+
+/* While the destination is full, what comes from the source would wake us for
+ * nothing, once a packet.  So the first time that it does is the last, until the
+ * source is waited for again. */
+static void mute(struct sio_engine *e, struct sio_link *l, int d, int in)
+{
+	int slot = d == AB ? SIO_SLOT_A : SIO_SLOT_B, bit = 1 << d;
+	/* An attempt's socket keeps the tag that it was watched with. */
+	int tagged = d == BA && l->won ? l->won : slot;
+
+	if (((l->muted & bit) == 0) == in)
+		return;
+	l->muted ^= bit;
+	sio_watch_again(e, l, tagged, l->fds[slot], in);
+}
+
+/* A pipe has no other half-close: ours is closed here, the owner's in Python. */
+static void close_writers(struct sio_engine *e, struct sio_link *l)
+{
+	for (int d = AB; d <= BA; d++) {
+		int slot = d == AB ? SIO_SLOT_B + 1 : SIO_SLOT_A + 1;
+
+		if (!(l->relay.finished & 1 << d))
+			continue;
+		sio_unwatch(e, l->fds[slot]);
+		close(l->fds[slot]);
+		l->fds[slot] = flow(l, d)->dst = -1;
+	}
+	sio_tell(l, l->relay.finished * SIO_TOLD_WRITER_B);
+	l->relay.finished = 0;
+}
+
+/* The byte limit is reached: a flow that waits for its source has ended too. */
+static void heed_limit(struct sio_link *l)
+{
+	for (int d = AB; d <= BA; d++)
+		if (!l->relay.limit_left && l->state[d] == SIO_WANT_SRC)
+			l->state[d] = SIO_BUDGET;
+}
+
+void sio_link_run(struct sio_engine *e, struct sio_link *l)
+{
+	struct sio_relay *r = &l->relay;
+	int64_t again;
+
+	if (l->phase != SIO_PHASE_RELAY || l->parked)
+		return;
+	take_turns(e, l);
+	if (r->finished)
+		close_writers(e, l);
+	if (r->over == BOTH) {
+		if (!l->failed && !l->one_way && !r->reason)
+			(void)sio_relay_ended(r);
+		sio_link_end(e, l);
+		return;
+	}
+	if (l->parked)
+		return;
+	heed_limit(l);
+	if ((!is_over(l, AB) && l->state[AB] == SIO_BUDGET) ||
+	    (!is_over(l, BA) && l->state[BA] == SIO_BUDGET)) {
+		sio_push_ready(e, l);
+		return;
+	}
+	for (int d = AB; d <= BA; d++)
+		if (!is_over(l, d) && l->state[d] == SIO_WANT_SRC)
+			mute(e, l, d, 1);
+	again = e->now + e->stall_ns;
+	if ((l->state[AB] == SIO_WANT_DST || l->state[BA] == SIO_WANT_DST) &&
+	    (!l->timer.place || l->timer.due > again))
+		sio_timer_set(&e->timers, &l->timer, again);
+}
+
+/* ---- what makes a link go on -------------------------------------------------- */
+
+void sio_link_event(struct sio_engine *e, struct sio_link *l, int slot,
+		    uint32_t events)
+{
+	/* Slots 0 and 1 are a's, which ab reads; all others b's. */
+	int reads = slot < 2 ? AB : BA, writes = !reads;
+
+	if (events & (EPOLLIN | SIO_SPECIAL)) {
+		flow(l, reads)->src_dry = 0;
+		if (events & SIO_SPECIAL)
+			flow(l, reads)->src_special = 1;
+		if (l->state[reads] == SIO_WANT_SRC)
+			l->state[reads] = SIO_BUDGET;
+		else if (events & EPOLLIN && l->state[reads] == SIO_WANT_DST &&
+			 !is_over(l, reads))
+			mute(e, l, reads, 0);
+	}
+	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR) &&
+	    l->state[writes] == SIO_WANT_DST)
+		l->state[writes] = SIO_BUDGET;
+	if (events & (EPOLLHUP | EPOLLERR) || l->state[AB] == SIO_BUDGET ||
+	    l->state[BA] == SIO_BUDGET)
+		sio_push_ready(e, l);
+}
+
+void sio_link_timer(struct sio_engine *e, struct sio_link *l)
+{
+	int64_t due = INT64_MAX;
+
+	if (l->idle_ns >= 0)
+		due = l->moved_ns + l->idle_ns;
+	if (due <= e->now) {
+		l->relay.over = BOTH;
+		l->relay.reason = SIO_REASON_IDLE;
+		sio_link_end(e, l);
+		return;
+	}
+	l->parked = 0;
+	for (int d = AB; d <= BA; d++)
+		if (l->state[d] == SIO_WANT_DST && !is_over(l, d))
+			l->state[d] = SIO_BUDGET;
+	if (due != INT64_MAX)
+		sio_timer_set(&e->timers, &l->timer, due);
+	sio_push_ready(e, l);
+}

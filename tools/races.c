@@ -1,0 +1,172 @@
+/*
+ * races.c: threads that submit, cancel and use relays of one engine, under
+ * ThreadSanitizer (`make races`).
+ *
+ * Python is not in it: what is looked for is in csrc/ alone, between an engine
+ * thread and those that talk to it.  Each relay's bytes are counted at its far
+ * end.  Exits with 0 when they are right; what races, the sanitizer reports.
+ */
+#define _GNU_SOURCE
+#include "spliceio.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SUBMITTERS 3
+#define RELAYS 200
+#define BYTES 40000
+
+struct job {
+	struct sio_link link;
+	struct sio_transfer ab, ba;
+	int near[2], far[2];
+};
+
+static struct sio_engine *engines[2];
+static struct sio_news *news;
+
+static void set_flow(struct sio_transfer *t, int src, int dst)
+{
+	t->src_kind = t->dst_kind = SIO_KIND_SOCKET;
+	t->methods[0] = SIO_SPLICE_PIPE;
+	t->methods[1] = SIO_READ_WRITE;
+	t->method_count = 2;
+	t->left = -1;
+	t->off_src = t->off_dst = SIO_NO_OFFSET;
+	t->adaptive = t->small = 1;
+	sio_transfer_share(t, src, dst);
+}
+
+static struct job *new_job(void)
+{
+	struct job *j = calloc(1, sizeof(*j));
+
+	if (!j || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, j->near) ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, j->far))
+		abort();
+	set_flow(&j->ab, j->near[1], j->far[0]);
+	set_flow(&j->ba, j->far[0], j->near[1]);
+	j->link.relay.ab = &j->ab;
+	j->link.relay.ba = &j->ba;
+	j->link.relay.limit_left = -1;
+	j->link.news = news;
+	j->link.idle_ns = 2000000000;
+	j->link.fds[0] = j->near[1];
+	j->link.fds[2] = j->far[0];
+	j->link.fds[1] = j->link.fds[3] = -1;
+	return j;
+}
+
+static void wait_for(int fd, short events)
+{
+	struct pollfd p = { .fd = fd, .events = events, .revents = 0 };
+
+	(void)poll(&p, 1, -1);
+}
+
+/* Send to one end, read at the other; all has to come. */
+static void use(int near, int far)
+{
+	static const char zeros[8192];
+	char buf[8192];
+	long sent = 0, got = 0;
+
+	while (got < BYTES) {
+		ssize_t n = 0;
+
+		if (sent < BYTES)
+			n = send(near, zeros, sizeof(zeros), MSG_NOSIGNAL);
+		if (n > 0)
+			sent += n;
+		n = recv(far, buf, sizeof(buf), 0);
+		if (n > 0)
+			got += n;
+		else if (sent >= BYTES)
+			wait_for(far, POLLIN);
+	}
+}
+
+static void *submit(void *arg)
+{
+	unsigned seed = (unsigned)(size_t)arg;
+
+	for (int i = 0; i < RELAYS; i++) {
+		struct job *j = new_job();
+		int near = j->near[0], far = j->far[1];
+
+		if (sio_engine_submit(engines[i % 2], &j->link))
+			abort();
+		if (rand_r(&seed) % 4 == 0) {
+			sio_engine_cancel(&j->link);
+		} else {
+			use(near, far);
+			shutdown(near, SHUT_WR);
+			shutdown(far, SHUT_WR);
+		}
+		close(near);
+		close(far);
+	}
+	return NULL;
+}
+
+static int take(void)
+{
+	int over = 0;
+	int32_t told;
+	struct sio_link *link;
+
+	while ((link = sio_news_take(news, &told))) {
+		struct job *j = (struct job *)link;
+
+		if (!(told & SIO_TOLD_OVER))
+			continue;
+		if (j->ab.moved < BYTES &&
+		    link->relay.reason != SIO_REASON_CANCELLED) {
+			fprintf(stderr, "moved %ld, reason %d\n",
+				(long)j->ab.moved, link->relay.reason);
+			exit(1);
+		}
+		sio_transfer_close(&j->ab);
+		sio_transfer_close(&j->ba);
+		close(j->near[1]);
+		close(j->far[0]);
+		free(j);
+		over++;
+	}
+	return over;
+}
+
+int main(void)
+{
+	pthread_t threads[SUBMITTERS];
+	int32_t err;
+	int over = 0;
+
+	news = sio_news_new();
+	for (int i = 0; i < 2; i++) {
+		engines[i] = sio_engine_new(2, &err);
+		if (!news || !engines[i] || sio_engine_start(engines[i]))
+			abort();
+	}
+	for (size_t i = 0; i < SUBMITTERS; i++)
+		pthread_create(&threads[i], NULL, submit, (void *)(i + 1));
+	while (over < SUBMITTERS * RELAYS) {
+		struct sio_counts counts;
+
+		sio_news_wait(news, -1);
+		over += take();
+		sio_engine_counts(engines[0], &counts);
+	}
+	for (int i = 0; i < SUBMITTERS; i++)
+		pthread_join(threads[i], NULL);
+	for (int i = 0; i < 2; i++)
+		sio_engine_free(engines[i]);
+	sio_news_free(news);
+	printf("%d relays, no byte lost\n", over);
+	return 0;
+}
