@@ -74,8 +74,12 @@ def between(
     call: str = "copy",
     names: tuple[str, str] = ("src", "dst"),
     offset_names: tuple[str, str] = ("offset_src", "offset_dst"),
+    ahead: bytes = b"",
 ) -> tuple[Flow, int]:
-    """Make the flow from `src` to `dst`, and its idle limit in nanoseconds (-1: none)."""
+    """Make the flow from `src` to `dst`, and its idle limit in nanoseconds (-1: none).
+
+    `ahead` has been read from `src` before, and is part of what is asked for.
+    """
     from_, to = _fds.source(src, call, names[0]), None
     try:
         to = _fds.destination(dst, call, names[1])
@@ -97,8 +101,9 @@ def between(
             to,
             methods,
             call=call,
-            count=count,
+            count=None if count is None else count - len(ahead),
             offset_dst=at_dst,
+            prefix=ahead,
             adaptive=method == "auto" and from_.about.kind != lib.SIO_KIND_FILE,
         )
         if from_.about.size_is_known:

@@ -15,7 +15,16 @@ from typing import Any
 from . import _errors, _fds, _plan
 from ._cffi import ffi, lib
 
-__all__ = ["INT64_MAX", "SLICE_NS", "Fallback", "Flow", "Part", "idle_ns", "refuse_child"]
+__all__ = [
+    "INT64_MAX",
+    "SLICE_NS",
+    "Fallback",
+    "Flow",
+    "Part",
+    "idle_ns",
+    "limit_ns",
+    "refuse_child",
+]
 
 SLICE_NS = 80_000_000
 """How long the C runs before it comes back for signals, progress and other threads.
@@ -23,6 +32,7 @@ SLICE_NS = 80_000_000
 Short of the 0.1 s in which Ctrl-C is answered; each return may wait 5 ms for the GIL.
 """
 INT64_MAX = 2**63 - 1
+_NEVER_NS = 2**61
 PRIVATE_PIPE = 1 << 20
 _CALLS = {
     lib.SIO_CALL_SPLICE: "splice",
@@ -64,6 +74,11 @@ def idle_ns(timeout: float | None, name: str = "timeout") -> int:
     return int(min(timeout * 1e9, INT64_MAX // 2))
 
 
+def limit_ns(seconds: float | None, name: str) -> int:
+    """Turn seconds into nanoseconds; None is a time that never comes."""
+    return _NEVER_NS if seconds is None else min(idle_ns(seconds, name), _NEVER_NS)
+
+
 def refuse_child(state: int) -> None:
     """Raise RuntimeError if the C has turned a forked child away."""
     if state == lib.SIO_FORKED:
@@ -97,7 +112,7 @@ def _in_c(parts: Sequence[Part]) -> tuple[Any, list[Any]]:
 class Flow:
     """Bytes on their way from one stream to another, or into memory when `dst` is None."""
 
-    __slots__ = ("_parts", "c", "dst", "src")
+    __slots__ = ("_parts", "_shared", "c", "dst", "is_lent", "src")
 
     def __init__(
         self,
@@ -112,15 +127,20 @@ class Flow:
         parts: Sequence[Part] = (),
         adaptive: bool = False,
         interactive: bool = False,
+        shares: Flow | None = None,
+        ahead_later: bool = False,
     ) -> None:
-        """Duplicate both descriptors. `prefix` goes before what `src` itself has read ahead.
+        """Duplicate both descriptors, or use those of `shares`, the flow the other way.
+
+        `prefix` goes before what `src` itself has read ahead.
 
         `parts`, of a source that is a file, are sent after `count`, which is then 0.
 
         `adaptive` lets small reads go by recv and send; `interactive` begins that way, for a driver
-        whose poll is level-triggered.
+        whose poll is level-triggered. `ahead_later` leaves what was read ahead to `take_ahead`.
         """
         self.src, self.dst = src, dst
+        self.is_lent = False
         c = ffi.new("struct sio_transfer *")
         c.src_kind = src.about.kind
         c.dst_kind = lib.SIO_KIND_OTHER if dst is None else dst.about.kind
@@ -137,16 +157,28 @@ class Flow:
         # The collector is in place before there is anything to collect: a signal handler that
         # raises in between leaks nothing.
         self.c = ffi.gc(c, lib.sio_transfer_close)
-        err = lib.sio_transfer_open(c, src.fd, -1 if dst is None else dst.fd)
+        self._shared = shares
+        err = 0
+        if shares is not None:
+            lib.sio_transfer_share(c, shares.c.dst, shares.c.src)
+        else:
+            err = lib.sio_transfer_open(c, src.fd, -1 if dst is None else dst.fd)
         if err:
             raise _errors.failure(call, -err, src.fd, None if dst is None else dst.fd)
-        ahead = src.take_ahead(count)
+        if not ahead_later:
+            self.take_ahead(call, prefix, count)
+
+    def take_ahead(self, call: str, prefix: bytes = b"", count: int | None = None) -> None:
+        """Take `prefix`, and what the source's object has read ahead, to be sent first.
+
+        Once it is taken it is nowhere else: when all that can fail has been done.
+        """
+        ahead = self.src.take_ahead(count)
         if count is not None:
-            c.left -= len(ahead)
-        if prefix + ahead:
-            err = lib.sio_transfer_prefix(c, prefix + ahead, len(prefix + ahead))
-        if err:
-            raise MemoryError(f"{call}: no memory for {len(prefix + ahead)} bytes read ahead")
+            self.c.left -= len(ahead)
+        whole = prefix + ahead
+        if whole and lib.sio_transfer_prefix(self.c, whole, len(whole)):
+            raise MemoryError(f"{call}: no memory for {len(whole)} bytes read ahead")
 
     @property
     def moved(self) -> int:
@@ -226,9 +258,10 @@ class Flow:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process made it; a child made by fork() must leave the source alone."""
-        return bool(self.c.pid == os.getpid())
+        """Whether it may be touched: an engine has it, or the parent of this process, otherwise."""
+        return bool(self.c.pid == os.getpid()) and not self.is_lent
 
     def close(self) -> None:
-        """Close the duplicates and the private pipe; safe to repeat."""
-        lib.sio_transfer_close(self.c)
+        """Close the duplicates and the private pipe; safe to repeat. Not while it is lent."""
+        if not self.is_lent:
+            lib.sio_transfer_close(self.c)

@@ -7,14 +7,15 @@ Rule 2: when the file fails, nothing is unaccounted for: in the file (`result.mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from . import _copy
 from ._arguments import FileDescriptorLike
 from ._ends import between
-from ._transfer import TransferResult, driven, finished
+from ._transfer import Transfer, TransferResult, driven, finished
 
-__all__ = ["receive_file"]
+__all__ = ["drained", "note_unread", "receive_file", "receiving"]
 
 
 def receive_file(
@@ -48,6 +49,26 @@ def receive_file(
     Not promised: that the file is left without what came before a failure; write beside it and
     rename if that matters. See splice(2).
     """
+    transfer = receiving(sock, file, count, offset, timeout)
+    try:
+        return finished(transfer, progress)
+    except BaseException as error:
+        unread = note_unread(error, transfer, count)
+        if drain and transfer.failed_at == "dst":
+            with drained(error, unread) as done:
+                done(_copy.discard(sock, unread, timeout=timeout))
+        raise
+
+
+def receiving(
+    sock: FileDescriptorLike,
+    file: FileDescriptorLike,
+    count: int | None,
+    offset: int | None,
+    timeout: float | None,
+    ahead: bytes = b"",
+) -> Transfer:
+    """Make the transfer of a `receive_file`, for whoever drives it."""
     flow, limit = between(
         sock,
         file,
@@ -57,32 +78,39 @@ def receive_file(
         call="receive_file",
         names=("sock", "file"),
         offset_names=("offset", "offset"),
+        ahead=ahead,
     )
-    transfer = driven(flow, limit, "receive_file", count)
-    try:
-        return finished(transfer, progress)
-    except BaseException as error:
-        # What was read ahead by a Python object has been taken from it all the same.
-        unread = None if count is None else transfer.left
-        error.unread = unread  # type: ignore[attr-defined]
-        if drain and transfer.failed_at == "dst":
-            _drain(sock, error, unread, timeout)
-        raise
+    return driven(flow, limit, "receive_file", count)
 
 
-def _drain(
-    sock: FileDescriptorLike, error: BaseException, unread: int | None, timeout: float | None
-) -> None:
-    """Drop the rest of a body whose file has failed."""
+def note_unread(error: BaseException, transfer: Transfer, count: int | None) -> int | None:
+    """Tell an exception how much of the body is still in the connection."""
+    # What was read ahead by a Python object has been taken from it all the same.
+    unread = None if count is None else transfer.left
+    error.unread = unread  # type: ignore[attr-defined]
+    return unread
+
+
+@contextlib.contextmanager
+def drained(error: BaseException, unread: int | None) -> Iterator[Callable[[int], None]]:
+    """Account for the rest of a body whose file has failed, while it is dropped in the block.
+
+    The block says how much it has dropped.
+    """
     error.held = b""  # type: ignore[attr-defined]
+
+    def done(dropped: int) -> None:
+        error.unread = 0 if unread is None else unread - dropped  # type: ignore[attr-defined]
+
     try:
-        dropped = _copy.discard(sock, unread, timeout=timeout)
+        yield done
     except BaseException as second:
         if unread is not None:
             error.unread = unread - second.result.moved  # type: ignore[attr-defined]
         if not isinstance(second, Exception):
+            for name in ("result", "held", "unread"):  # of the body, not of its dropping
+                setattr(second, name, getattr(error, name))
+            second.__context__ = error
             raise
         second.__context__ = None
         error.__context__ = second
-    else:
-        error.unread = 0 if unread is None else unread - dropped  # type: ignore[attr-defined]

@@ -19,15 +19,16 @@ from ._arguments import FileDescriptorLike
 from ._cffi import ffi, lib
 from ._flow import SLICE_NS, Flow, idle_ns, refuse_child
 
-__all__ = ["RelayResult", "Side", "relay"]
+__all__ = ["REASONS", "Pair", "RelayResult", "Side", "relay"]
 
 Side = FileDescriptorLike | Iterable[FileDescriptorLike]
-_REASONS = {
+REASONS = {
     lib.SIO_REASON_EOF: "eof",
     lib.SIO_REASON_IDLE: "idle",
     lib.SIO_REASON_LIMIT: "limit",
     lib.SIO_REASON_RESET_A: "reset by a",
     lib.SIO_REASON_RESET_B: "reset by b",
+    lib.SIO_REASON_CANCELLED: "cancelled",
     lib.SIO_REASON_NONE: "stopped",
 }
 _STANDARD = 2
@@ -40,9 +41,9 @@ class RelayResult:
     `a_to_b` and `b_to_a` count the bytes that arrived, `to_b` and `to_a` of the call included.
     `seconds` is the time from start to end. `reason` says why it ended: "eof" (both sides said so),
     "idle", "limit", "reset by a" or "reset by b" (that side's connection broke, or it refused bytes
-    that were on their way); "stopped" stands in the result that an exception carries. `methods`
-    says how many bytes each method moved, both ways together. `held_a_to_b` and `held_b_to_a` are
-    bytes that one side had sent and the other never took.
+    that were on their way), or, of a `RelayPool`'s, "cancelled"; "stopped" stands in the result
+    that an exception carries. `methods` says how many bytes each method moved, both ways together.
+    `held_a_to_b` and `held_b_to_a` are bytes that one side had sent and the other never took.
     """
 
     a_to_b: int
@@ -159,76 +160,101 @@ def run_relay(
     `stop_at_eof` as soon as a (bit 0) or b (bit 1) has said end of file and it was passed on.
     """
     limit = idle_ns(idle_timeout, "idle_timeout")
-    ahead = len(to_a) + len(to_b)
-    if byte_limit is not None and byte_limit < ahead:
-        raise ValueError(f"byte_limit ({byte_limit}) is less than to_a and to_b hold ({ahead})")
-    with _Relay(a, b, bytes(to_a), bytes(to_b), method) as running:
-        running.c.limit_left = -1 if byte_limit is None else byte_limit - ahead
-        running.c.stop_when_gone = stop_when_gone
-        running.c.stop_at_eof = stop_at_eof
+    with Pair(a, b, to_a, to_b, byte_limit, method) as pair:
+        pair.c.stop_when_gone = stop_when_gone
+        pair.c.stop_at_eof = stop_at_eof
+        begun = time.monotonic()
         try:
-            running.run(limit)
+            _run(pair, limit)
         except BaseException as error:
-            error.result = running.result()  # type: ignore[attr-defined]
+            error.result = pair.result(time.monotonic() - begun)  # type: ignore[attr-defined]
             raise
-        return running.result()
+        return pair.result(time.monotonic() - begun)
 
 
-class _Relay:
-    """The two flows while they run."""
+def _run(pair: Pair, limit: int) -> None:
+    try:
+        while True:
+            state = lib.sio_relay_run(pair.c, SLICE_NS, limit)
+            refuse_child(state)
+            finished, pair.c.finished = pair.c.finished, 0
+            pair.close_writers(finished)
+            if state == lib.SIO_DONE:
+                return
+            if state == lib.SIO_ERROR:
+                raise pair.flows[pair.c.failed].error()
+    finally:
+        pair.synchronise()
 
-    def __init__(self, a: Side, b: Side, to_a: bytes, to_b: bytes, method: str) -> None:
+
+class Pair:
+    """Two sides and the two flows between them; who drives them is not its business.
+
+    `c` is the C struct to be driven, which may be part of a larger one.
+    """
+
+    def __init__(
+        self,
+        a: Side,
+        b: Side,
+        to_a: bytes = b"",
+        to_b: bytes = b"",
+        byte_limit: int | None = None,
+        method: str = "auto",
+        c: Any = None,
+    ) -> None:
+        ahead = len(to_a) + len(to_b)
+        if byte_limit is not None and byte_limit < ahead:
+            raise ValueError(f"byte_limit ({byte_limit}) is less than to_a and to_b hold ({ahead})")
         self.ends: list[_End] = []
         self.flows: list[Flow] = []
-        self.seconds = 0.0
         try:
             self.ends = [_End(a, "a")]
             self.ends.append(_End(b, "b"))
-            self.flows = [self._flow(0, 1, to_b, method)]
-            self.flows.append(self._flow(1, 0, to_a, method))
+            to_a, to_b = bytes(to_a), bytes(to_b)
+            self.flows = [self._flow(0, 1, method)]
+            self.flows.append(self._flow(1, 0, method))
+            self.flows[0].take_ahead("relay", to_b)
+            self.flows[1].take_ahead("relay", to_a)
         except BaseException:
             self.close()
             raise
-        self.c: Any = ffi.new("struct sio_relay *")
+        self.c: Any = ffi.new("struct sio_relay *") if c is None else c
         self.c.ab, self.c.ba = self.flows[0].c, self.flows[1].c
+        self.c.limit_left = -1 if byte_limit is None else byte_limit - ahead
 
-    def _flow(self, src: int, dst: int, prefix: bytes, method: str) -> Flow:
+    def _flow(self, src: int, dst: int, method: str) -> Flow:
         a, b = self.ends[src].source, self.ends[dst].destination
         return Flow(
             a,
             b,
             _plan.named(method, a.about, b.about),
             call="relay",
-            prefix=prefix,
+            ahead_later=True,
             adaptive=method == "auto" and a.about.kind != lib.SIO_KIND_FILE,
             interactive=True,
+            shares=self.flows[0] if self.flows and self.shares_descriptors else None,
         )
 
-    def run(self, limit: int) -> None:
-        begun = time.monotonic()
-        try:
-            while True:
-                state = lib.sio_relay_run(self.c, SLICE_NS, limit)
-                refuse_child(state)
-                if self.c.finished:
-                    self._close_writers()
-                if state == lib.SIO_DONE:
-                    return
-                if state == lib.SIO_ERROR:
-                    raise self.flows[self.c.failed].error()
-        finally:
-            self.seconds = time.monotonic() - begun
-            for flow in self.flows:
-                flow.synchronise()
+    @property
+    def shares_descriptors(self) -> bool:
+        """Whether each side is one socket, which both flows can use."""
+        return all(end.reader is end.writer and end.identity.is_socket for end in self.ends)
 
-    def _close_writers(self) -> None:
-        finished, self.c.finished = self.c.finished, 0
+    def close_writers(self, finished: int) -> None:
+        """Pass on an end of file: bit 0, close the writer of b; bit 1, that of a."""
         if finished & 1:
             self.ends[1].close_writer()
         if finished & 2:
             self.ends[0].close_writer()
 
-    def result(self) -> RelayResult:
+    def synchronise(self) -> None:
+        """Put the positions of buffered Python objects where the bytes are."""
+        for flow in self.flows:
+            flow.synchronise()
+
+    def result(self, seconds: float) -> RelayResult:
+        """What was relayed so far; takes the held bytes out."""
         ab, ba = self.flows
         methods = ab.by_method
         for name, moved in ba.by_method.items():
@@ -236,20 +262,21 @@ class _Relay:
         return RelayResult(
             ab.moved,
             ba.moved,
-            self.seconds,
-            _REASONS[self.c.reason],
+            seconds,
+            REASONS[self.c.reason],
             methods,
             ab.take_held(),
             ba.take_held(),
         )
 
-    def __enter__(self) -> _Relay:
+    def __enter__(self) -> Pair:
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
     def close(self) -> None:
+        """Close the duplicates and the pipes; safe to repeat."""
         for flow in self.flows:
             flow.close()
         for end in self.ends:

@@ -20,12 +20,12 @@ from ._arguments import FileDescriptorLike
 from ._cffi import lib
 from ._ends import checked_count, checked_offset, least, refuse_circle
 from ._flow import Flow, Part, idle_ns
-from ._transfer import TransferResult, driven, finished
+from ._transfer import Transfer, TransferResult, driven, finished
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["send_file", "send_ranges"]
+__all__ = ["send_file", "send_ranges", "sending"]
 
 _TO_THE_END = -1
 
@@ -68,8 +68,21 @@ def send_file(
     Not promised: that the receiver sees the file as it was at one moment, see sendfile(2); and that
     bytes in the socket's buffer arrive.
     """
+    return finished(sending(sock, file, offset, count, header, trailer, timeout), progress)
+
+
+def sending(
+    sock: FileDescriptorLike,
+    file: FileDescriptorLike,
+    offset: int,
+    count: int | None,
+    header: Buffer,
+    trailer: Buffer,
+    timeout: float | None,
+) -> Transfer:
+    """Make the transfer of a `send_file`, for whoever drives it."""
     wanted = [(checked_offset(offset), checked_count(count))]
-    return _send("send_file", sock, file, wanted, [b""], header, trailer, timeout, progress)
+    return _send("send_file", sock, file, wanted, [b""], header, trailer, timeout)
 
 
 def send_ranges(
@@ -102,7 +115,8 @@ def send_ranges(
         raise ValueError(
             f"send_ranges: {len(before)} headers for {len(wanted)} ranges; give one for each"
         )
-    return _send("send_ranges", sock, file, wanted, before, header, trailer, timeout, progress)
+    made = _send("send_ranges", sock, file, wanted, before, header, trailer, timeout)
+    return finished(made, progress)
 
 
 def _send(
@@ -114,8 +128,7 @@ def _send(
     header: Buffer,
     trailer: Buffer,
     timeout: float | None,
-    progress: Callable[[int], object] | None,
-) -> TransferResult:
+) -> Transfer:
     from_ = _fds.source(file, call, "file")
     if from_.about.kind != lib.SIO_KIND_FILE:
         from_.close()
@@ -139,7 +152,7 @@ def _send(
         flow = Flow(from_, to, methods, call=call, count=0, parts=parts)
     finally:
         to.close()
-    return finished(driven(flow, limit, call, expected), progress)
+    return driven(flow, limit, call, expected)
 
 
 def _size(file: _fds.Stream) -> int | None:

@@ -25,7 +25,16 @@ from ._ends import between
 from ._errors import UnexpectedEOF
 from ._flow import SLICE_NS, Fallback, Flow, refuse_child
 
-__all__ = ["Transfer", "TransferResult", "driven", "finished"]
+__all__ = [
+    "Transfer",
+    "TransferResult",
+    "conclude",
+    "driven",
+    "finished",
+    "flow_of",
+    "waits_for_nobody",
+    "whole_result",
+]
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,8 @@ class Transfer:
     that file stays where it is; without, it is used and moved. `method` is "auto", or one of
     "copy_file_range", "sendfile", "splice" and "read_write": a named one never falls back.
     `timeout` is the longest time in seconds that `run` waits without any byte moving; None takes
-    the socket's own `settimeout()`, or waits for ever.
+    the socket's own `settimeout()`, or waits for ever. `ahead` are bytes of `src` that have been
+    read from it already; they go first, and count.
 
     The descriptors are duplicated: closing yours while the transfer runs is safe, and does not
     stop it (shutting a socket down does). Use it as a context manager, or call `close`.
@@ -72,6 +82,7 @@ class Transfer:
         offset_dst: int | None = None,
         method: str = "auto",
         timeout: float | None = None,
+        ahead: bytes = b"",
     ) -> None:
         flow, limit = between(
             src,
@@ -81,6 +92,7 @@ class Transfer:
             offset_dst=offset_dst,
             method=method,
             timeout=timeout,
+            ahead=ahead,
         )
         self._begin(flow, limit, "copy")
 
@@ -290,9 +302,35 @@ def finished(transfer: Transfer, progress: Callable[[int], object] | None = None
     """Run a transfer to its end and close it; an exception takes the counts and the bytes along."""
     with transfer:
         try:
-            result = transfer.run(progress)
-            transfer._require_whole()
-            return result
+            transfer.run(progress)
+            return whole_result(transfer)
         except BaseException as error:
             transfer.salvage(error)
             raise
+
+
+# -- for a driver that waits by other means --------------------------------------------------------
+
+
+def flow_of(transfer: Transfer) -> tuple[Flow, int]:
+    """Return what is to be driven, and its idle limit in nanoseconds (-1: none)."""
+    return transfer._flow, transfer._idle_ns
+
+
+def waits_for_nobody(transfer: Transfer) -> bool:
+    """Return whether both ends are files, which are always ready."""
+    flow = transfer._flow
+    kinds = {flow.src.about.kind, None if flow.dst is None else flow.dst.about.kind}
+    return kinds == {lib.SIO_KIND_FILE}
+
+
+def conclude(transfer: Transfer, state: int, seconds: float) -> None:
+    """Take over how a transfer was driven: raise for an error or a timeout, as `run` does."""
+    transfer._seconds += seconds
+    transfer._slice(lambda _: state)
+
+
+def whole_result(transfer: Transfer) -> TransferResult:
+    """Return what was done; raise UnexpectedEOF if less came than was expected."""
+    transfer._require_whole()
+    return transfer.result()
