@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ._pipe import Pipe as Pipe
     from ._plan import Plan as Plan
     from ._plan import explain as explain
+    from ._pool import PoolStats as PoolStats
+    from ._pool import RelayFuture as RelayFuture
+    from ._pool import RelayPool as RelayPool
     from ._receive import receive_file as receive_file
     from ._relay import RelayResult as RelayResult
     from ._relay import relay as relay
@@ -80,6 +83,7 @@ _WHERE = {
     "_wsgi": ("FileWrapper",),
     "_http": ("SendfileMixin",),
     "_relay": ("RelayResult", "relay"),
+    "_pool": ("PoolStats", "RelayFuture", "RelayPool"),
     "_features": ("Features", "Probe", "features"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}

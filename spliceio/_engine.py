@@ -1,0 +1,202 @@
+"""Engines: threads of C that move bytes, and the one thread of Python that hears of them.
+
+An engine never takes the GIL. What has happened waits in its news, and the thread here takes it
+out and gives it to whoever made the engines. So a busy interpreter delays the news, never the
+bytes.
+
+Rule 1: the memory of a link belongs to its owner again only once SIO_TOLD_OVER was taken.
+Rule 2: after a fork the child has no threads: its copies of the descriptors are closed, and every
+        use is refused with an error.
+Rule 3: at the end of the interpreter everything still open is cut, before Python goes away.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from . import _errors
+from ._cffi import ffi, lib
+
+__all__ = ["Engines"]
+
+log = logging.getLogger("spliceio")
+
+_all: weakref.WeakSet[Engines] = weakref.WeakSet()
+
+
+class Engines:
+    """Some engine threads, and a thread that calls `hear(link, told)` for all that happens.
+
+    `hear` may be called until `close` has returned, `heard` after each batch of news and when
+    `wake` was called. `on_fork` is called in a child, which has to forget what it knew.
+    """
+
+    def __init__(
+        self,
+        threads: int,
+        pipes: int,
+        hear: Callable[[Any, int], None],
+        *,
+        heard: Callable[[], None] = lambda: None,
+        on_fork: Callable[[], None] = lambda: None,
+        name: str = "spliceio-news",
+    ) -> None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        if pipes < 0:
+            raise ValueError(f"max_pipes cannot be negative (got {pipes})")
+        self.pid = os.getpid()
+        self.hear, self.heard, self.on_fork = hear, heard, on_fork
+        news = lib.sio_news_new()
+        if news == ffi.NULL:
+            raise _errors.failure("eventfd", ffi.errno)
+        # Freed with the last reference: who counts at this moment has one. No lock, because a
+        # signal handler may close what its own thread is counting.
+        self.news: Any = ffi.gc(news, lib.sio_news_free)
+        self.each: list[Any] = []
+        self._closing = self._stopped = False
+        self._last: dict[str, int] | None = None
+        self._once = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._name = name
+        err = ffi.new("int32_t *")
+        for number in range(threads):
+            share = pipes // threads + (number < pipes % threads)
+            engine = lib.sio_engine_new(share, err)
+            if engine == ffi.NULL:
+                self.close()
+                raise _errors.failure("epoll_create1", err[0])
+            self.each.append(ffi.gc(engine, lib.sio_engine_free))
+        _all.add(self)
+
+    def __del__(self) -> None:
+        # With a thread it is never collected before it is closed.
+        if getattr(self, "_thread", self) is None:
+            self.close()
+
+    def start(self) -> None:
+        """Start the threads, those of C and the one of Python."""
+        for engine in self.each:
+            err = lib.sio_engine_start(engine)
+            if err:
+                self.close()
+                raise _errors.failure("pthread_create", -err)
+        self._thread = threading.Thread(target=_listen, args=(self,), name=self._name, daemon=True)
+        self._thread.start()
+
+    def check(self, call: str) -> None:
+        """Raise RuntimeError in a forked child, or once it is closed."""
+        self.check_process(call)
+        if self._closing:
+            raise RuntimeError(f"{call}: it is shut down")
+
+    def check_process(self, call: str) -> None:
+        """Raise RuntimeError in a forked child."""
+        if self.pid != os.getpid():
+            raise RuntimeError(
+                f"{call}: made in another process; threads do not survive a fork. Make a new one "
+                "in the child"
+            )
+
+    def counts(self) -> dict[str, int]:
+        """Add up what the engines count."""
+        total = {name: 0 for name, _ in ffi.typeof("struct sio_counts").fields}
+        counted = ffi.new("struct sio_counts *")
+        each = list(self.each)
+        if self._last is not None:
+            return dict(self._last)
+        for engine in each:
+            lib.sio_engine_counts(engine, counted)
+            for name in total:
+                total[name] += getattr(counted, name)
+        return total
+
+    @property
+    def is_heard_here(self) -> bool:
+        """Whether this is the thread that hears the news, and must not wait for any."""
+        return threading.current_thread() is self._thread
+
+    def wake(self) -> None:
+        """Let `heard` be called soon."""
+        news = self.news
+        if news is not None:
+            lib.sio_news_wake(news)
+
+    def close(self) -> None:
+        """Cut what is open, let all news be heard, end the threads; safe to repeat."""
+        if self.pid != os.getpid():
+            return
+        self._closing = True
+        if self._once.acquire(blocking=False):
+            for engine in self.each:
+                lib.sio_engine_stop(engine)
+            self._stopped = True
+            if self._thread is None:
+                self._free()
+            else:
+                self.wake()
+        if self._thread is not None and not self.is_heard_here:
+            self._thread.join()
+
+    def _free(self) -> None:
+        # What is no more is open no more, whatever was told of it and not heard.
+        self._last = {**self.counts(), "active": 0, "pipes_open": 0, "pipes_held": 0}
+        self.each, self.news = [], None
+
+    def _take(self) -> None:
+        told = ffi.new("int32_t *")
+        while (link := lib.sio_news_take(self.news, told)) != ffi.NULL:
+            self._try(self.hear, link, told[0])
+        self._try(self.heard)
+
+    def _try(self, function: Callable[..., None], *args: object) -> None:
+        """Call it; what goes wrong with one piece of news is not the next one's business."""
+        try:
+            function(*args)
+        except BaseException:  # SystemExit of a user's callback ends nothing here
+            log.exception("an error while news of the engine were heard")
+
+    def abandon(self) -> None:
+        """In a forked child: close the copies."""
+        for engine in self.each:
+            lib.sio_engine_abandon(engine)
+        ffi.gc(self.news, None)
+        os.close(lib.sio_news_fd(self.news))
+        self.on_fork()
+
+
+def _listen(engines: Engines) -> None:
+    # A signal that this thread took would not wake the main thread, where its handler runs.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    while True:
+        # To take the news also takes the wake-up of close(), when it comes at that moment.
+        if not engines._stopped:
+            lib.sio_news_wait(engines.news, -1)
+        last = engines._stopped  # what is told before it is set is taken below
+        engines._take()
+        if last:
+            engines._free()
+            return
+
+
+def _close_all() -> None:
+    for engines in list(_all):
+        engines.close()
+
+
+def _abandon_all() -> None:
+    for engines in list(_all):
+        if engines.news is not None:
+            engines.abandon()
+    _all.clear()  # a child of the child has none of these
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,131 @@
+"""One relay or transfer in the hands of an engine: the C struct, and how its descriptors are lent.
+
+An engine asks only descriptors that answer at once: a blocking one would hold its thread, and
+everything on it. So sockets are nonblocking while they are lent, and get their mode back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from . import _errors
+from ._about import about
+from ._cffi import ffi, lib
+from ._flow import Flow
+from ._relay import Pair, RelayResult
+
+__all__ = ["Link"]
+
+
+class _Modes:
+    """The blocking mode of sockets that are lent, which two transfers of one socket share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users: dict[int, list[bool]] = {}
+
+    def borrow(self, fd: int, socket: int) -> None:
+        """Make a socket, known by its inode, nonblocking until it is given back as often."""
+        with self._lock:
+            was_blocking = os.get_blocking(fd)
+            self._users.setdefault(socket, []).append(was_blocking)
+            if was_blocking:
+                os.set_blocking(fd, False)
+
+    def give_back(self, fd: int, socket: int) -> None:
+        """Put the mode back if nobody else has the socket."""
+        with self._lock:
+            modes = self._users[socket]
+            last = modes.pop()
+            if modes:
+                modes[0] = modes[0] or last
+                return
+            del self._users[socket]
+            if last:
+                os.set_blocking(fd, True)
+
+
+_modes = _Modes()
+os.register_at_fork(after_in_child=_modes.__init__)  # type: ignore[misc]
+
+
+class Link:
+    """Flows as an engine takes them; they are the engine's from `lend` to SIO_TOLD_OVER."""
+
+    def __init__(self, news: Any, idle: int) -> None:
+        self.c = ffi.new("struct sio_link *")
+        self.c.news, self.c.idle_ns = news, idle
+        self.flows: list[Flow] = []
+        self.pair: Pair | None = None
+        self._lent: list[tuple[int, int]] = []
+        self._kept: Any = None
+
+    def take_pair(self, pair: Pair) -> None:
+        """Take two flows; `pair` was made with `self.c.relay`."""
+        self.pair, self.flows = pair, pair.flows
+        ab, ba = pair.flows
+        a, b = int(ab.c.src), int(ba.c.src)
+        own = not pair.shares_descriptors
+        self.c.fds = [a, ba.c.dst if own else -1, b, ab.c.dst if own else -1]
+
+    def take_flow(self, flow: Flow) -> None:
+        """Take one flow, whose ends are told of by nobody at the end of it."""
+        self.flows, self._kept = [flow], ffi.new("struct sio_transfer *")
+        self.c.one_way = 1
+        self.c.relay.ab, self.c.relay.ba = flow.c, self._kept
+        self.c.relay.limit_left = -1
+        self.c.fds = [flow.c.src, -1, -1, flow.c.dst]
+
+    def lend(self) -> None:
+        """Give the flows away: nothing may touch or close them, and every socket is nonblocking.
+
+        Until `returned`, that is, whatever is raised in between.
+        """
+        for flow in self.flows:
+            flow.is_lent = True
+            for fd in {flow.c.src, flow.c.dst}:
+                identity = about(fd)
+                if identity.is_socket:
+                    _modes.borrow(fd, identity.ino)
+                    self._lent.append((fd, identity.ino))
+            lib.sio_transfer_refresh(flow.c)
+
+    def returned(self) -> None:
+        """Take the flows back; the sockets get the mode that they had."""
+        while self._lent:
+            _modes.give_back(*self._lent.pop())
+        for flow in self.flows:
+            flow.is_lent = False
+
+    def close_writers(self, told: int) -> None:
+        """Close the writers of pairs that have been told of."""
+        if self.pair is not None:
+            self.pair.close_writers(told // lib.SIO_TOLD_WRITER_B & 3)
+
+    def cancel(self) -> None:
+        """Ask the engine to end it; it must not have told SIO_TOLD_OVER."""
+        lib.sio_engine_cancel(self.c)
+
+    @property
+    def key(self) -> int:
+        """The number by which it is known in the news."""
+        return int(ffi.cast("intptr_t", self.c))
+
+    @property
+    def error(self) -> OSError | None:
+        """What has gone wrong, once it is over."""
+        if self.c.err:
+            return _errors.failure("epoll_ctl", self.c.err)
+        return self.flows[self.c.failed - 1].error() if self.c.failed else None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, once it is over."""
+        return float(self.c.ended_ns - self.c.begun_ns) / 1e9
+
+    def result(self) -> RelayResult:
+        """What two flows have relayed."""
+        assert self.pair is not None
+        return self.pair.result(self.seconds)
