@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ._pool import PoolStats as PoolStats
     from ._pool import RelayFuture as RelayFuture
     from ._pool import RelayPool as RelayPool
+    from ._proxy import Proxy as Proxy
+    from ._proxy import ProxyStats as ProxyStats
     from ._receive import receive_file as receive_file
     from ._relay import RelayResult as RelayResult
     from ._relay import relay as relay
@@ -84,6 +86,7 @@ _WHERE = {
     "_http": ("SendfileMixin",),
     "_relay": ("RelayResult", "relay"),
     "_pool": ("PoolStats", "RelayFuture", "RelayPool"),
+    "_proxy": ("Proxy", "ProxyStats"),
     "_features": ("Features", "Probe", "features"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}

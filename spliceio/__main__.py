@@ -19,6 +19,7 @@ from . import __version__, _address, _commands, _progress, _trace
 FAILURE, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 _WRITES_STDOUT = ("pipe", "recv", "connect", "explain", "features", "trace")
 _LONGEST = 1e6
+_MOST = 1_000_000
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -38,6 +39,14 @@ def address(text: str) -> _address.Address:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def tcp_address(text: str) -> _address.Address:
+    """Read an address that has a port."""
+    found = address(text)
+    if found.path:
+        raise argparse.ArgumentTypeError(f"{text!r}: it takes host:port, and no unix socket")
+    return found
+
+
 def names(text: str) -> list[str]:
     """Read a list with commas."""
     return text.split(",")
@@ -49,6 +58,29 @@ def patience(text: str) -> float:
         if 0 < float(text) <= _LONGEST:
             return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+
+
+def not_negative(text: str) -> float:
+    """Read a number of seconds, 0 among them."""
+    return 0.0 if text.strip("0") in ("", ".") and text.strip(".") else patience(text)
+
+
+def count(text: str) -> int:
+    """Read a number of things, at least one."""
+    if text.isascii() and text.isdigit() and 0 < int(text) <= _MOST:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {_MOST}")
+
+
+def listener(text: str) -> _address.Address | str:
+    """Read an address, or the word for what systemd passes."""
+    return text if text == "systemd" else address(text)
+
+
+def _proxy(args: argparse.Namespace) -> None:
+    from . import _proxy_command  # as do threads and the engine
+
+    _proxy_command.run(args)
 
 
 def _serve(args: argparse.Namespace) -> None:
@@ -135,13 +167,54 @@ def _describe_connections(commands: Commands) -> None:
     sub.add_argument("--idle-timeout", type=float, metavar="SECONDS")
 
 
-def _describe_servers(commands: Commands) -> None:
-    sub = commands.add(_commands.proxy, "proxy", "relay every connection to another address")
-    sub.add_argument("listen", type=address, metavar="LISTEN")
-    sub.add_argument("upstream", type=address, metavar="UPSTREAM")
-    sub.add_argument("--idle-timeout", type=float, metavar="SECONDS")
+def _describe_proxy(sub: argparse.ArgumentParser) -> None:
+    text = "an address, or systemd for the sockets that it passes"
+    sub.add_argument("listen", type=listener, metavar="LISTEN", help=text)
+    text = "an address; of several, each takes its turn"
+    sub.add_argument("upstream", type=address, nargs="*", metavar="UPSTREAM", help=text)
+    text = "upstreams from a file, an address a line; SIGHUP reads it again"
+    sub.add_argument("--upstreams", metavar="FILE", help=text)
+    sub.add_argument(
+        "--listen",
+        type=listener,
+        action="append",
+        default=[],
+        dest="also",
+        metavar="ADDR",
+        help="listen there too; may be repeated",
+    )
+    sub.add_argument("--threads", type=count, default=1, metavar="N", help="engine threads (1)")
+    text = "close a connection on which nothing moves for so long"
+    sub.add_argument("--idle-timeout", type=patience, metavar="SECONDS", help=text)
+    text = "how long an upstream may take to answer (10)"
+    sub.add_argument("--connect-timeout", type=patience, default=10, metavar="SECONDS", help=text)
+    text = "let more wait in the backlog"
+    sub.add_argument("--max-connections", type=count, metavar="N", help=text)
+    text = "send the upstream a header that names the client"
+    sub.add_argument("--proxy-protocol", type=int, choices=(1, 2), help=text)
+    sub.add_argument(
+        "--trust-proxy-protocol",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="expect such a header from there (10.0.0.0/8, unix) and believe it; may be repeated",
+    )
+    text = "share the address with other processes"
+    sub.add_argument("--reuse-port", action="store_true", help=text)
     sub.add_argument("--method", choices=("auto", "read_write"), default="auto")
+    text = "after SIGTERM, let open connections end for so long (10)"
+    sub.add_argument("--drain", type=not_negative, default=10.0, metavar="SECONDS", help=text)
+    text = "counts for Prometheus at http://ADDR/metrics (needs prometheus-client)"
+    sub.add_argument("--metrics", type=tcp_address, metavar="ADDR", help=text)
+    sub.add_argument("--live", action="store_true", help="a line of counts (needs rich)")
+    sub.add_argument("-v", "--verbose", action="store_true", help="log every connection")
     sub.add_argument("--stats", action="store_true", help="print counts as JSON at the end")
+    sub.set_defaults(usage_error=sub.error)
+
+
+def _describe_servers(commands: Commands) -> None:
+    sub = commands.add(_proxy, "proxy", "relay every connection to another address")
+    _describe_proxy(sub)
     sub = commands.add(_serve, "serve", "the files of a directory over HTTP, by sendfile")
     sub.add_argument("directory", metavar="DIR")
     sub.add_argument(

@@ -12,7 +12,10 @@ import socket
 import stat
 from typing import NamedTuple
 
-__all__ = ["Address", "connect", "listen", "parse", "shown"]
+__all__ = ["Address", "AddressLike", "connect", "listen", "of", "parse", "shown"]
+
+
+_LONGEST_PATH = 107  # of sun_path, unix(7)
 
 
 class Address(NamedTuple):
@@ -38,7 +41,7 @@ def parse(text: str, *, host: str = "") -> Address:
         path = text[len("unix:") :]
         if not path:
             raise ValueError("unix: needs a path, as in unix:/run/app.sock")
-        return Address("", 0, path)
+        return _checked(Address("", 0, path))
     name, _, port = text.rpartition(":")
     bracketed = len(name) > 2 and name[0] == "[" and name[-1] == "]"
     if bracketed:
@@ -47,7 +50,43 @@ def parse(text: str, *, host: str = "") -> Address:
         raise ValueError(f"{text!r}: put an IPv6 address in brackets, as in [::1]:8080")
     if "[" in name or "]" in name or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError(f"{text!r} is no address; write host:port, [v6]:port, :port or unix:/path")
-    return Address(name or host, int(port))
+    return _checked(Address(name or host, int(port)))
+
+
+def _checked(address: Address) -> Address:
+    """Refuse what no resolver and no kernel takes, before anybody depends on it."""
+    if len(os.fsencode(address.path)) > _LONGEST_PATH:
+        raise ValueError(f"{address}: a unix socket's path has at most {_LONGEST_PATH} bytes")
+    try:
+        address.host.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{address}: {address.host!r} is no name that a host can have") from None
+    return address
+
+
+AddressLike = str | tuple[str, int] | Address
+
+
+def of(given: AddressLike) -> Address:
+    """Take an address as text, or as a (host, port) pair.
+
+    Raises ValueError that shows the forms, and TypeError for anything else.
+    """
+    if isinstance(given, Address):
+        return given
+    if isinstance(given, str):
+        return parse(given)
+    try:
+        host, port = given[:2]
+        pair = Address(host + "", port + 0)
+    except (TypeError, ValueError):
+        raise TypeError(
+            "an address is text (host:port, [v6]:port, unix:/path) or a (host, port) pair, not "
+            f"{given!r}"
+        ) from None
+    if not 0 <= port <= 65535:
+        raise ValueError(f"{given!r}: a port is a number from 0 to 65535")
+    return _checked(pair)
 
 
 def connect(address: Address, timeout: float | None = None) -> socket.socket:
@@ -88,18 +127,19 @@ def _connect(address: Address, timeout: float | None) -> socket.socket:
     return sock
 
 
-def listen(address: Address) -> socket.socket:
+def listen(address: Address, *, reuse_port: bool = False) -> socket.socket:
     """Listen on an address; without a host, on all of them, IPv6 and IPv4 alike.
 
-    A dead unix socket in the way is removed; anything else there is left alone.
+    A dead unix socket in the way is removed; anything else there is left alone. With `reuse_port`
+    other processes of the same user may listen there too (SO_REUSEPORT).
     """
     try:
-        return _listen(address)
+        return _listen(address, reuse_port)
     except OSError as error:
         raise _naming(error, address) from None
 
 
-def _listen(address: Address) -> socket.socket:
+def _listen(address: Address, reuse_port: bool) -> socket.socket:
     if address.path:
         _remove_dead_socket(address.path)
         sock = socket.socket(socket.AF_UNIX)
@@ -112,10 +152,16 @@ def _listen(address: Address) -> socket.socket:
         return sock
     if not address.host and socket.has_dualstack_ipv6():
         return socket.create_server(
-            ("", address.port), family=socket.AF_INET6, backlog=4096, dualstack_ipv6=True
+            ("", address.port),
+            family=socket.AF_INET6,
+            backlog=4096,
+            reuse_port=reuse_port,
+            dualstack_ipv6=True,
         )
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    return socket.create_server((address.host, address.port), family=family, backlog=4096)
+    return socket.create_server(
+        (address.host, address.port), family=family, backlog=4096, reuse_port=reuse_port
+    )
 
 
 def _remove_dead_socket(path: str) -> None:

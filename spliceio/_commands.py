@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import select
-import signal
 import socket
 import stat
 import sys
@@ -29,7 +28,6 @@ __all__ = [
     "features",
     "opened",
     "pipe",
-    "proxy",
     "recv",
     "regular_size",
     "send",
@@ -162,47 +160,6 @@ def _has_no_reader(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, 0)
     return any(events & select.POLLERR for _, events in poll.poll(0))
-
-
-def proxy(args: argparse.Namespace) -> None:
-    """Many connections to one upstream."""
-    import json
-    import logging
-    import time
-
-    from ._proxy import ThreadedProxy
-
-    logging.basicConfig(format="spliceio: proxy: %(message)s", level=logging.WARNING)
-    with _address.listen(args.listen) as listener:
-        running = ThreadedProxy(
-            listener, args.upstream, method=args.method, idle_timeout=args.idle_timeout
-        )
-        caught: list[int] = []
-
-        def stop(number: int, _frame: object) -> None:
-            caught.append(number)
-            running.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        announce(listener)
-        begun = time.process_time()
-        running.serve_forever()
-        used = time.process_time() - begun
-    if args.listen.path:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(args.listen.path)
-    if args.stats:
-        counted = {
-            "connections": running.connections,
-            "a_to_b": running.a_to_b,
-            "b_to_a": running.b_to_a,
-            "cpu_seconds": round(used, 6),
-            "methods": dict(running.methods),
-        }
-        print(json.dumps(counted), flush=True)
-    if signal.SIGINT in caught:
-        raise KeyboardInterrupt
 
 
 def explain(args: argparse.Namespace) -> None:

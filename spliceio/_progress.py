@@ -13,10 +13,10 @@ class MissingExtra(Exception):
     """An optional package is not installed; the text says how to get it."""
 
 
-def require_rich() -> None:
-    """Raise MissingExtra when no bar can be drawn."""
+def require_rich(option: str = "--progress") -> None:
+    """Raise MissingExtra when nothing can be drawn."""
     if importlib.util.find_spec("rich") is None:
-        raise MissingExtra("--progress needs rich: pip install 'spliceio[cli]'")
+        raise MissingExtra(f"{option} needs rich: pip install 'spliceio[cli]'")
 
 
 @contextlib.contextmanager

@@ -1,173 +1,350 @@
-"""Listen, connect, hand each pair to a relay: many connections, a thread each.
+"""Proxy: accept, connect and relay, all in C; Python configures, routes and logs.
 
-Threads wait in C without the GIL, so they are cheap while bytes flow; what they cost is memory for
-each connection that is open.
+Every thread is an engine of csrc/engine.c with listeners (csrc/accept.c) and upstreams
+(csrc/connect.c). Nothing here sees a byte of a connection, but for the first ones where a route
+wants to see them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import logging
-import select
+import math
+import os
 import socket
-import struct
-import termios
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, ClassVar, Literal
 
-from . import _address
-from ._relay import RelayResult, run_relay
+from . import _address, _errors, _upstream
+from ._cffi import ffi, lib
+from ._engine import Engines
+from ._flow import idle_ns, limit_ns
+from ._names import Names
+from ._proxy_log import ProxyLog
+from ._route import More, Route, Router
 
-__all__ = ["ThreadedProxy"]
+__all__ = ["Proxy", "ProxyStats"]
 
 log = logging.getLogger("spliceio.proxy")
-_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_CONNECT_TIMEOUT = 10.0
-_ACCEPT_TIMEOUT = 0.2
-_LINGER = 10.0
-_RESET = struct.pack("ii", 1, 0)
+_METHODS = {"auto": lib.SIO_SPLICE_PIPE, "read_write": lib.SIO_READ_WRITE}
+
+_A_WHILE = 0.5
+
+Listen = _address.AddressLike | socket.socket
 
 
-class ThreadedProxy:
-    """Accept on `listener` and relay every connection to `upstream` until `stop` is called."""
+@dataclass(frozen=True)
+class ProxyStats:
+    """What a Proxy does now, and has done.
+
+    `active` connections are open, of `total` that were accepted; `failed` found no upstream.
+    `a_to_b` are bytes from clients that arrived at upstreams, `b_to_a` those of the other way, open
+    connections included; `methods` says how many of both went by "splice" and how many by
+    "read_write". `pipes_open` pipes exist, `pipes_held` of them are in use. `full` counts how
+    often no descriptor was left for a connection, which then waited in the backlog.
+    """
+
+    active: int
+    total: int
+    failed: int
+    a_to_b: int
+    b_to_a: int
+    methods: dict[str, int]
+    pipes_open: int
+    pipes_held: int
+    full: int
+
+
+class Proxy:
+    """A TCP and unix socket proxy whose bytes never wait for Python.
+
+    `listen` is "host:port", "[v6]:port", ":port", "unix:/path", a (host, port) pair, a listening
+    socket (nonblocking meanwhile), or a list of these. `upstream` is such an address too, or a list
+    of them, which take turns; one that cannot be reached is passed over for a while (1 s, doubling
+    up to 30 s), and a connection is lost only when none can. Names are resolved now, by
+    `set_upstreams`, and again when they cannot be reached; their addresses are tried in the order
+    of RFC 8305.
+
+    `route(client_address, first_bytes)` instead decides per connection: it returns an address, a
+    list of them, None to close the connection, or `Proxy.MORE` to be asked again with more bytes.
+    The bytes (16 KiB at most) are only peeked at: the upstream gets them too. It is called when
+    the client has sent something, or after `peek_timeout` seconds with what there is (perhaps
+    b""), or at the client's end of file; in one of four threads.
+
+    `connect_timeout` and `idle_timeout` are seconds; the latter closes a connection on which
+    nothing has moved either way. Above `max_connections` clients wait in the backlog.
+    `proxy_protocol` 1 or 2 sends the upstream a header that names the client.
+    `trust_proxy_protocol` lists the networks (or "unix") that have to send such a header, which is
+    then believed. `reuse_port` lets several processes share the address. Each of `threads` threads
+    serves all listeners. `method="read_write"` copies instead of splicing.
+
+    Entering the context starts it. Log records (logger "spliceio.proxy") carry `event`, `client`,
+    `upstream`, `a_to_b`, `b_to_a`, `seconds` and `reason` as attributes; each connection is logged
+    if the logger is enabled for INFO when the proxy starts.
+
+    Raises ValueError and TypeError for arguments that cannot be, OSError when it cannot listen; a
+    name that cannot be resolved is logged and tried again. Not promised: a TCP urgent byte is
+    passed over (everything around it arrives), and ancillary data on unix sockets is lost.
+    """
+
+    MORE: ClassVar[Literal[More.MORE]] = More.MORE
 
     def __init__(
         self,
-        listener: socket.socket,
-        upstream: _address.Address,
+        listen: Listen | list[Listen],
+        upstream: _address.AddressLike | list[_address.AddressLike] | None = None,
         *,
-        method: str = "auto",
+        route: Route | None = None,
+        connect_timeout: float | None = 10.0,
         idle_timeout: float | None = None,
+        max_connections: int | None = None,
+        proxy_protocol: int | None = None,
+        trust_proxy_protocol: Iterable[str] = (),
+        reuse_port: bool = False,
+        threads: int = 1,
+        max_pipes: int = 64,
+        method: str = "auto",
+        peek_timeout: float | None = 5.0,
     ) -> None:
-        self.listener = listener
-        self.upstream = upstream
-        self.method = method
-        self.idle_timeout = idle_timeout
-        self.connections = 0
-        self.a_to_b = 0
-        self.b_to_a = 0
-        self.methods: Counter[str] = Counter()
-        self._stopping = False
-        self._changed = threading.Condition()
-        self._open: dict[threading.Thread, list[socket.socket]] = {}
+        if (upstream is None) == (route is None):
+            raise TypeError("Proxy: give an upstream or a route, one of the two")
+        if proxy_protocol not in (None, 1, 2):
+            raise ValueError(f"proxy_protocol must be None, 1 or 2, not {proxy_protocol!r}")
+        if max_connections is not None and max_connections < 1:
+            raise ValueError(f"max_connections must be None or at least 1, not {max_connections}")
+        if route is not None and not callable(route):
+            raise TypeError(f"Proxy: route must be callable, not {type(route).__name__}")
+        if connect_timeout is not None and not connect_timeout > 0:
+            raise ValueError(f"connect_timeout must be None or more than 0, not {connect_timeout}")
+        if method not in _METHODS:
+            raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
+        self._setup = ffi.new("struct sio_gate_setup *")
+        self._open = ffi.new("int64_t *")
+        self._networks, trusted = _upstream.networks(trust_proxy_protocol)
+        self._setup.route = route is not None
+        self._setup.proxy_protocol = proxy_protocol or 0
+        self._setup.method = _METHODS[method]
+        self._setup.idle_ns = idle_ns(idle_timeout, "idle_timeout")
+        self._setup.connect_ns = limit_ns(connect_timeout, "connect_timeout")
+        self._setup.peek_ns = limit_ns(peek_timeout, "peek_timeout")
+        self._setup.most = -1 if max_connections is None else max_connections
+        self._setup.open = self._open
+        self._setup.trusted, self._setup.trusted_count = self._networks, trusted
+        self._setup.shared = threads > 1 or reuse_port
+        self._upstreams = [] if upstream is None else _upstream.upstreams(upstream)
+        if upstream is not None and not self._upstreams:
+            raise ValueError("Proxy: the list of upstreams is empty")
+        self._router = None if route is None else Router(route)
+        self._log = ProxyLog()
+        self._first = self._log.number(self._upstreams)
+        # Put from the thread of the news, got where somebody waits. No lock that a signal handler
+        # could find held by the thread that it interrupts.
+        self._news: SimpleQueue[None] = SimpleQueue()
+        self._state = "new"
+        self._engines = Engines(
+            threads,
+            max_pipes,
+            self._hear,
+            heard=self._heard,
+            on_fork=self._forked,
+            name="spliceio-proxy",
+        )
+        self._down: set[int] = set()
+        self._names = Names(self._connect_to, lambda: bool(self._down))
+        self._listeners: list[socket.socket] = []
+        self._addresses: list[str] = []
+        self._blocking: list[socket.socket] = []
+        self._paths: list[tuple[str, int]] = []
+        try:
+            wanted = listen if isinstance(listen, list) else [listen]
+            if not wanted:
+                raise ValueError("Proxy: the list of addresses to listen on is empty")
+            for one in wanted:
+                self._listeners.append(self._listen(one, reuse_port))
+                self._addresses.append(_address.shown(self._listeners[-1]))
+        except BaseException:
+            self._close()
+            raise
+
+    def _listen(self, given: Listen, reuse_port: bool) -> socket.socket:
+        if isinstance(given, socket.socket):
+            if not given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                raise ValueError("Proxy: a socket to listen on has to listen; call listen() first")
+            if os.get_blocking(given.fileno()):
+                self._blocking.append(given.dup())
+            made = given.dup()
+        else:
+            address = _address.of(given)
+            made = _address.listen(address, reuse_port=reuse_port)
+            if address.path:
+                self._paths.append((address.path, os.stat(address.path).st_ino))
+        made.setblocking(False)
+        return made
+
+    # -- the public face ---------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """Where it can be reached: the first of `addresses`."""
+        addresses = self.addresses
+        if not addresses:
+            raise RuntimeError("Proxy.address: it is shut down, and listens nowhere")
+        return addresses[0]
+
+    @property
+    def addresses(self) -> list[str]:
+        """All it listens on, in the forms that `listen` takes; after `shutdown`, none."""
+        return list(self._addresses)
+
+    def start(self) -> None:
+        """Begin to accept, in threads of its own; `with` does it too."""
+        self._engines.check("Proxy.start")
+        if self._state != "new":
+            raise RuntimeError("Proxy.start: it has been started")
+        self._state = "started"
+        self._setup.news = self._engines.news
+        self._setup.tell = log.isEnabledFor(logging.INFO)
+        fds = [one.fileno() for one in self._listeners]
+        for engine in self._engines.each:
+            err = lib.sio_engine_serve(engine, self._setup, fds, len(fds))
+            if err:
+                self._close()
+                raise _errors.failure("Proxy.start", -err)
+        self._engines.start()
+        self._names.look_up(self._upstreams, self._first)
 
     def serve_forever(self) -> None:
-        """Accept until `stop`; then cut what is still open, and return when it has ended."""
-        # A signal that another thread has taken does not wake accept(), and its handler runs here.
-        self.listener.settimeout(_ACCEPT_TIMEOUT)
-        try:
-            while not self._stopping:
-                self._accept()
-        finally:
-            self._cut()
+        """Wait until `shutdown` was called, and has ended everything; start it if need be.
 
-    def stop(self) -> None:
-        """End `serve_forever`, from another thread or a signal handler."""
-        self._stopping = True
-        # close() would not wake a thread in accept(); shutdown() does.
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
+        Signal handlers run meanwhile, and may call `shutdown`.
+        """
+        self._engines.check_process("Proxy.serve_forever")
+        if self._state == "new":
+            self.start()
+        while self._state != "closed":
+            self._wait(math.inf)
 
-    def _accept(self) -> None:
-        try:
-            client, _ = self.listener.accept()
-        except TimeoutError:
+    def shutdown(self, drain: float | None = None) -> None:
+        """Accept no more; let what is open end for `drain` seconds, then cut it.
+
+        Without `drain` it is cut at once: both sides see a reset, so nothing looks whole that is
+        not. Safe to repeat and to call from another thread; not from the route.
+        """
+        if self._state == "closed" or self._engines.pid != os.getpid():
             return
-        except OSError as error:
-            if self._stopping:
-                return
-            if error.errno not in _NO_ROOM:
-                log.warning("accept: %s", error.strerror)
-                return
-            # The connection stays in the backlog, and the listener readable: wait for a
-            # descriptor to come free instead of asking at full speed.
-            with self._changed:
-                self._changed.wait(0.1)
-            return
-        thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
-        with self._changed:
-            self._open[thread] = [client]
-        self.connections += 1
+        for engine in self._engines.each:
+            lib.sio_engine_close_gate(engine)
+        self._close_listeners()
+        if drain and self._state == "started":
+            deadline = time.monotonic() + drain
+            while self.stats().active and time.monotonic() < deadline:
+                self._wait(deadline)
+        self._close()
+
+    def set_upstreams(self, upstream: _address.AddressLike | list[_address.AddressLike]) -> None:
+        """Connect to these from now on; connections that are open stay.
+
+        Raises ValueError for an empty list or what is no address.
+        """
+        self._engines.check("Proxy.set_upstreams")
+        if self._router is not None:
+            raise RuntimeError("Proxy.set_upstreams: its route decides; there is no list")
+        wanted = _upstream.upstreams(upstream)
+        if not wanted:
+            raise ValueError("Proxy.set_upstreams: the list is empty")
+        self._upstreams, self._first = wanted, self._log.number(wanted)
+        self._down.clear()
+        if self._state == "started":
+            self._names.look_up(wanted, self._first)
+
+    def stats(self) -> ProxyStats:
+        """Count what is open now, and what was done since the start."""
+        self._engines.check_process("Proxy.stats")
+        counts = self._engines.counts()
+        both = counts["a_to_b"] + counts["b_to_a"]
+        methods = {"splice": both - counts["copied"], "read_write": counts["copied"]}
+        plain = {name: counts[name] for name in ProxyStats.__dataclass_fields__ if name in counts}
+        return ProxyStats(**plain, methods={name: n for name, n in methods.items() if n})
+
+    def __enter__(self) -> Proxy:
+        self._engines.check_process("Proxy.__enter__")
+        if self._state != "started":
+            self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+
+    # -- news --------------------------------------------------------------------------------------
+
+    def _hear(self, link: Any, told: int) -> None:
+        over = told & lib.SIO_TOLD_OVER
+        routed = self._router.forget(link) if self._router is not None and over else None
         try:
-            thread.start()
-        except RuntimeError as error:
-            log.warning("no thread for a connection: %s", error)
-            self._forget(thread)
+            if told & lib.SIO_TOLD_UP:
+                self._down.discard(link.told_upstream)
+            elif told & lib.SIO_TOLD_DOWN:
+                self._down.add(link.told_upstream)
+                self._names.look_up_again()
+            self._log.tell(link, told, routed)
+        finally:  # a handler of the logger may have failed
+            if told & lib.SIO_TOLD_ROUTE and not over and self._router is not None:
+                self._router.ask(link, self._log.client(link))
+            else:
+                lib.sio_link_release(link)
 
-    def _serve(self, client: socket.socket) -> None:
-        thread = threading.current_thread()
-        try:
-            server = _address.connect(self.upstream, _CONNECT_TIMEOUT)
-        except OSError as error:
-            log.warning("%s: %s", self.upstream, error.strerror or error)
-            self._forget(thread)
-            return
-        try:
-            with self._changed:
-                self._open[thread].append(server)
-            if client.family != socket.AF_UNIX:
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._relay(client, server)
-        except OSError as error:
-            log.warning("relay: %s", error.strerror or error)
-        finally:
-            self._forget(thread)
+    def _heard(self) -> None:
+        self._log.tell_full(self._engines.counts()["full"])
+        self._news.put(None)
 
-    def _relay(self, client: socket.socket, server: socket.socket) -> None:
-        result = run_relay(client, server, idle_timeout=self.idle_timeout, method=self.method)
-        if result.reason.startswith("reset"):
-            _pass_reset_on(client, server)
-        with self._changed:
-            self._count(result)
+    def _wait(self, deadline: float) -> None:
+        """Wait for news, but not for long: another thread may have got what was put."""
+        with contextlib.suppress(Empty):
+            self._news.get(timeout=max(0.0, min(deadline - time.monotonic(), _A_WHILE)))
 
-    def _count(self, result: RelayResult) -> None:
-        self.a_to_b += result.a_to_b
-        self.b_to_a += result.b_to_a
-        self.methods.update(result.methods)
+    def _connect_to(self, addresses: list[list[bytes]], first: int) -> None:
+        for engine in self._engines.each:
+            lib.sio_engine_upstreams(engine, _upstream.packed(addresses, first))
 
-    def _forget(self, thread: threading.Thread) -> None:
-        with self._changed:
-            for sock in self._open.pop(thread, []):
-                sock.close()
-            self._changed.notify_all()
+    # -- the end -----------------------------------------------------------------------------------
 
-    def _each_open(self, act: Callable[[socket.socket], None]) -> None:
-        for socks in self._open.values():
-            for sock in socks:
-                with contextlib.suppress(OSError):
-                    act(sock)
+    def _forked(self) -> None:
+        """In a child: the listeners are the parent's, and nobody would serve them here."""
+        self._addresses = []
+        while self._listeners:
+            self._listeners.pop().close()
+        while self._blocking:
+            self._blocking.pop().close()
 
-    def _cut(self) -> None:
-        with self._changed:
-            self._each_open(lambda sock: sock.shutdown(socket.SHUT_RDWR))
-            self._changed.wait_for(lambda: not self._open, timeout=_CONNECT_TIMEOUT)
+    def _close_listeners(self) -> None:
+        listeners, self._listeners, self._addresses = self._listeners, [], []
+        for one in listeners:
+            one.close()
+        paths, self._paths = self._paths, []
+        for path, inode in paths:
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
 
-
-def _pass_reset_on(*socks: socket.socket) -> None:
-    """Let a broken connection look broken on the other side too, and not ended.
-
-    A reset throws away what is still on its way, so what was relayed before goes out first.
-    """
-    deadline = time.monotonic() + _LINGER
-    for sock in socks:
-        with contextlib.suppress(OSError):
-            while _unacknowledged(sock) and time.monotonic() < deadline:
-                # No event tells that a peer has acknowledged everything.
-                time.sleep(0.01)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-
-
-def _unacknowledged(sock: socket.socket) -> int:
-    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _is_closed(sock):
-        return 0
-    return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
-
-
-def _is_closed(sock: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(sock, 0)
-    return bool(poll.poll(0))
+    def _close(self) -> None:
+        self._state = "closing"
+        self._names.close()
+        self._close_listeners()
+        if self._router is not None:
+            self._router.close()
+        self._engines.close()
+        # Only now does nobody accept on what was given any more.
+        while self._blocking:
+            with self._blocking.pop() as given:
+                os.set_blocking(given.fileno(), True)
+        self._state = "closed"
+        self._news.put(None)

@@ -1,0 +1,196 @@
+"""`spliceio proxy`: a Proxy as a process, with signals, statistics and metrics.
+
+SIGTERM drains and ends it, SIGINT cuts and ends it, SIGHUP reads the file of upstreams again. The
+signals are waited for in the main thread and nowhere else; the bytes are in other threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from . import _address, _metrics, _progress
+from ._proxy import Proxy, ProxyStats
+
+__all__ = ["run"]
+
+log = logging.getLogger("spliceio.proxy")
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_FIRST_PASSED = 3  # sd_listen_fds(3)
+_REFRESH = 0.5
+
+
+def run(args: argparse.Namespace) -> None:
+    """Serve until a signal says otherwise."""
+    if args.live:
+        _progress.require_rich("--live")
+    if args.metrics:
+        _metrics.require_prometheus()
+    if bool(args.upstreams) == bool(args.upstream):
+        args.usage_error("give UPSTREAM, or --upstreams FILE")
+    level = logging.INFO if args.verbose else logging.WARNING
+    logging.basicConfig(format="spliceio: proxy: %(message)s", level=level)
+    # Blocked before there are other threads: theirs are too, and sigwait() gets each.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    begun = time.process_time()
+    with contextlib.ExitStack() as stack:
+        proxy = Proxy(
+            [*_listeners(args, stack)],
+            _upstreams(args),
+            connect_timeout=args.connect_timeout,
+            idle_timeout=args.idle_timeout,
+            max_connections=args.max_connections,
+            proxy_protocol=args.proxy_protocol,
+            trust_proxy_protocol=args.trust_proxy_protocol,
+            reuse_port=args.reuse_port,
+            threads=args.threads,
+            method=args.method,
+        )
+        stack.enter_context(proxy)
+        if args.metrics:
+            stop, where = _metrics.serve(args.metrics, proxy.stats)
+            stack.callback(stop)
+            print(f"metrics on {where}", file=sys.stderr, flush=True)
+        for address in proxy.addresses:
+            print(f"listening on {address}", file=sys.stderr, flush=True)
+        ended_by = _serve(proxy, args)
+    if args.stats:
+        _print_stats(proxy.stats(), time.process_time() - begun)
+    if ended_by == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def _listeners(
+    args: argparse.Namespace, stack: contextlib.ExitStack
+) -> Iterator[_address.Address | socket.socket]:
+    for one in [args.listen, *args.also]:
+        if one != "systemd":
+            yield one
+            continue
+        for sock in _passed():
+            yield stack.enter_context(sock)
+
+
+def _passed() -> list[socket.socket]:
+    """Take the sockets that systemd has opened for this process, as sd_listen_fds(3) does."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        raise ValueError("systemd passed no sockets to this process (LISTEN_PID); use a .socket")
+    passed = os.environ.get("LISTEN_FDS", "")
+    if not passed.isdecimal() or int(passed) == 0:
+        raise ValueError(f"systemd passed no sockets (LISTEN_FDS is {passed!r}); use a .socket")
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    found = []
+    for number in range(_FIRST_PASSED, _FIRST_PASSED + int(passed)):
+        try:
+            found.append(socket.socket(fileno=number))
+        except OSError as error:
+            raise ValueError(f"descriptor {number} of LISTEN_FDS: {error.strerror}") from None
+    return found
+
+
+def _upstreams(args: argparse.Namespace) -> list[_address.AddressLike]:
+    if not args.upstreams:
+        return list(args.upstream)
+    found: list[_address.AddressLike] = []
+    for number, line in enumerate(Path(args.upstreams).read_text().splitlines(), 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        try:
+            found.append(_address.parse(text))
+        except ValueError as error:
+            raise ValueError(f"{args.upstreams}, line {number}: {error}") from None
+    if not found:
+        raise ValueError(f"{args.upstreams}: no upstream in it; write one address a line")
+    return found
+
+
+def _reload(proxy: Proxy, args: argparse.Namespace) -> None:
+    """Read the file again; what is wrong with it leaves everything as it was."""
+    if not args.upstreams:
+        log.warning("SIGHUP: there is no file of upstreams to read again (--upstreams FILE)")
+        return
+    try:
+        wanted = _upstreams(args)
+    except (OSError, ValueError) as error:
+        log.warning("SIGHUP: %s; the upstreams stay as they were", error)
+        return
+    proxy.set_upstreams(wanted)
+    log.warning("SIGHUP: %d upstreams from %s", len(wanted), args.upstreams)
+
+
+def _serve(proxy: Proxy, args: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT, and end the proxy; return which it was."""
+    with _display(args.live) as show:
+        while True:
+            number = _wait(_REFRESH if args.live else None)
+            show(proxy.stats())
+            if number == signal.SIGHUP:
+                _reload(proxy, args)
+            elif number is not None:
+                break
+        if number == signal.SIGTERM:
+            closing = threading.Thread(target=proxy.shutdown, args=(args.drain,))
+            closing.start()
+            while closing.is_alive():
+                again = _wait(0.05)
+                show(proxy.stats())
+                if again in (signal.SIGTERM, signal.SIGINT):
+                    return again  # whoever waits for this to end does not want to
+    return number
+
+
+def _wait(seconds: float | None) -> int | None:
+    if seconds is None:
+        return signal.sigwait(_SIGNALS)
+    came = signal.sigtimedwait(_SIGNALS, seconds)
+    return None if came is None else came.si_signo
+
+
+@contextlib.contextmanager
+def _display(wanted: bool) -> Iterator[Callable[[ProxyStats], None]]:
+    """Give what shows the counts: a line on standard error, or nothing."""
+    if not wanted:
+        yield lambda stats: None
+        return
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.live import Live
+
+    before: list[tuple[float, int]] = [(time.monotonic(), 0)]
+    with Live(console=Console(stderr=True), auto_refresh=False) as live:
+
+        def show(stats: ProxyStats) -> None:
+            now, total = time.monotonic(), stats.a_to_b + stats.b_to_a
+            (then, was), before[0] = before[0], (now, total)
+            rate = decimal(int((total - was) / max(now - then, 1e-3)))
+            text = (
+                f"{stats.active} open, {stats.total} accepted, {stats.failed} failed; "
+                f"{decimal(stats.a_to_b)} there, {decimal(stats.b_to_a)} back, {rate}/s; "
+                f"{stats.pipes_held} of {stats.pipes_open} pipes in use"
+            )
+            live.update(text, refresh=True)
+
+        yield show
+
+
+def _print_stats(stats: ProxyStats, cpu_seconds: float) -> None:
+    counted = {
+        "connections": stats.total,
+        "a_to_b": stats.a_to_b,
+        "b_to_a": stats.b_to_a,
+        "cpu_seconds": round(cpu_seconds, 6),
+        "methods": stats.methods,
+    }
+    print(json.dumps(counted), flush=True)

@@ -1,0 +1,108 @@
+"""What a proxy's engines tell, as records of the logger "spliceio.proxy".
+
+Each record has a sentence for a person and attributes for a program. Reads links, changes nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import math
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from . import _address
+from ._cffi import ffi, lib
+from ._relay import REASONS
+from ._route import ClientAddress, shown
+
+__all__ = ["ProxyLog"]
+
+log = logging.getLogger("spliceio.proxy")
+_TELL_AGAIN = 30.0
+
+
+class ProxyLog:
+    """The words for the news of a proxy, whose upstreams have numbers that are never used again."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._full, self._full_told = 0, -math.inf
+
+    def number(self, upstreams: Sequence[_address.Address]) -> int:
+        """Give numbers to upstreams; return that of the first."""
+        first = len(self._names)
+        self._names += map(str, upstreams)
+        return first
+
+    def client(self, link: Any) -> ClientAddress:
+        """Say who the client is: host and port, or "unix"."""
+        peer = link.client
+        if peer.family == socket.AF_UNIX:
+            return "unix"
+        ip = ipaddress.IPv6Address(bytes(ffi.buffer(peer.ip)))
+        return str(ip.ipv4_mapped or ip), int(peer.port)
+
+    def tell(self, link: Any, told: int, routed: Sequence[str] | None = None) -> None:
+        """Log what one link tells; `routed` are the upstreams that the route gave it."""
+        if told & (lib.SIO_TOLD_DOWN | lib.SIO_TOLD_UP):
+            self._health(link, bool(told & lib.SIO_TOLD_DOWN))
+        if told & lib.SIO_TOLD_OVER and log.isEnabledFor(logging.INFO):
+            self._over(link, self._names if routed is None else routed)
+
+    def _health(self, link: Any, is_down: bool) -> None:
+        name = self._names[link.told_upstream]
+        if is_down:
+            why = os.strerror(link.told_err) if link.told_err else "it has no address"
+            extra = {"event": "upstream-down", "upstream": name, "errno": int(link.told_err)}
+            log.warning("%s: %s", name, why, extra=extra)
+        else:
+            log.info("%s: reached again", name, extra={"event": "upstream-up", "upstream": name})
+
+    def _over(self, link: Any, names: Sequence[str]) -> None:
+        who = shown(self.client(link))
+        ab, ba = int(link.relay.ab.moved), int(link.relay.ba.moved)
+        fields = {
+            "event": "closed",
+            "client": who,
+            "upstream": names[link.upstream] if 0 <= link.upstream < len(names) else None,
+            "a_to_b": ab,
+            "b_to_a": ba,
+            "seconds": (link.ended_ns - link.begun_ns) / 1e9,
+            "reason": REASONS[link.relay.reason],
+        }
+        if link.connected_ns:
+            log.info(
+                "%s to %s: %d bytes there, %d back, %.3f s, %s",
+                *(who, fields["upstream"], ab, ba, fields["seconds"], fields["reason"]),
+                extra=fields,
+            )
+            return
+        why = _why(link)
+        log.info("%s: %s", who, why, extra={**fields, "event": "failed", "reason": why})
+
+    def tell_full(self, full: int) -> None:
+        """Log that no descriptor was left, but not each of the times."""
+        now = time.monotonic()
+        if full > self._full and now - self._full_told > _TELL_AGAIN:
+            text = "no descriptor is left (ulimit -n): connections wait in the backlog"
+            log.warning(text, extra={"event": "full"})
+            self._full_told = now
+        self._full = full
+
+
+def _why(link: Any) -> str:
+    """Say why an accepted connection got no upstream."""
+    if link.err == errno.EPROTO:
+        return "it sent no PROXY protocol header, which its network has to"
+    if link.err == errno.ENODATA:
+        return "the route wanted more bytes than the client sent"
+    if link.err:
+        return os.strerror(link.err)
+    if link.relay.reason == lib.SIO_REASON_CANCELLED:
+        return "it was cut before it was connected"
+    return "no upstream has an address" if link.tries else "the route refused it"
