@@ -43,6 +43,8 @@ HOUSE = [
     "_engine",
     "_link",
     "_pool",
+    "_await",
+    "_streams",
     "_address",
     "_progress",
     "_upstream",
@@ -66,6 +68,7 @@ HOUSE = [
     "_commands",
     "_proxy_command",
     "_serve",
+    "aio",
     "__main__",
 ]
 
