@@ -37,6 +37,11 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+# Shown by their names: the pages say what they stand for.
+autodoc_type_aliases = {
+    name: name.rpartition(".")[2]
+    for name in ("AsyncRoute", "Listen", "Progress", "Route", "Side", "_address.AddressLike")
+}
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"

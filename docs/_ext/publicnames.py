@@ -9,6 +9,7 @@ they stand for.
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -18,13 +19,21 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 ONLY_IN_ANNOTATIONS = {
+    "AddressLike",
+    "AsyncRoute",
     "Buffer",
     "FileDescriptorLike",
     "HasFileno",
+    "Listen",
     "Probe",
+    "Progress",
+    "Route",
     "Side",
+    "StreamReader",
+    "StreamWriter",
     "SupportsRead",
     "SupportsWrite",
+    "TaskStatus",
     "_Block",
 }
 
@@ -38,8 +47,10 @@ def parseable(
     args: str | None,
     ret: str | None,
 ) -> tuple[str | None, str | None]:
-    """A dataclass shows a default_factory as <factory>, which is no Python."""
-    return (args.replace("<factory>", "...") if args else args), ret
+    """Put back what Sphinx shows of its own: a default_factory, an alias within a union."""
+    if args:
+        args = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", args.replace("<factory>", "..."))
+    return args, ret
 
 
 def resolve(
