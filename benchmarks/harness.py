@@ -66,11 +66,12 @@ class Contestant:
 class Target:
     """`metric` of `ours` divided by that of `peer`, and the bound it should keep.
 
-    Without a bound the ratio is shown, not judged.
+    Without a bound the ratio is shown, not judged. Without a peer it is the median itself that
+    should keep the bound: for a count, or for what each round has compared by itself.
     """
 
     ours: str
-    peer: str
+    peer: str | None
     metric: str
     bound: tuple[str, float] | None
 
@@ -99,8 +100,13 @@ class Row:
         return next((one for one in self.contestants if one.name == name), None)
 
     def ratio(self, target: Target) -> float | None:
-        ours, peer = self.find(target.ours), self.find(target.peer)
-        if ours is None or peer is None:
+        ours = self.find(target.ours)
+        if ours is None:
+            return None
+        if target.peer is None:
+            return ours.median(target.metric)
+        peer = self.find(target.peer)
+        if peer is None:
             return None
         below = peer.median(target.metric)
         return ours.median(target.metric) / below if below else None

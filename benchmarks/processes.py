@@ -10,6 +10,7 @@ Rule 3: cpu is that of the process under test alone, and of the moving alone: a 
 from __future__ import annotations
 
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -47,13 +48,18 @@ def started(command: Sequence[object], **streams: object) -> Iterator[subprocess
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+        kill(process)
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 with suppress(BrokenPipeError):
                     stream.close()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End it if it still runs; when this returns the kernel has closed all that it had open."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
 
 
 def finish(process: subprocess.Popen[bytes], data: bytes | None = None) -> tuple[bytes, bytes]:
@@ -111,18 +117,30 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def listening() -> Iterator[int]:
+    """Give the ports that somebody listens on.
+
+    The kernel lists them first: the many thousand connections below them are not even printed.
+    """
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with open(table) as lines:
+            next(lines)
+            for line in lines:
+                fields = line.split()
+                if fields[3] != "0A":
+                    break
+                yield int(fields[1].rpartition(":")[2], 16)
+
+
 def wait_for_listener(port: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until somebody listens on the port.
 
     By asking /proc: a connection made to find out would be the one that gets served.
     """
-    suffix, deadline = f":{port:04X}", time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while True:
-        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[1].endswith(suffix) and fields[3] == "0A":
-                    return
+        if port in listening():
+            return
         if process.poll() is not None:
             raise Failed(f"{name_of(process)} ended with status {process.returncode} at once")
         if time.monotonic() > deadline:
@@ -158,3 +176,27 @@ def on_processors(wanted: frozenset[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def open_files(wanted: int) -> Iterator[None]:
+    """Let whatever is started in the block have so many descriptors, or more: that is inherited.
+
+    Above the hard limit it takes CAP_SYS_RESOURCE.
+    """
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = max(wanted, before[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def most_open_files(wanted: int) -> int:
+    """Return how many descriptors a process can have here, up to `wanted`."""
+    try:
+        with open_files(wanted):
+            return wanted
+    except (ValueError, OSError):
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -54,7 +54,7 @@ def text(row: Row) -> str:
         ratio = row.ratio(target)
         ratios.append(
             [
-                f"{target.ours} / {target.peer}",
+                f"{target.ours} / {target.peer}" if target.peer else f"{target.ours}, itself",
                 labels[target.metric],
                 "-" if ratio is None else f"{ratio:.3f}",
                 f"{target.bound[0]} {target.bound[1]}" if target.bound else "",

@@ -34,6 +34,10 @@ VERSION_ARGS = {
     "socat": ["-V"],
 }
 
+# As many as haproxy gives itself for 256 connections. For 10,000 it would count on 2,500, and does
+# not start where there are no descriptors for them; each goes back when it is empty.
+PIPES = 64
+
 
 class Missing(Exception):
     """This contestant cannot run here; the message says why."""
@@ -120,19 +124,28 @@ class Peers:
             raise Missing(f"{command[0]} failed: {said}")
         self._built[name] = self._workdir / name
 
-    def haproxy_config(self, listen: int, upstream: int, *, pipe_size: int | None = None) -> Path:
-        """Write the settings of a TCP proxy with one thread and splicing on."""
+    def haproxy_config(
+        self,
+        listen: int,
+        upstream: int,
+        *,
+        pipe_size: int | None = None,
+        maxconn: int = 64,
+        splicing: bool = True,
+    ) -> Path:
+        """Write the settings of a TCP proxy with one thread, and splicing on unless it is not."""
         size = f"    tune.pipesize {pipe_size}\n" if pipe_size else ""
+        ways = ("auto", "request", "response") if splicing else ()
+        options = "".join(f"    option splice-{way}\n" for way in ways)
         text = (
             "global\n"
             "    nbthread 1\n"
-            "    maxconn 64\n"
+            f"    maxconn {maxconn}\n"
+            f"    maxpipes {PIPES}\n"
             f"{size}"
             "defaults\n"
             "    mode tcp\n"
-            "    option splice-auto\n"
-            "    option splice-request\n"
-            "    option splice-response\n"
+            f"{options}"
             "    timeout connect 5s\n"
             "    timeout client 60s\n"
             "    timeout server 60s\n"

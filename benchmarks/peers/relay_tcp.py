@@ -1,14 +1,20 @@
-"""A TCP relay in Python, one connection at a time, until killed.
+"""A TCP relay in Python, until killed.
 
-usage: relay_tcp.py spliceio|spliceio-nonblocking|asyncio LISTEN_PORT UPSTREAM_PORT
+usage: relay_tcp.py METHOD LISTEN_PORT UPSTREAM_PORT [COMPUTE_CPU]
 
-After each connection spliceio's prints one line: the bytes each way, why it ended, and the methods.
+METHOD is spliceio or spliceio-nonblocking: one connection at a time, each followed by one line that
+says the bytes each way, why it ended, and the methods; or spliceio.Proxy or asyncio: any number.
+
+With COMPUTE_CPU a second thread computes in Python all the while, on that processor, or
+wherever the scheduler puts it if the number is negative.
 """
 
 import asyncio
 import json
+import os
 import socket
 import sys
+import threading
 from dataclasses import asdict
 from functools import partial
 
@@ -24,6 +30,13 @@ def with_spliceio(listen: int, upstream: int, *, blocking: bool = True) -> None:
                 b.setblocking(blocking)
                 result = relay(a, b)
             print(json.dumps(asdict(result), default=repr), flush=True)
+
+
+def with_proxy(listen: int, upstream: int) -> None:
+    from spliceio import Proxy
+
+    with Proxy(("127.0.0.1", listen), ("127.0.0.1", upstream)) as proxy:
+        proxy.serve_forever()
 
 
 def with_asyncio(listen: int, upstream: int, size: int = 256 * 1024) -> None:
@@ -47,9 +60,30 @@ def with_asyncio(listen: int, upstream: int, size: int = 256 * 1024) -> None:
     asyncio.run(main())
 
 
+def compute(processor: int, started: threading.Event) -> None:
+    if processor >= 0:
+        # Number 0 is the calling thread here, not the process.
+        os.sched_setaffinity(0, {processor})
+    started.set()
+    x = 0
+    while True:
+        x = (x * 1103515245 + 12345) & 0x7FFFFFFF
+
+
 METHODS = {
     "spliceio": with_spliceio,
     "spliceio-nonblocking": partial(with_spliceio, blocking=False),
+    "spliceio.Proxy": with_proxy,
     "asyncio": with_asyncio,
 }
-METHODS[sys.argv[1]](int(sys.argv[2]), int(sys.argv[3]))
+
+
+def main(method: str, listen: str, upstream: str, *computing: str) -> None:
+    for processor in computing:
+        started = threading.Event()
+        threading.Thread(target=compute, args=(int(processor), started), daemon=True).start()
+        started.wait()
+    METHODS[method](int(listen), int(upstream))
+
+
+main(*sys.argv[1:])
