@@ -126,6 +126,12 @@ int64_t sio_connect_to(struct sio_seam *seam, int fd,
 		       const struct sockaddr_storage *to, uint32_t len);
 /* What recv would give, which stays there. */
 int64_t sio_peek(struct sio_seam *seam, int fd, void *buf, int64_t len);
+/* Bytes that a read gets at once; 0 when none, at the end, or at an urgent
+ * byte. */
+int sio_unread(struct sio_seam *seam, int fd);
+/* Has a TCP socket told its peer to send no more?  0 also where the kernel does
+ * not say so (before 6.2). */
+int sio_window_closed(int fd);
 int sio_shutdown_write(struct sio_seam *seam, int fd);
 /* Let out, an empty file, share the blocks of in; the size, or -errno. */
 int64_t sio_clone(struct sio_seam *seam, int in, int out);
@@ -607,10 +613,6 @@ int sio_proxy_write(int version, const struct sio_peer *client,
 
 /* A read that fills this much is no small one. */
 #define SIO_SMALL_BUF (32 << 10)
-
-/* Bytes that a read gets at once; 0 when none, at the end, or at an urgent
- * byte. */
-int sio_unread(struct sio_seam *seam, int fd);
 
 struct pollfd;
 

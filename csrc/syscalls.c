@@ -12,6 +12,8 @@
 #include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
@@ -25,6 +27,9 @@
 #endif
 /* linux/sock_diag.h, which not every libc ships: indexes into SO_MEMINFO. */
 enum { MEM_SNDBUF = 3, MEM_WMEM_ALLOC = 2, MEM_WMEM_QUEUED = 5, MEM_VARS = 9 };
+
+/* linux/tcp.h, newer than most headers: tcp_info.tcpi_rcv_wnd, as words. */
+enum { INFO_RCV_WND = 58, INFO_WORDS };
 
 /* What one packet costs the send buffer beside its data. */
 #define PACKET_COST 1280
@@ -161,6 +166,15 @@ int64_t sio_peek(struct sio_seam *seam, int fd, void *buf, int64_t len)
 {
 	SIO_SHIM(SIO_CALL_PEEK, fd, -1, 0,
 		 recv(fd, buf, (size_t)len, MSG_DONTWAIT | MSG_PEEK));
+}
+
+int sio_window_closed(int fd)
+{
+	uint32_t info[INFO_WORDS] = { 0 };
+	socklen_t size = sizeof(info);
+
+	return !getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &size) &&
+	       size == sizeof(info) && !info[INFO_RCV_WND];
 }
 
 static int64_t accept_shim(struct sio_seam *seam, int fd,

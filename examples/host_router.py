@@ -13,27 +13,16 @@ closed.
 from __future__ import annotations
 
 import argparse
-import re
 
-from spliceio import Proxy
+from spliceio import MORE, Proxy, http_host
 
 UPSTREAMS: dict[str, str] = {}
-BEGIN = re.compile(rb"[A-Z]{1,20}(?: |$)")
-HOST = re.compile(rb"^host:[ \t]*(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
-PORT = re.compile(r":\d*$")
 
 
 def route(client, first: bytes):
     """Say where a connection goes, from the first bytes that its client has sent."""
-    if first and not BEGIN.match(first):
-        return None  # it is no HTTP
-    head, end, _ = first.partition(b"\r\n\r\n")
-    if not end:
-        return Proxy.MORE
-    hosts = HOST.findall(head)
-    if len(hosts) != 1:
-        return None  # servers may not agree on which of two is meant
-    return UPSTREAMS.get(PORT.sub("", hosts[0].decode("latin-1").lower()))
+    host = http_host(first)
+    return MORE if host is MORE else UPSTREAMS.get(host)
 
 
 def main() -> None:

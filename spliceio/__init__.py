@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._fileobj import copyfileobj as copyfileobj
     from ._flow import Fallback as Fallback
     from ._http import SendfileMixin as SendfileMixin
+    from ._peek import peek as peek
     from ._pipe import Pipe as Pipe
     from ._plan import Plan as Plan
     from ._plan import explain as explain
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from ._relay import relay as relay
     from ._send import send_file as send_file
     from ._send import send_ranges as send_ranges
+    from ._sniff import MORE as MORE
+    from ._sniff import http_host as http_host
+    from ._sniff import tls_server_name as tls_server_name
     from ._syscalls import SPLICE_F_GIFT as SPLICE_F_GIFT
     from ._syscalls import SPLICE_F_MORE as SPLICE_F_MORE
     from ._syscalls import SPLICE_F_MOVE as SPLICE_F_MOVE
@@ -72,6 +76,8 @@ _WHERE = {
         "vmsplice",
     ),
     "_pipe": ("Pipe",),
+    "_peek": ("peek",),
+    "_sniff": ("MORE", "http_host", "tls_server_name"),
     "_duplex": ("Duplex", "pipe_pair"),
     "_plan": ("Plan", "explain"),
     "_flow": ("Fallback",),

@@ -54,6 +54,10 @@ class Stream:
             sock = getattr(sock.raw, "_sock", None)  # of makefile()
         return (sock.gettimeout() or None) if isinstance(sock, socket.socket) else None
 
+    def look_ahead(self) -> bytes:
+        """Return the bytes that the Python object has read and the caller has not."""
+        return b"" if self._buffer is None else _look_ahead(self._buffer)
+
     def take_ahead(self, most: int | None) -> bytes:
         """Take up to `most` bytes that the Python object has read and the caller has not.
 
@@ -207,7 +211,14 @@ def destination(given: FileDescriptorLike, call: str = "copy", name: str = "dst"
 
 
 def _read_ahead(file: io.BufferedReader, most: int | None) -> bytes:
-    """Take up to `most` of the bytes a reader has in memory, without letting it read more.
+    """Take up to `most` of the bytes a reader has in memory, without letting it read more."""
+    ahead = _look_ahead(file)
+    wanted = len(ahead) if most is None else min(most, len(ahead))
+    return file.read(wanted) if wanted else b""
+
+
+def _look_ahead(file: io.BufferedReader) -> bytes:
+    """Return the bytes a reader has in memory.
 
     peek() reads from the descriptor when nothing is buffered, which may block. So for its duration
     the raw file has "nothing at the moment".
@@ -215,11 +226,9 @@ def _read_ahead(file: io.BufferedReader, most: int | None) -> bytes:
     raw: Any = file.raw
     raw.readinto = _nothing_now
     try:
-        ahead = file.peek()
+        return file.peek()
     finally:
         del raw.readinto
-    wanted = len(ahead) if most is None else min(most, len(ahead))
-    return file.read(wanted) if wanted else b""
 
 
 def _nothing_now(_buffer: object) -> None:

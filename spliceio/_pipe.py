@@ -33,12 +33,13 @@ from ._cffi import ffi, lib
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Pipe"]
+__all__ = ["Pipe", "look"]
 
 _F_GETPIPE_SZ = 1032
 _TTY_WRITE = 256
 _SLOT = 4096
 _PATIENCE_MS = 100
+_EVERYTHING = 2**31 - 1
 
 
 class _End:
@@ -215,9 +216,8 @@ class Pipe:
         count = index(count)
         if count < 0:
             raise ValueError(f"count cannot be negative (got {count})")
-        with self._reader.use() as fd, Pipe(self.capacity) as scratch:
-            copied = _syscalls.try_tee(fd, scratch.writer, count) if count else 0
-            return scratch.read(copied) if copied else b""
+        with self._reader.use() as fd:
+            return look(fd, count)[0]
 
     def read(self, count: int) -> bytes:
         """Read up to `count` bytes, as `os.read` does; b"" at the end."""
@@ -275,6 +275,24 @@ class Pipe:
         if self.closed:
             return "<Pipe closed>"
         return f"<Pipe reader={self.reader} writer={self.writer}>"
+
+
+def look(fd: int, count: int) -> tuple[bytes, bool]:
+    """Return up to `count` bytes from the head of a pipe, and whether no more can be seen.
+
+    The second pipe gets a slot for each that the first one uses. So once it is full, either the
+    first one is too, or the quota has granted a smaller one, in which the rest has no place.
+    """
+    with Pipe(int(fcntl.fcntl(fd, _F_GETPIPE_SZ))) as scratch:
+        copied = _syscalls.try_tee(fd, scratch.writer, _EVERYTHING) or 0
+        poll = select.poll()
+        poll.register(scratch.writer, select.POLLOUT)
+        full = not poll.poll(0)
+        parts, left = [], min(count, copied)
+        while left:  # one packet a read, where the writer has made it packets (O_DIRECT)
+            parts.append(scratch.read(left))
+            left -= len(parts[-1])
+        return b"".join(parts), full
 
 
 def _capacity(capacity: int) -> int:

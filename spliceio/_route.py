@@ -11,25 +11,16 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
 from typing import Any, Literal
 
 from . import _address, _upstream
 from ._cffi import ffi, lib
+from ._sniff import More
 
 __all__ = ["Chosen", "ClientAddress", "More", "Route", "Router", "shown"]
 
 log = logging.getLogger("spliceio.proxy")
 _WORKERS = 4
-
-
-class More(Enum):
-    """What a route answers when the first bytes are too few to decide."""
-
-    MORE = "more"
-
-    def __repr__(self) -> str:
-        return "Proxy.MORE"
 
 
 ClientAddress = tuple[str, int] | str
