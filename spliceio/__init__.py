@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ._blob import Blob as Blob
     from ._copy import chunks as chunks
     from ._copy import copy as copy
     from ._copy import discard as discard
@@ -82,6 +83,7 @@ _WHERE = {
     "_plan": ("Plan", "explain"),
     "_flow": ("Fallback",),
     "_transfer": ("Transfer", "TransferResult"),
+    "_blob": ("Blob",),
     "_copy": ("chunks", "copy", "discard"),
     "_errors": ("UnexpectedEOF",),
     "_send": ("send_file", "send_ranges"),

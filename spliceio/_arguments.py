@@ -15,6 +15,7 @@ __all__ = [
     "FileDescriptorLike",
     "HasFileno",
     "InvalidCount",
+    "Window",
     "count_of",
     "fileno_of",
     "flags_of",
@@ -36,6 +37,27 @@ class HasFileno(Protocol):
 
 
 FileDescriptorLike = int | HasFileno
+
+
+class Window:
+    """A part of a file, and all of it that a transfer from it sees; the position is not used.
+
+    `fileno()` is that of the file, `offset` where in it the part begins, `len()` how many bytes.
+    """
+
+    __slots__ = ()
+
+    def fileno(self) -> int:
+        """Return the number of the file's descriptor."""
+        raise NotImplementedError
+
+    @property
+    def offset(self) -> int:
+        """Where the part begins, in bytes from the beginning of the file."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
 
 
 def fileno_of(fd: FileDescriptorLike) -> int:

@@ -14,7 +14,7 @@ from operator import index
 from . import _fds
 from ._arguments import FileDescriptorLike
 from ._cffi import ffi, lib
-from ._ends import checked_count
+from ._ends import begin, checked_count
 from ._flow import SLICE_NS, Flow, idle_ns, refuse_child
 from ._transfer import Transfer, TransferResult, finished
 
@@ -96,6 +96,7 @@ def _chunks(
     from_ = _fds.source(src, "chunks")
     try:
         limit = idle_ns(timeout if timeout is not None else from_.timeout)
+        count = begin("chunks", from_, None, count)
         flow = Flow(from_, None, [lib.SIO_READ_WRITE], call="chunks", count=count)
     finally:
         from_.close()

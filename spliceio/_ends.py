@@ -16,7 +16,15 @@ from ._arguments import FileDescriptorLike
 from ._cffi import lib
 from ._flow import INT64_MAX, Flow, idle_ns
 
-__all__ = ["between", "checked_count", "checked_offset", "least", "refuse_circle"]
+__all__ = [
+    "begin",
+    "between",
+    "checked_count",
+    "checked_offset",
+    "least",
+    "length_within",
+    "refuse_circle",
+]
 
 
 def checked_count(count: int | None, name: str = "count") -> int | None:
@@ -56,6 +64,38 @@ def _offset(call: str, offset: int | None, name: str, end: _fds.Stream, side: st
     return offset
 
 
+def begin(call: str, src: _fds.Stream, offset: int | None, count: int | None) -> int | None:
+    """Let a source begin at `offset`; return how many bytes to take, None for all to the end.
+
+    Of a window that is always a number, and one that it has.
+    """
+    if src.window is None:
+        if offset is not None:
+            src.start_at(offset)
+        return count
+    base, size = src.window
+    offset = offset or 0
+    length = length_within(call, src.name, size, offset, count)
+    src.start_at(base + offset)
+    return length
+
+
+def length_within(call: str, whole: str, size: int, offset: int, count: int | None) -> int:
+    """Say how many bytes a range has, and refuse one that `whole` does not have."""
+    if offset > size:
+        raise ValueError(
+            f"{call}: offset {offset} is past the end of {whole}, which has {size} bytes"
+        )
+    if count is None:
+        return size - offset
+    if offset + count > size:
+        raise ValueError(
+            f"{call}: {count} bytes from offset {offset} on are asked for, but {whole} ends at "
+            f"{size}; leave count out to send what there is"
+        )
+    return count
+
+
 def least(*timeouts: float | None) -> float | None:
     """Return the shortest of the timeouts that are set."""
     given = [timeout for timeout in timeouts if timeout is not None]
@@ -87,21 +127,22 @@ def between(
         at_src = _offset(call, offset_src, offset_names[0], from_, "src")
         at_dst = _offset(call, offset_dst, offset_names[1], to, "dst")
         methods = _plan.named(method, from_.about, to.about, offset_dst=at_dst is not None)
-        if at_src is not None:
-            from_.start_at(at_src)
+        left = None if count is None else max(0, count - len(ahead))
+        left = begin(call, from_, at_src, left)
         if at_dst is not None and to.about.appends:
             raise ValueError(
                 f"{call}: {to.name} is open for appending (O_APPEND), so the kernel would ignore "
                 f"{offset_names[1]}; leave it out, or open {to.name} without O_APPEND"
             )
-        refuse_circle(call, from_, to, INT64_MAX if count is None else count, at_dst)
+        length = INT64_MAX if left is None else left + len(ahead)
+        refuse_circle(call, from_, to, length, at_dst)
         limit = idle_ns(timeout if timeout is not None else least(from_.timeout, to.timeout))
         flow = Flow(
             from_,
             to,
             methods,
             call=call,
-            count=None if count is None else count - len(ahead),
+            count=left,
             offset_dst=at_dst,
             prefix=ahead,
             adaptive=method == "auto" and from_.about.kind != lib.SIO_KIND_FILE,

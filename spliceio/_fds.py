@@ -19,7 +19,7 @@ from typing import Any
 
 from . import _errors
 from ._about import About, about
-from ._arguments import FileDescriptorLike, fileno_of, refuse_ssl_without_ktls
+from ._arguments import FileDescriptorLike, Window, fileno_of, refuse_ssl_without_ktls
 from ._cffi import lib
 
 __all__ = ["Stream", "destination", "look", "source"]
@@ -30,7 +30,17 @@ _PTMX = os.makedev(5, 2)
 class Stream:
     """One end of a transfer, as the caller gave it."""
 
-    __slots__ = ("_buffer", "_resync", "about", "fd", "given", "name", "offset", "owned")
+    __slots__ = (
+        "_buffer",
+        "_resync",
+        "about",
+        "fd",
+        "given",
+        "name",
+        "offset",
+        "owned",
+        "window",
+    )
 
     def __init__(self, given: object, fd: int, name: str) -> None:
         self.given = given
@@ -39,6 +49,8 @@ class Stream:
         self.about = about(fd)
         self._buffer: io.BufferedReader | None = None
         self.offset: int | None = None
+        # (offset, length) of the part that may be read; None: all of it, from its position on.
+        self.window = (given.offset, len(given)) if isinstance(given, Window) else None
         self.owned = -1
         self._resync: Any = None
 
@@ -144,6 +156,12 @@ def _open(given: FileDescriptorLike, call: str, side: str, name: str = "") -> tu
         if not hasattr(given_object, "fileno"):
             raise TypeError(
                 f"{call}: {name} must be an int or have fileno(), not {type(given).__name__}"
+            )
+        if isinstance(given_object, Window) and side == "dst":
+            raise PermissionError(
+                errno.EPERM,
+                f"{call}: {name} is a {type(given).__name__}, whose bytes never change; fill a new "
+                "one from the source instead",
             )
     stream = Stream(given_object, fileno_of(given_object), name)
     about = stream.about

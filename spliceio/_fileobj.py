@@ -23,6 +23,7 @@ from operator import length_hint
 from typing import Any, Protocol, TypeVar
 
 from . import _fds
+from ._arguments import Window
 from ._cffi import lib
 from ._copy import copy
 from ._flow import Fallback
@@ -104,7 +105,7 @@ def _real_pair(fsrc: object, fdst: object) -> tuple[Any, Any]:
     if about_src.kind != lib.SIO_KIND_FILE:
         if about_src.nonblocking and not _timeout(src):
             raise _Unreal("src is nonblocking: a read that has nothing now ends the copy")
-    elif about_src.same_file(about_dst):
+    elif about_src.same_file(about_dst) and not isinstance(src, Window):
         # Downwards, block by block, it is a move within the file; upwards copy() refuses it.
         to = about_dst.size if about_dst.appends else dst.tell()
         if to <= src.tell():
@@ -127,6 +128,9 @@ def _about(file: Any, side: str) -> Any:
 
 def _real(given: Any, side: str) -> Any:
     """Return the object whose descriptor has the very bytes of `given`."""
+    if isinstance(given, Window):
+        _fds.look(given, "copyfileobj", side)  # has no methods that could refuse it
+        return given
     file = _unwrapped(given, side)
     raw = file
     if type(file) in _BUFFERED:

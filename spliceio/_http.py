@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import _fds
-from ._arguments import FileDescriptorLike, fileno_of
+from ._arguments import FileDescriptorLike, Window, fileno_of
 from ._conditional import Validators, http_date, precondition, range_holds, ranges, validators
 from ._http_body import Body
 from ._transfer import TransferResult
@@ -110,7 +110,7 @@ class SendfileMixin(_Handler):
         the file shrinks, the reason is logged and the connection closed.
 
         Raises ValueError for what is no regular file and for line breaks in a header, TypeError for
-        objects whose bytes are not their descriptor's (text, gzip).
+        a Blob and for objects whose bytes are not their descriptor's (text, gzip).
         """
         fields = [*headers]
         if isinstance(file, str | bytes | os.PathLike):
@@ -256,6 +256,11 @@ def _opened(path: Path) -> tuple[int, os.stat_result]:
 
 
 def _looked_at(file: FileDescriptorLike) -> os.stat_result:
+    if isinstance(file, Window):
+        raise TypeError(
+            f"serve_file: a {type(file).__name__} has no date to make validators of; send a head "
+            "of your own with it: send_file(connection, blob, header=head)"
+        )
     about = _fds.look(file, "serve_file", "src")
     if not stat.S_ISREG(about.mode):
         raise ValueError(f"serve_file: only a regular file can be served, not {about.text}")

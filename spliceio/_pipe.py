@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from . import _errors, _syscalls
 from ._about import about
-from ._arguments import FileDescriptorLike, count_of, fileno_of
+from ._arguments import FileDescriptorLike, Window, count_of, fileno_of, offset_of
 from ._cffi import ffi, lib
 
 if TYPE_CHECKING:
@@ -169,11 +169,16 @@ class Pipe:
     def fill(self, src: FileDescriptorLike, count: int, offset: int | None = None) -> int:
         """Splice up to `count` bytes from `src` into the pipe; return how many, 0 at its end.
 
-        `offset` is where to read in a file, whose position then stays. Waits until there is
+        `offset` is where to read in a file, whose position then stays; in a Blob it is counted
+        from its own beginning, and 0 is meant without it. Waits until there is
         something to move; raises BlockingIOError instead when the pipe or `src` is nonblocking,
         and OSError that says why when `src` does not support splice (then `copy` helps).
         """
         number, count = fileno_of(src), count_of(count)
+        if isinstance(src, Window):
+            offset = 0 if offset is None else offset_of(offset, "offset")
+            count = max(0, min(count, len(src) - offset))
+            offset += src.offset if offset >= 0 else 0
         with self._writer.use() as fd:
             if count:
                 _wait(self._writer, number, select.POLLIN)

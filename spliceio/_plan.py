@@ -157,7 +157,8 @@ def _notes(src: About, dst: About, method: int) -> list[str]:
             "src is empty, or a file whose content the kernel makes up (/proc, /sys); those mostly "
             "refuse everything but read_write."
         )
-    if src.kind == _FILE and dst.kind != _FILE and method != lib.SIO_READ_WRITE:
+    may_change = src.kind == _FILE and not src.seals & _F_SEAL_WRITE
+    if may_change and dst.kind != _FILE and method != lib.SIO_READ_WRITE:
         notes.append(
             "The receiver may see edits made to the file while it is sent; "
             "method='read_write' copies instead."

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import _fds, _plan
 from ._about import About, about
-from ._arguments import FileDescriptorLike
+from ._arguments import FileDescriptorLike, Window
 from ._cffi import ffi, lib
 from ._flow import SLICE_NS, Flow, idle_ns, refuse_child
 
@@ -71,6 +71,11 @@ class _End:
                     f"relay: {name} must be a socket or a (reader, writer) pair, "
                     f"not {type(side).__name__}"
                 ) from None
+        if isinstance(self.reader, Window):
+            raise TypeError(
+                f"relay ({name}): a {type(self.reader).__name__} is no side of a conversation; "
+                "send it with copy() before or after"
+            )
         self.side = side
         self.source = _fds.source(self.reader, f"relay ({name})")
         try:

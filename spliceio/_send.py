@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from . import _fds, _plan
 from ._arguments import FileDescriptorLike
 from ._cffi import lib
-from ._ends import checked_count, checked_offset, least, refuse_circle
+from ._ends import checked_count, checked_offset, least, length_within, refuse_circle
 from ._flow import Flow, Part, idle_ns
 from ._transfer import Transfer, TransferResult, driven, finished
 
@@ -44,7 +44,8 @@ def send_file(
     """Send `header`, `count` bytes of `file` from `offset` on, and `trailer`, in that order.
 
     `sock` is a connected stream socket in any blocking mode, or any other destination that `copy`
-    takes. `file` is a regular file, a memfd or a block device; its position stays where it is.
+    takes. `file` is a regular file, a Blob, a memfd or a block device; its position stays where it
+    is, and `offset` is counted from its beginning, or from that of the Blob.
     `count` None is to the end that the file has now: what is appended meanwhile is not sent. Files
     whose size the kernel makes up (/proc, /sys) are sent to their end.
 
@@ -136,11 +137,11 @@ def _send(
             f"{call}: file is {from_.text}, which has no offset and no size; use copy()"
         )
     from_.start_at(0)
-    size = _size(from_)
+    base, size = from_.window or (0, _size(from_))
     parts = [_memory(call, "header", header)]
     for (offset, count), before in zip(ranges, headers, strict=True):
         parts.append(_memory(call, "a range's header", before))
-        parts.append((None, offset, _length(call, size, offset, count)))
+        parts.append((None, base + offset, _length(call, size, offset, count)))
     parts.append(_memory(call, "trailer", trailer))
     parts = [part for part in parts if part[2]]
     expected = sum(max(length, 0) for memory, _, length in parts if memory is None)
@@ -178,15 +179,4 @@ def _length(call: str, size: int | None, offset: int, count: int | None) -> int:
     """Say how many bytes a range has, and refuse one that the file does not have."""
     if size is None:
         return _TO_THE_END if count is None else count
-    if offset > size:
-        raise ValueError(
-            f"{call}: offset {offset} is past the end of the file, which has {size} bytes"
-        )
-    if count is None:
-        return size - offset
-    if offset + count > size:
-        raise ValueError(
-            f"{call}: {count} bytes from offset {offset} on are asked for, but the file ends at "
-            f"{size}; leave count out to send what there is"
-        )
-    return count
+    return length_within(call, "the file", size, offset, count)

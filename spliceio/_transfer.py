@@ -58,8 +58,9 @@ class Transfer:
 
     `src` and `dst` are ints or objects with `fileno()`. `count` is in bytes; None means to the end
     of `src`. With `offset_src` or `offset_dst`, bytes from the beginning of a file, the position of
-    that file stays where it is; without, it is used and moved. `method` is "auto", or one of
-    "copy_file_range", "sendfile", "splice" and "read_write": a named one never falls back.
+    that file stays where it is; without, it is used and moved. A Blob is read from its own
+    beginning, from which `offset_src` is counted, and has no position. `method` is "auto", or one
+    of "copy_file_range", "sendfile", "splice" and "read_write": a named one never falls back.
     `timeout` is the longest time in seconds that `run` waits without any byte moving; None takes
     the socket's own `settimeout()`, or waits for ever. `ahead` are bytes of `src` that have been
     read from it already; they go first, and count.
@@ -68,8 +69,9 @@ class Transfer:
     stop it (shutting a socket down does). Use it as a context manager, or call `close`.
 
     Raises TypeError for objects whose bytes are not their descriptor's (text files, gzip, TLS
-    without kernel TLS), ValueError for datagram sockets, negative numbers and a file copied onto
-    itself, and OSError for closed descriptors, directories and wrong pipe ends.
+    without kernel TLS), ValueError for datagram sockets, negative numbers, a file copied onto
+    itself and a range that a Blob does not have, and OSError for closed descriptors, directories,
+    wrong pipe ends and a Blob as `dst` (PermissionError).
     """
 
     def __init__(
@@ -251,10 +253,11 @@ class Transfer:
         if self._expected is None or not self.done or came >= self._expected:
             return
         src = self._flow.src
+        had_them = src.about.size_is_known and src.about.size >= self._expected
         raise UnexpectedEOF(
             errno.ENODATA,
             f"{self._call}: {src.name} ended after {came} of the {self._expected} bytes asked for"
-            + (", it was truncated meanwhile" if src.about.size_is_known else f" ({src.text})"),
+            + (", it was truncated meanwhile" if had_them else f" ({src.text})"),
         )
 
     def salvage(self, error: BaseException) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import _fds
-from ._arguments import FileDescriptorLike, fileno_of
+from ._arguments import FileDescriptorLike, Window, fileno_of
 from ._cffi import lib
 from ._ends import checked_count
 from ._flow import Fallback, idle_ns
@@ -100,6 +100,8 @@ class FileWrapper:
         Raises ValueError or TypeError for what has no position, no known size, or nothing left.
         """
         file = self.filelike
+        if isinstance(file, Window):
+            raise TypeError("it is read from no position")  # nor has it a read()
         about = _fds.look(file, "FileWrapper.send", "src")
         if about.kind != lib.SIO_KIND_FILE or not about.size_is_known:
             raise ValueError(f"{about.text} has no size that is known before it is read")

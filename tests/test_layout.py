@@ -23,6 +23,7 @@ HOUSE = [
     "_about",
     "_arguments",
     "_errors",
+    "_memfd",
     "_fds",
     "_syscalls",
     "_pipe",
@@ -33,6 +34,7 @@ HOUSE = [
     "_peek",
     "_ends",
     "_transfer",
+    "_blob",
     "_copy",
     "_send",
     "_receive",
@@ -201,6 +203,7 @@ PUBLIC = [
     "features",
     "Features",
     "Fallback",
+    "Blob",
     "__version__",
 ]
 
