@@ -597,6 +597,36 @@ int sio_proxy_read(const unsigned char *data, int32_t len,
 int sio_proxy_write(int version, const struct sio_peer *client,
 		    const struct sio_peer *server, unsigned char *out);
 
+/* ---- gift.c: memory into a pipe, copied once into pages given away ----------- */
+
+/* What is mapped, faulted and dropped at once: a huge page of x86-64, and of
+ * arm64 with pages of 4 KiB. */
+#define SIO_GIFT_REGION 2097152
+
+/* No huge page is to be had now.  No errno has this number. */
+#define SIO_GIFT_SMALL -100001
+
+struct sio_gift;
+
+/* Owns a region of memory; NULL: no memory.  One call at a time. */
+struct sio_gift *sio_gift_new(void);
+/* What is in pipes stays there. */
+void sio_gift_free(struct sio_gift *g);
+/* Copy data into fresh pages and let the pipe fd have them.  Ends when all of
+ * it is in the pipe, at a signal, after budget_ns, or when a pipe that may not
+ * be waited for (SPLICE_F_NONBLOCK in flags) is full: the count, and -errno
+ * only with nothing moved.  Without `small`, pages come from huge ones alone,
+ * and SIO_GIFT_SMALL is the answer where there is none.  *count goes up by what
+ * was moved, so that it is counted even if Python raises at once. */
+int64_t sio_gift_write(struct sio_seam *seam, struct sio_gift *g, int fd,
+		       const unsigned char *data, int64_t len, uint32_t flags,
+		       int small, int64_t budget_ns, int64_t *count);
+/* The same by write(2). */
+int64_t sio_gift_put(struct sio_seam *seam, int fd, const unsigned char *data,
+		     int64_t len, int64_t budget_ns, int64_t *count);
+/* Does vmsplice map here (1) or copy (0)?  Tried in a pipe of its own. */
+int64_t sio_gift_maps(struct sio_seam *seam);
+
 /* cffi: end */
 
 /* A slot of a pipe takes one page at the most (less than a page of 64 KiB only

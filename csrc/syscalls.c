@@ -93,6 +93,19 @@ int64_t sio_tee(struct sio_seam *seam, int in, int out, int64_t len,
 		 tee(in, out, (size_t)len, flags));
 }
 
+/* Of so many parts, how many are needed for len bytes; the last is cut. */
+static size_t cut(struct iovec *iov, size_t count, int64_t len)
+{
+	size_t used = 0;
+
+	for (; used < count && len > 0; used++) {
+		if ((int64_t)iov[used].iov_len > len)
+			iov[used].iov_len = (size_t)len;
+		len -= (int64_t)iov[used].iov_len;
+	}
+	return used;
+}
+
 int64_t sio_vmsplice(struct sio_seam *seam, int fd, void **bases,
 		     size_t *lens, size_t count, uint32_t flags)
 {
@@ -107,7 +120,7 @@ int64_t sio_vmsplice(struct sio_seam *seam, int fd, void **bases,
 		len += (int64_t)lens[i];
 	}
 	SIO_SHIM(SIO_CALL_VMSPLICE, -1, fd, flags,
-		 vmsplice(fd, iov, count, flags));
+		 vmsplice(fd, iov, seam ? cut(iov, count, len) : count, flags));
 }
 
 int64_t sio_sendfile(struct sio_seam *seam, int out, int in, int64_t *off_in,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._fileobj import copyfileobj as copyfileobj
     from ._flow import Fallback as Fallback
     from ._http import SendfileMixin as SendfileMixin
+    from ._pagewriter import PageWriter as PageWriter
     from ._peek import peek as peek
     from ._pipe import Pipe as Pipe
     from ._plan import Plan as Plan
@@ -82,6 +83,7 @@ _WHERE = {
     "_duplex": ("Duplex", "pipe_pair"),
     "_plan": ("Plan", "explain"),
     "_flow": ("Fallback",),
+    "_pagewriter": ("PageWriter",),
     "_transfer": ("Transfer", "TransferResult"),
     "_blob": ("Blob",),
     "_copy": ("chunks", "copy", "discard"),
