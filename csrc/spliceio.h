@@ -149,6 +149,10 @@ int64_t sio_splice_at(int in, int64_t off_in, int out, int64_t off_out,
 /* The same for the plain case; a negative count is SIO_BAD_COUNT. */
 int64_t sio_splice_plain(int in, int out, int64_t len, uint32_t flags);
 int64_t sio_try_splice_plain(int in, int out, int64_t len, uint32_t flags);
+/* One stretch of memory that must not be written to: SIO_BAD_COUNT for the read
+ * end of a pipe. */
+int64_t sio_vmsplice_plain(int fd, const void *memory, size_t len,
+			   uint32_t flags);
 int64_t sio_sendfile_at(int out, int in, int64_t off_in, int has, int64_t len);
 
 /* Two descriptors, close-on-exec; the capacity granted, or -errno.

@@ -314,6 +314,17 @@ int64_t sio_try_splice_plain(int in, int out, int64_t len, uint32_t flags)
 	return sio_splice_plain(in, out, len, flags | SPLICE_F_NONBLOCK);
 }
 
+int64_t sio_vmsplice_plain(int fd, const void *memory, size_t len,
+			   uint32_t flags)
+{
+	void *base = (void *)(uintptr_t)memory;
+	int mode = fcntl(fd, F_GETFL);
+
+	if (mode < 0 || (mode & O_ACCMODE) == O_RDONLY)
+		return SIO_BAD_COUNT;
+	return sio_vmsplice(NULL, fd, &base, &len, 1, flags);
+}
+
 int64_t sio_sendfile_at(int out, int in, int64_t off_in, int has, int64_t len)
 {
 	return sio_sendfile(NULL, out, in, has ? &off_in : NULL, len);

@@ -55,10 +55,10 @@ if TYPE_CHECKING:
     from ._syscalls import try_sendfile as try_sendfile
     from ._syscalls import try_splice as try_splice
     from ._syscalls import try_tee as try_tee
-    from ._syscalls import try_vmsplice as try_vmsplice
-    from ._syscalls import vmsplice as vmsplice
     from ._transfer import Transfer as Transfer
     from ._transfer import TransferResult as TransferResult
+    from ._vmsplice import try_vmsplice as try_vmsplice
+    from ._vmsplice import vmsplice as vmsplice
     from ._wsgi import FileWrapper as FileWrapper
 
 _WHERE = {
@@ -74,9 +74,8 @@ _WHERE = {
         "try_sendfile",
         "try_splice",
         "try_tee",
-        "try_vmsplice",
-        "vmsplice",
     ),
+    "_vmsplice": ("try_vmsplice", "vmsplice"),
     "_pipe": ("Pipe",),
     "_peek": ("peek",),
     "_sniff": ("MORE", "http_host", "tls_server_name"),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from . import _syscalls
 from ._cffi import ffi, lib
 from ._pipe import Pipe
+from ._vmsplice import vmsplice
 
 __all__ = ["Features", "Probe", "features"]
 
@@ -133,7 +134,7 @@ def _tee() -> tuple[bool, str]:
 def _vmsplice() -> tuple[bool, str]:
     with Pipe() as pipe:
         page = bytearray(b"a" * 2 * _PAGE)
-        _syscalls.vmsplice(pipe.writer, page)
+        vmsplice(pipe.writer, page)
         page[:] = b"b" * len(page)
         aliased = pipe.read(1) == b"b"
     how = "by reference: a later change shows in the pipe" if aliased else "by copying"
