@@ -55,7 +55,9 @@ enum sio_site {
 	SIO_SITE_DIRECT,        /* from source to destination in one call */
 	SIO_SITE_FILL,          /* from the source into pipe or buffer */
 	SIO_SITE_DRAIN,         /* from pipe or buffer to the destination */
-	SIO_SITE_MEMORY         /* from the caller's memory to the destination */
+	SIO_SITE_MEMORY,        /* from the caller's memory to the destination */
+	SIO_SITE_STAGE,         /* from the head into a sink's own pipe */
+	SIO_SITE_DROP           /* what nobody wants (again) */
 };
 
 enum sio_action {
@@ -97,6 +99,7 @@ struct sio_seam {
 };
 
 struct sockaddr_storage;
+struct pollfd;
 
 /* ---- one shim a system call: a count, or -errno -------------------------- */
 /* `seam` is NULL outside the tests.  An offset pointer may be NULL. */
@@ -339,7 +342,8 @@ struct sio_transfer {
 	int64_t active_mark;
 };
 
-/* Duplicate both descriptors into t.  0 or -errno; on failure t owns nothing. */
+/* Duplicate both descriptors into t; -1 is none: a fan-out says at each step
+ * what is read from.  0 or -errno; on failure t owns nothing. */
 int sio_transfer_open(struct sio_transfer *t, int src, int dst);
 /* The second flow of two sockets: it uses the descriptors of the first, which
  * has to live longer. */
@@ -401,6 +405,89 @@ struct sio_relay {
 };
 
 int sio_relay_run(struct sio_relay *r, int64_t ns, int64_t idle_ns);
+
+/* ---- one to many ------------------------------------------------------------ */
+
+enum sio_fate {
+	SIO_FATE_OPEN,          /* it gets what comes */
+	SIO_FATE_FAILED,        /* its `out` has the error */
+	SIO_FATE_STALLED        /* it took nothing for too long */
+};
+
+/*
+ * One of many.  Every byte that the head has let go of is in exactly one place:
+ * in the sink's own pipe (staged), held by `out`, or moved.
+ */
+struct sio_sink {
+	struct sio_transfer *out;       /* from a pipe to the sink; the caller's.
+					 * NULL: the caller takes the bytes */
+	int32_t pipe_r;         /* its own pipe; -1: none was needed yet */
+	int32_t pipe_w;
+	int64_t staged;         /* what is in it */
+	int64_t got;            /* the source's first so many are not wanted again */
+	int64_t teed;           /* of them, straight into the sink */
+	int32_t full;           /* poll() has not said yet that it has room */
+	int32_t fate;
+	int64_t beyond;         /* got - base that its pipe could not reach past */
+	int64_t full_ns;        /* since when it is; 0: it is not */
+	int64_t full_mark;
+};
+
+/*
+ * Zero it, set what stands before `sinks`, then open.  What the source has given
+ * and not every sink has got is the head: the source itself if that is a pipe,
+ * else a pipe of its own, or memory where tee() is refused.
+ */
+struct sio_fanout {
+	struct sio_seam *seam;
+	struct sio_transfer *in;        /* of the source; the caller's */
+	int32_t sink_count;
+	int32_t null_fd;        /* /dev/null, or -1; the caller's */
+	int32_t copying;        /* 1: no tee() from the start */
+	int64_t stall_ns;       /* a sink may be full for so long; -1: no limit */
+
+	/* Its `out` is set after open.  Pipes first: they need no pipe between. */
+	struct sio_sink *sinks;
+	int64_t base;           /* how much of the source every sink has got */
+	int64_t end;            /* and how much of it there is */
+	int32_t attached;
+	int64_t handed;         /* by the last take without `out`; the caller's */
+	int32_t last;           /* which was detached last, with all that it held */
+	int32_t direct;         /* the source is the head */
+	int32_t eof;
+	int32_t failed;         /* `in` has the error, told when all is through */
+	int32_t refused;        /* why it is copying: an errno, and the call */
+	int32_t refused_call;
+	int32_t changed;        /* a sink's fate has */
+	int32_t want_src;
+	int32_t interrupted;    /* the last move was, after what it took */
+	int32_t head_r;
+	int64_t head_held;
+	int64_t full_at;        /* base when the head took no more */
+	unsigned char *mem;
+	int64_t mem_size;
+	int64_t mem_pos;
+	int64_t mem_len;
+	int64_t progress;
+	int64_t active_ns;
+	int64_t active_mark;
+	struct pollfd *fds;
+};
+
+int sio_fanout_open(struct sio_fanout *f);
+/* Until it is done, a sink's fate changes or the caller has bytes to take
+ * (SIO_EVENT), nothing moved for idle_ns, or ns are over. */
+int sio_fanout_run(struct sio_fanout *f, int64_t ns, int64_t idle_ns);
+/* Take what is for sink i alone: from its pipe, and without `out` also from
+ * memory.  A count, 0 when there is none, or -errno. */
+int64_t sio_fanout_take(struct sio_fanout *f, int32_t i, void *buf, int64_t len);
+/* The caller's own sink takes no more. */
+void sio_fanout_detach(struct sio_fanout *f, int32_t i);
+/* At the end, how much was taken from the source, or given to some sink, that
+ * not all have got; and take it: a count, or -errno. */
+int64_t sio_fanout_rest(const struct sio_fanout *f);
+int64_t sio_fanout_take_rest(struct sio_fanout *f, void *buf, int64_t len);
+void sio_fanout_close(struct sio_fanout *f);
 
 /* ---- many at once: an engine, one thread under one epoll -------------------- */
 
@@ -648,7 +735,6 @@ int64_t sio_gift_maps(struct sio_seam *seam);
 /* A read that fills this much is no small one. */
 #define SIO_SMALL_BUF (32 << 10)
 
-struct pollfd;
 
 int64_t sio_now(void);
 /* Add to a number that this thread alone changes, and others read. */
@@ -720,6 +806,24 @@ int64_t sio_need_pipe(struct sio_transfer *t);
 void sio_give_back(struct sio_transfer *t);
 /* At the end: what still holds bytes is the flow's own from now on. */
 void sio_stop_lending(struct sio_transfer *t);
+
+/* fanout_head.c.  See what the head has, and let it take more: 0,
+ * SIO_INTERRUPTED or SIO_ERROR. */
+int sio_head_look(struct sio_fanout *f);
+/* Is it in memory? */
+int sio_head_in_memory(const struct sio_fanout *f);
+/* The descriptor that it is read from, when it is in a pipe. */
+int sio_head_fd(const struct sio_fanout *f);
+/* n bytes have left it, for sinks that all others are ahead of. */
+void sio_head_left(struct sio_fanout *f, int64_t n);
+/* Let go of what every sink has got. */
+void sio_head_let_go(struct sio_fanout *f);
+/* No tee() any more: on with memory. */
+void sio_head_copy(struct sio_fanout *f, int err, int call);
+/* Read and forget n bytes of a pipe that holds them; how many it were. */
+int64_t sio_pipe_drop(struct sio_fanout *f, int fd, int64_t n);
+/* "This pair, this way: no." */
+int sio_is_refusal(int err);
 
 /* timers.c. */
 struct sio_timers {

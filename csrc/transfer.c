@@ -38,7 +38,7 @@ int sio_is_disconnect(int err)
 }
 
 /* "This pair, this way: no."  EBADF is how copy_file_range refuses O_APPEND. */
-static int is_refusal(int err)
+int sio_is_refusal(int err)
 {
 	return err == EINVAL || err == ENOSYS || err == EPERM ||
 	       err == EOPNOTSUPP || err == EXDEV || err == EBADF ||
@@ -126,7 +126,7 @@ static int has_next(const struct sio_transfer *t)
 static int refuse_or_fail(struct sio_transfer *t, int err, int side, int call,
 			  int site)
 {
-	if (is_refusal(err) && has_next(t) && !t->by_method[method_of(t)])
+	if (sio_is_refusal(err) && has_next(t) && !t->by_method[method_of(t)])
 		return next_method(t, err, call, site);
 	return sio_fail(t, err, side, call);
 }

@@ -22,9 +22,11 @@ int sio_transfer_open(struct sio_transfer *t, int src, int dst)
 	t->src = t->dst = t->pipe_r = t->pipe_w = -1;
 	t->chunk = CHUNK;
 	t->pid = getpid();
-	t->src = fcntl(src, F_DUPFD_CLOEXEC, 3);
-	if (t->src < 0)
-		return -errno;
+	if (src >= 0) {
+		t->src = fcntl(src, F_DUPFD_CLOEXEC, 3);
+		if (t->src < 0)
+			return -errno;
+	}
 	if (dst >= 0) {
 		t->dst = fcntl(dst, F_DUPFD_CLOEXEC, 3);
 		if (t->dst < 0) {
@@ -51,13 +53,13 @@ void sio_transfer_share(struct sio_transfer *t, int src, int dst)
 
 void sio_transfer_refresh(struct sio_transfer *t)
 {
-	int src = fcntl(t->src, F_GETFL);
+	int src = t->src >= 0 ? fcntl(t->src, F_GETFL) : 0;
 	int dst = t->dst >= 0 ? fcntl(t->dst, F_GETFL) : 0;
 
 	t->src_nonblock = src >= 0 && (src & O_NONBLOCK) != 0;
 	t->dst_nonblock = dst >= 0 && (dst & O_NONBLOCK) != 0;
 	t->dst_free = 0;
-	if (t->src_kind == SIO_KIND_PIPE) {
+	if (t->src_kind == SIO_KIND_PIPE && t->src >= 0) {
 		int size = fcntl(t->src, F_GETPIPE_SZ);
 
 		t->slots = size > 0 ? size / SIO_SLOT : 0;

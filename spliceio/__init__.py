@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._duplex import Duplex as Duplex
     from ._duplex import pipe_pair as pipe_pair
     from ._errors import UnexpectedEOF as UnexpectedEOF
+    from ._fanout import fanout as fanout
     from ._features import Features as Features
     from ._features import Probe as Probe
     from ._features import features as features
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from ._relay import relay as relay
     from ._send import send_file as send_file
     from ._send import send_ranges as send_ranges
+    from ._sinks import FanoutResult as FanoutResult
+    from ._sinks import SinkResult as SinkResult
     from ._sniff import MORE as MORE
     from ._sniff import http_host as http_host
     from ._sniff import tls_server_name as tls_server_name
@@ -87,6 +90,8 @@ _WHERE = {
     "_blob": ("Blob",),
     "_copy": ("chunks", "copy", "discard"),
     "_errors": ("UnexpectedEOF",),
+    "_fanout": ("fanout",),
+    "_sinks": ("FanoutResult", "SinkResult"),
     "_send": ("send_file", "send_ranges"),
     "_receive": ("receive_file",),
     "_copy_file": ("CopyResult", "copy_file"),

@@ -51,7 +51,7 @@ class _Case(NamedTuple):
 
     @property
     def is_splice(self) -> bool:
-        return self.call in ("splice", "tee", "vmsplice", "copy")
+        return self.call in ("splice", "tee", "vmsplice", "copy", "fanout")
 
 
 def _ebadf(case: _Case) -> str | None:
@@ -233,10 +233,12 @@ def failure(
     flags: int = 0,
     names: tuple[str, str] = ("src", "dst"),
     more: str = "",
+    advice: bool = True,
 ) -> OSError:
     """Make the exception for a failed call between two descriptors.
 
     `names` are what the caller's parameters are called, `offsets` and `flags` what was passed.
+    Without `advice` the way out is left out: it would be for somebody else.
     OSError picks the subclass (BrokenPipeError, BlockingIOError, ...) from the errno by itself.
     """
     a = None if src is None else about(src)
@@ -247,4 +249,5 @@ def failure(
     ends = [f"{name} is {x.text}" for name, x in zip(names, (a, b), strict=True) if x and not x.err]
     ends = [end for end in ends if end not in reason]
     shown = f" ({', '.join(ends)})" if ends else ""
-    return OSError(err, f"{call}: {reason}{shown}{semicolon}{way_out}{more}")
+    way_out = f"{semicolon}{way_out}" if advice else ""
+    return OSError(err, f"{call}: {reason}{shown}{way_out}{more}")

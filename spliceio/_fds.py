@@ -154,8 +154,10 @@ def _open(given: FileDescriptorLike, call: str, side: str, name: str = "") -> tu
         if getattr(given_object, "closed", False) is True:
             raise ValueError(f"{call}: {name} is closed")
         if not hasattr(given_object, "fileno"):
+            end = "reader" if side == "src" else "writer"
             raise TypeError(
                 f"{call}: {name} must be an int or have fileno(), not {type(given).__name__}"
+                + (f"; pass its .{end}" if hasattr(given_object, end) else "")
             )
         if isinstance(given_object, Window) and side == "dst":
             raise PermissionError(

@@ -16,6 +16,7 @@ from . import _errors, _fds, _plan
 from ._cffi import ffi, lib
 
 __all__ = [
+    "CALLS",
     "INT64_MAX",
     "SLICE_NS",
     "Fallback",
@@ -34,8 +35,9 @@ Short of the 0.1 s in which Ctrl-C is answered; each return may wait 5 ms for th
 INT64_MAX = 2**63 - 1
 _NEVER_NS = 2**61
 PRIVATE_PIPE = 1 << 20
-_CALLS = {
+CALLS = {
     lib.SIO_CALL_SPLICE: "splice",
+    lib.SIO_CALL_TEE: "tee",
     lib.SIO_CALL_SENDFILE: "sendfile",
     lib.SIO_CALL_COPY_FILE_RANGE: "copy_file_range",
     lib.SIO_CALL_READ: "read",
@@ -217,7 +219,10 @@ class Flow:
             return Fallback(name, 0, "it reported the end of a file that has data")
         src = self.src.about if refusal.site != lib.SIO_SITE_DRAIN else None
         dst = self.dst.about if self.dst and refusal.site != lib.SIO_SITE_FILL else None
-        return Fallback(name, err, _errors.why(_CALLS[refusal.call], err, src, dst))
+        names = (self.src.name, self.dst.name if self.dst else "dst")
+        # Its way out is copy(), which this is.
+        why = _errors.why(CALLS[refusal.call], err, src, dst, names=names).partition("; ")[0]
+        return Fallback(name, err, why)
 
     def error(self) -> OSError:
         """Make the exception for the error the C has just returned."""
@@ -226,7 +231,7 @@ class Flow:
         dst = c.dst if c.err_side != lib.SIO_SIDE_SRC and self.dst else None
         more = f" [{self.moved} bytes moved, {self.held} held]"
         names = (self.src.name, self.dst.name if self.dst else "dst")
-        return _errors.failure(_CALLS[c.err_call], c.err, src, dst, more=more, names=names)
+        return _errors.failure(CALLS[c.err_call], c.err, src, dst, more=more, names=names)
 
     def synchronise(self) -> None:
         """Put the positions of buffered Python objects where the bytes are."""

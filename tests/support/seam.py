@@ -44,6 +44,8 @@ SITES = {
     "fill": lib.SIO_SITE_FILL,
     "drain": lib.SIO_SITE_DRAIN,
     "memory": lib.SIO_SITE_MEMORY,
+    "stage": lib.SIO_SITE_STAGE,
+    "drop": lib.SIO_SITE_DROP,
 }
 _CALL_NAMES = {number: name for name, number in CALLS.items()}
 _SITE_NAMES = {number: name for name, number in SITES.items()}

@@ -1,0 +1,273 @@
+"""What a fan-out gives bytes to, and what became of it.
+
+A sink with a descriptor is a flow that csrc/fanout.c drives. An object of Python is one that has
+`update`, as hashes do, or `write`, as files do: it is called with `bytes`, which it may keep. What
+it raises ends that sink and no other; KeyboardInterrupt and its like end everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+from . import _errors, _fds
+from ._cffi import lib
+from ._flow import CALLS, Fallback, Flow
+from ._pipe import Pipe
+
+__all__ = [
+    "DescriptorSink",
+    "FanoutResult",
+    "ObjectSink",
+    "SinkResult",
+    "as_object",
+    "listed",
+    "pipe_between",
+]
+
+
+_METHODS = [lib.SIO_SPLICE, lib.SIO_READ_WRITE]
+
+
+@dataclass(frozen=True)
+class SinkResult:
+    """What became of one sink.
+
+    `moved` is how many bytes it got, always the first so many of the source. `method` is what
+    moved most of them: "tee" (straight into a pipe), "splice" (by way of a pipe), "read_write", or
+    of a Python object "update" or "write", and "none" when it got nothing; `by_method` says how
+    many each. `fate` is "done", "failed" (`error` says why), "dropped" (it took nothing for too
+    long; `error` is a TimeoutError) or, in the result that an exception carries, "stopped".
+    `fallbacks` are the methods that this sink refused. `held` are bytes that were taken from the
+    source for a sink that was stopped and had not reached it: moved and held together are all that
+    was taken.
+    """
+
+    sink: object
+    moved: int
+    method: str
+    fate: str
+    error: BaseException | None
+    by_method: dict[str, int]
+    fallbacks: tuple[Fallback, ...] = ()
+    held: bytes = b""
+
+
+@dataclass(frozen=True)
+class FanoutResult:
+    """What a fan-out did.
+
+    `moved` is how many bytes were taken from the source, `seconds` the time it took. `reason` says
+    why it ended: "eof", "count", "no sinks" (the last one was detached), or "stopped" in the result
+    that an exception carries. `sinks` has a SinkResult for each, in the order of the call.
+    `fallbacks` says why the bytes were copied instead of shared by tee. `unread` are bytes that
+    were taken from the source and nobody was left to get.
+    """
+
+    moved: int
+    seconds: float
+    reason: str
+    sinks: tuple[SinkResult, ...]
+    fallbacks: tuple[Fallback, ...]
+    unread: bytes = b""
+
+    @property
+    def failed(self) -> tuple[SinkResult, ...]:
+        """The sinks that did not get everything."""
+        return tuple(sink for sink in self.sinks if sink.fate != "done")
+
+
+class DescriptorSink:
+    """A sink with a descriptor: the flow into it, from whichever pipe the C says."""
+
+    def __init__(
+        self, given: object, name: str, between: _fds.Stream, stack: contextlib.ExitStack
+    ) -> None:
+        """Take a descriptor, which `stack` lets go of; raises what `copy` does for a `dst`."""
+        self.given, self.name = given, name
+        self.stream = _fds.destination(given, "fanout", name)  # type: ignore[arg-type]
+        stack.callback(self.stream.close)
+        self.text, self.timeout = self.stream.text, self.stream.timeout
+        self.flow = Flow(between, self.stream, _METHODS, call="fanout")
+        stack.callback(self.flow.close)
+        self.c: Any = None
+        self.error: BaseException | None = None
+        self.fate = ""
+        self.due = b""
+        self._teed = 0
+
+    @property
+    def moved(self) -> int:
+        return self.flow.moved + self.teed
+
+    @property
+    def teed(self) -> int:
+        if self.c is not None:
+            self._teed = int(self.c.teed)
+        return self._teed
+
+    def has_gone(self, stall: float) -> bool:
+        """Whether it has been detached since the last time; then it says why, and is closed."""
+        if self.fate or self.c.fate == lib.SIO_FATE_OPEN:
+            return False
+        c, fate = self.flow.c, "failed"
+        if self.c.fate == lib.SIO_FATE_STALLED:
+            fate = "dropped"
+            self.error = TimeoutError(
+                errno.ETIMEDOUT, f"fanout: {self.name} ({self.text}) took nothing for {stall:g} s"
+            )
+        else:
+            self.error = _errors.failure(
+                CALLS[c.err_call],
+                c.err,
+                dst=c.dst,
+                names=("src", self.name),
+                more=f" [{self.moved} bytes moved]",
+                advice=False,
+            )
+        self.due += self.flow.take_held()
+        self.fate = fate
+        self.close()
+        return True
+
+    def close(self) -> None:
+        if self.flow.is_ours and self.flow.dst is not None:
+            self.flow.dst.moved(self.moved)
+        self.flow.close()
+        _, self.c = self.teed, None
+
+    def result(self, fate: str) -> SinkResult:
+        by_method = self.flow.by_method
+        if self.teed:
+            by_method["tee"] = self.teed
+        method = max(by_method, key=lambda name: by_method[name]) if by_method else "none"
+        return SinkResult(
+            self.given,
+            self.moved,
+            method,
+            self.fate or fate,
+            self.error,
+            by_method,
+            self.flow.fallbacks,
+            self.due if self.error is None else b"",
+        )
+
+
+class ObjectSink:
+    """One object, and how it takes bytes."""
+
+    def __init__(self, given: object, method: str, name: str) -> None:
+        self.given = given
+        self.method = method
+        self.name = name
+        self.moved = 0
+        self.timeout: float | None = None
+        self.error: BaseException | None = None
+        self._told = False
+        self.due = b""
+        """What has been taken from the source for it and not yet given."""
+
+    def has_gone(self, stall: float) -> bool:
+        """Whether it has failed since the last time."""
+        told, self._told = self._told, self.error is not None
+        return self._told and not told
+
+    def give(self) -> None:
+        """Give what is due; what goes wrong is kept in `error`."""
+        if self.error is not None:
+            return
+        try:
+            if self.method == "update":
+                self.given.update(self.due)  # type: ignore[attr-defined]
+                self._given(len(self.due))
+            else:
+                self._write(self.given.write)  # type: ignore[attr-defined]
+        except Exception as error:
+            self.error = error
+
+    def _write(self, write: Callable[[bytes], Any]) -> None:
+        """Write all of it: a raw file may take less, and says how much."""
+        while self.due:
+            taken = write(self.due)
+            if taken is None and isinstance(self.given, io.RawIOBase):
+                raise BlockingIOError(
+                    errno.EAGAIN,
+                    f"fanout: {self.name}.write would block; pass one that waits",
+                    0,
+                )
+            # Many a writer returns nothing, and has taken everything.
+            taken = len(self.due) if taken is None else int(taken)
+            if not 0 < taken <= len(self.due):
+                raise OSError(
+                    errno.EIO,
+                    f"fanout: {self.name}.write returned {taken} for {len(self.due)} bytes",
+                )
+            self._given(taken)
+
+    def result(self, fate: str) -> SinkResult:
+        by_method = {self.method: self.moved} if self.moved else {}
+        method, held = self.method if self.moved else "none", self.due
+        if self.error is not None:
+            fate, held = "failed", b""
+        return SinkResult(self.given, self.moved, method, fate, self.error, by_method, (), held)
+
+    def _given(self, count: int) -> None:
+        self.moved += count
+        self.due = self.due[count:]
+
+
+def pipe_between() -> _fds.Stream:
+    """Stand for the pipe that a sink is fed from: the C says at each step which it is."""
+    stream = _fds.Stream(None, -1, "src")
+    stream.about = stream.about._replace(
+        err=0, kind=lib.SIO_KIND_PIPE, mode=stat.S_IFIFO, flags=os.O_RDONLY
+    )
+    return stream
+
+
+def listed(sinks: object) -> list[object]:
+    """Take the sinks of a call; a single one is a slip that is told."""
+    single = any(hasattr(sinks, name) for name in ("fileno", "write", "update"))
+    if single or not isinstance(sinks, Iterable) or isinstance(sinks, str | bytes):
+        raise TypeError(
+            f"fanout: sinks must be a list of sinks, not {type(sinks).__name__}; write [sink]"
+        )
+    return list(sinks)
+
+
+def as_object(sink: object, name: str) -> ObjectSink | None:
+    """Take a sink that is served by calling it; None for one that has a descriptor.
+
+    A file-like object whose descriptor holds other bytes than are written to it (gzip, a buffer in
+    memory) is one to be called. Raises TypeError for what is neither.
+    """
+    if isinstance(sink, int | Pipe) or (isinstance(sink, io.IOBase) and _is_plain(sink)):
+        return None
+    if getattr(sink, "closed", False) is True:
+        raise ValueError(f"fanout: {name} is closed")
+    if isinstance(sink, io.IOBase):
+        return ObjectSink(sink, "write", name)
+    if callable(getattr(sink, "update", None)) and not isinstance(sink, Mapping | Set):
+        return ObjectSink(sink, "update", name)
+    if hasattr(sink, "fileno"):
+        return None
+    if callable(getattr(sink, "write", None)):
+        return ObjectSink(sink, "write", name)
+    raise TypeError(
+        f"fanout: {name} must be an int, or have fileno(), update() or write(), "
+        f"not {type(sink).__name__}"
+    )
+
+
+def _is_plain(file: Any) -> bool:
+    """Whether what is written to it is what its descriptor gets. Text files are: to be refused."""
+    while isinstance(file, io.BufferedWriter | io.BufferedRandom | io.BufferedReader):
+        file = file.raw
+    return isinstance(file, io.FileIO | socket.SocketIO | io.TextIOBase)
