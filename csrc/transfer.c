@@ -229,6 +229,11 @@ static int doubt(struct sio_transfer *t, int64_t answer, int call, int site)
 			return r;
 	}
 	t->doubt = 0;
+	/* A terminal says its end once: whoever asks again waits for another. */
+	if (!answer && t->src_kind == SIO_KIND_TTY) {
+		t->eof = 1;
+		return SIO_DONE;
+	}
 	r = copy_in(t);
 	if (r != SIO_GO || answer || t->src_kind != SIO_KIND_FILE ||
 	    t->by_method[method_of(t)])

@@ -8,73 +8,32 @@ the death by SIGPIPE).
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import re
 import sys
 from collections.abc import Callable
 
-from . import __version__, _address, _commands, _progress, _trace
+from . import __version__, _commands, _progress, _trace
+from ._tee_words import MODES, spelled_out
+from ._words import (
+    address,
+    count,
+    digest,
+    listener,
+    names,
+    not_negative,
+    patience,
+    size,
+    tcp_address,
+)
 
 FAILURE, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
-_WRITES_STDOUT = ("pipe", "recv", "connect", "explain", "features", "trace")
-_LONGEST = 1e6
-_MOST = 1_000_000
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_WRITES_STDOUT = ("pipe", "tee", "recv", "connect", "explain", "features", "trace")
 
 
-def size(text: str) -> int:
-    """Read a number of bytes such as 4096, 64K or 1GiB."""
-    found = re.fullmatch(r"(\d+)([kmgt]?)(?:(?<=[kmgt])i)?b?", text.lower(), re.ASCII)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 4096, 64K, 10M or 1G")
-    return int(found[1]) * _UNITS[found[2]]
+def _tee(args: argparse.Namespace) -> None:
+    from . import _tee_command  # hashes, and what fans out, are for this one alone
 
-
-def address(text: str) -> _address.Address:
-    """Read an address, and let argparse say what is wrong with it."""
-    try:
-        return _address.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def tcp_address(text: str) -> _address.Address:
-    """Read an address that has a port."""
-    found = address(text)
-    if found.path:
-        raise argparse.ArgumentTypeError(f"{text!r}: it takes host:port, and no unix socket")
-    return found
-
-
-def names(text: str) -> list[str]:
-    """Read a list with commas."""
-    return text.split(",")
-
-
-def patience(text: str) -> float:
-    """Read a time to wait: seconds, more than none and less than for ever."""
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) <= _LONGEST:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-
-
-def not_negative(text: str) -> float:
-    """Read a number of seconds, 0 among them."""
-    return 0.0 if text.strip("0") in ("", ".") and text.strip(".") else patience(text)
-
-
-def count(text: str) -> int:
-    """Read a number of things, at least one."""
-    if text.isascii() and text.isdigit() and 0 < int(text) <= _MOST:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {_MOST}")
-
-
-def listener(text: str) -> _address.Address | str:
-    """Read an address, or the word for what systemd passes."""
-    return text if text == "systemd" else address(text)
+    _tee_command.run(args)
 
 
 def _proxy(args: argparse.Namespace) -> None:
@@ -105,7 +64,7 @@ class Commands:
     ) -> argparse.ArgumentParser:
         """Add one, whose arguments are added to what is returned."""
         sub = self.added.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        sub.set_defaults(run=run, name=name)
+        sub.set_defaults(run=run, name=name, usage_error=sub.error)
         if progress:
             sub.add_argument("--progress", action="store_true", help="draw a bar (needs rich)")
         return sub
@@ -127,9 +86,40 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _describe_tee(commands: Commands) -> None:
+    text = "standard input to standard output and to files"
+    sub = commands.add(_tee, "tee", text, progress=True)
+    sub.add_argument("files", metavar="FILE", nargs="*", help="beside standard output")
+    sub.add_argument("-a", "--append", action="store_true", help="append, do not overwrite")
+    sub.add_argument(
+        "-i", "--ignore-interrupts", action="store_true", help="ignore interrupt signals"
+    )
+    sub.add_argument(
+        "-p",
+        dest="output_error",
+        action="store_const",
+        const=MODES[0],
+        help="go on when the reader of a pipe has gone",
+    )
+    text = "when an output fails: %(choices)s (warn-nopipe if MODE is left out)"
+    sub.add_argument("--output-error", choices=MODES, metavar="MODE", help=text)
+    text = "what to do about an output that stalls (wait)"
+    sub.add_argument("--on-slow", choices=("wait", "drop"), default="wait", help=text)
+    sub.add_argument(
+        "--stall-timeout",
+        type=patience,
+        default=5.0,
+        metavar="SECONDS",
+        help="drop an output that takes nothing for so long (5)",
+    )
+    text = "print a digest of what passed on standard error; may be repeated"
+    sub.add_argument("--hash", type=digest, action="append", default=[], metavar="NAME", help=text)
+
+
 def _describe_copies(commands: Commands) -> None:
     sub = commands.add(_commands.pipe, "pipe", "standard input to standard output", progress=True)
     sub.add_argument("-s", "--size", type=size, metavar="SIZE", help="stop after so many bytes")
+    _describe_tee(commands)
     sub = commands.add(_commands.cp, "cp", "copy one file to another", progress=True)
     sub.add_argument("src", metavar="SRC")
     sub.add_argument("dst", metavar="DST")
@@ -209,7 +199,6 @@ def _describe_proxy(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--live", action="store_true", help="a line of counts (needs rich)")
     sub.add_argument("-v", "--verbose", action="store_true", help="log every connection")
     sub.add_argument("--stats", action="store_true", help="print counts as JSON at the end")
-    sub.set_defaults(usage_error=sub.error)
 
 
 def _describe_servers(commands: Commands) -> None:
@@ -218,7 +207,11 @@ def _describe_servers(commands: Commands) -> None:
     sub = commands.add(_serve, "serve", "the files of a directory over HTTP, by sendfile")
     sub.add_argument("directory", metavar="DIR")
     sub.add_argument(
-        "--bind", type=address, default="127.0.0.1:8000", metavar="ADDR", help="%(default)s if none"
+        "--bind",
+        type=address,
+        default="127.0.0.1:8000",
+        metavar="ADDR",
+        help="%(default)s if none",
     )
     sub.add_argument(
         "--timeout",
@@ -242,7 +235,6 @@ def _describe_questions(commands: Commands) -> None:
     )
     sub.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run it")
     sub.usage = "%(prog)s [-h] [-o FILE] [--json] (-p PID [--seconds N] | [--] COMMAND ...)"
-    sub.set_defaults(usage_error=sub.error)
     text = "say how bytes would go from one to the other"
     sub = commands.add(_commands.explain, "explain", text)
     sub.add_argument("src", metavar="SRC", help="a path, -, tcp, unix or pipe")
@@ -265,7 +257,10 @@ def silenced() -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
     try:
-        args = parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        args, unknown = parser().parse_known_args(spelled_out(words))
+        if unknown:
+            args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
     except BrokenPipeError:  # --help into a pipe that nobody reads
         return silenced()
     try:
@@ -278,16 +273,16 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError as error:
         if error.filename is None and args.name in _WRITES_STDOUT:
             return silenced()
-        print(f"spliceio: {args.name}: {told(error)}", file=sys.stderr)
+        _progress.say(f"spliceio: {args.name}: {told(error)}")
         return FAILURE
     except OSError as error:
-        print(f"spliceio: {args.name}: {told(error)}", file=sys.stderr)
+        _progress.say(f"spliceio: {args.name}: {told(error)}")
         return FAILURE
     except (ValueError, TypeError) as error:
-        print(f"spliceio: {args.name}: {error}", file=sys.stderr)
+        _progress.say(f"spliceio: {args.name}: {error}")
         return FAILURE
     except _progress.MissingExtra as error:
-        print(f"spliceio: {args.name}: {error}", file=sys.stderr)
+        _progress.say(f"spliceio: {args.name}: {error}")
         return USAGE
     return 0
 

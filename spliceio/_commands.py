@@ -13,7 +13,6 @@ import os
 import select
 import socket
 import stat
-import sys
 from collections.abc import Iterator
 
 from . import _address, _progress
@@ -216,4 +215,4 @@ def features(args: argparse.Namespace) -> None:
 
 def announce(listener: socket.socket) -> None:
     """Say where it listens, once it does."""
-    print(f"listening on {_address.shown(listener)}", file=sys.stderr, flush=True)
+    _progress.say(f"listening on {_address.shown(listener)}")

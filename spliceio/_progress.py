@@ -1,12 +1,13 @@
-"""A progress bar on standard error, drawn by rich where it is installed."""
+"""What is told on standard error beside the data: lines, and a progress bar, drawn by rich."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 
-__all__ = ["MissingExtra", "bar", "require_rich"]
+__all__ = ["MissingExtra", "bar", "require_rich", "say"]
 
 
 class MissingExtra(Exception):
@@ -48,3 +49,10 @@ def bar(wanted: bool, label: str, total: int | None) -> Iterator[Callable[[int],
     ) as progress:
         task = progress.add_task(label, total=total)
         yield lambda moved: progress.update(task, completed=moved)
+
+
+def say(text: str) -> None:
+    """Write a line to standard error, or nowhere if that cannot be: the data goes on."""
+    if sys.stderr is not None:  # it is None when closed, and print() would take standard output
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)

@@ -13,13 +13,13 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import _address, _metrics, _progress
+from ._progress import say
 from ._proxy import Proxy, ProxyStats
 
 __all__ = ["run"]
@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> None:
         if args.metrics:
             stop, where = _metrics.serve(args.metrics, proxy.stats)
             stack.callback(stop)
-            print(f"metrics on {where}", file=sys.stderr, flush=True)
+            say(f"metrics on {where}")
         for address in proxy.addresses:
-            print(f"listening on {address}", file=sys.stderr, flush=True)
+            say(f"listening on {address}")
         ended_by = _serve(proxy, args)
     if args.stats:
         _print_stats(proxy.stats(), time.process_time() - begun)

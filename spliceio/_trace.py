@@ -19,6 +19,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
+from ._progress import say
+
 if TYPE_CHECKING:
     from ._strace import Command
     from ._strace_lines import Lines
@@ -98,10 +100,10 @@ def _missing(program: str) -> int:
             return 0
     if "/" in program and os.path.exists(program):
         reason = "Is a directory" if os.path.isdir(program) else "Permission denied"
-        print(f"spliceio: trace: {program}: {reason}", file=sys.stderr)
+        say(f"spliceio: trace: {program}: {reason}")
         return NOT_EXECUTABLE
     reason = "No such file or directory" if "/" in program else "command not found"
-    print(f"spliceio: trace: {program}: {reason}", file=sys.stderr)
+    say(f"spliceio: trace: {program}: {reason}")
     return NOT_FOUND
 
 
@@ -117,7 +119,7 @@ def _died(tracer: Command, lines: Lines) -> bool:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    print(f"spliceio: trace: {text}", file=sys.stderr)
+    say(f"spliceio: trace: {text}")
     return True
 
 
@@ -138,7 +140,7 @@ def _attach(wanted: list[int], args: argparse.Namespace, to: TextIO) -> int:
 
     def ready() -> None:
         many = "1 process" if tracer.attached == 1 else f"{tracer.attached} processes"
-        print(f"tracing {many}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        say(f"tracing {many}; Ctrl-C ends it")
 
     tally = _counted(tracer.chunks(args.seconds, ready), lines, known)
     refused = [
@@ -153,7 +155,7 @@ def _attach(wanted: list[int], args: argparse.Namespace, to: TextIO) -> int:
     if died:
         said.append(_TOO_EARLY.format(tracer.returncode))
     for text in said:
-        print(f"spliceio: trace: {text}", file=sys.stderr)
+        say(f"spliceio: trace: {text}")
     _print(tally, lines, args, to)
     return FAILURE if died else 0
 

@@ -107,7 +107,8 @@ def test_everything_public_is_in_the_reference(name):
 
 
 @pytest.mark.parametrize(
-    "command", ["pipe", "cp", "send", "recv", "connect", "proxy", "serve", "trace", "explain"]
+    "command",
+    ["pipe", "tee", "cp", "send", "recv", "connect", "proxy", "serve", "trace", "explain"],
 )
 def test_every_command_is_in_the_reference(command):
     """docs/reference/cli.md names each one and shows its help."""
