@@ -3,8 +3,8 @@
 A transfer or relay is lent to an engine, and its news is an eventfd that the event loop waits for:
 one wake-up for each, however many bytes. Under asyncio, uvloop and trio alike, by anyio.
 
-Rule 1: bytes never wait for the event loop. What waits for no peer, file to file, runs in a worker
-        thread; everything else in an engine.
+Rule 1: bytes never wait for the event loop. What waits for no peer, file to file, and a fan-out run
+        in a thread; everything else in an engine.
 Rule 2: a cancelled task gets the engine to let go, and waits until it has; then nothing is in
         flight, and the exception tells what moved.
 """
@@ -20,15 +20,16 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
-import anyio.to_thread
 
 from . import _errors
 from ._cffi import ffi, lib
 from ._engine import Engines
+from ._fanout import Fanout
 from ._link import Link
 from ._relay import RelayResult
+from ._sinks import FanoutResult
+from ._thread import PROGRESS, in_thread
 from ._transfer import (
     Transfer,
     TransferResult,
@@ -38,11 +39,10 @@ from ._transfer import (
     whole_result,
 )
 
-__all__ = ["finished", "relayed"]
+__all__ = ["fanned_out", "finished", "relayed"]
 
 THREADS = 2
 PIPES = 64
-PROGRESS = 0.08
 
 _lock = threading.Lock()
 _shared: list[Engines] = []
@@ -192,44 +192,13 @@ async def finished(
     with transfer:
         try:
             if waits_for_nobody(transfer):
-                await _in_thread(transfer, progress)
+                await in_thread(transfer.run, progress, lambda: transfer.moved)
             else:
                 await _by_engine(transfer, progress)
             return whole_result(transfer)
         except BaseException as error:
             transfer.salvage(error)
             raise
-
-
-class _Stopped(Exception):
-    """Ends a transfer in a thread that nobody waits for any more."""
-
-
-async def _in_thread(transfer: Transfer, progress: Callable[[int], object] | None) -> None:
-    begun, stop, ended = threading.Lock(), threading.Event(), threading.Event()
-
-    def told(moved: int) -> None:
-        anyio.from_thread.check_cancelled()
-        if stop.is_set():
-            raise _Stopped
-        if progress is not None:
-            anyio.from_thread.run_sync(progress, moved)
-
-    def run() -> None:
-        if begun.acquire(blocking=False):
-            try:
-                transfer.run(told)
-            finally:
-                ended.set()
-
-    try:
-        await anyio.to_thread.run_sync(run)
-    except BaseException:
-        # A task of asyncio may be cancelled while the thread still runs: its slice is waited for.
-        stop.set()
-        if not begun.acquire(blocking=False):
-            ended.wait()
-        raise
 
 
 async def _by_engine(transfer: Transfer, progress: Callable[[int], object] | None) -> None:
@@ -257,6 +226,23 @@ def _state_of(link: Link) -> int:
     if link.c.relay.reason == lib.SIO_REASON_CANCELLED or link.c.err:
         return int(lib.SIO_BUDGET)
     return int(lib.SIO_DONE)
+
+
+# -- one to many -------------------------------------------------------------------------------
+
+
+async def fanned_out(made: Fanout, progress: Callable[[int], object] | None = None) -> FanoutResult:
+    """Run a fan-out to its end in a thread, and close it."""
+    done: list[FanoutResult] = []
+    with made:
+        try:
+            await in_thread(
+                lambda told: done.append(made.drive(told)), progress, lambda: made.moved
+            )
+        except BaseException as error:
+            made.salvage(error)
+            raise
+    return done[0]
 
 
 # -- two ways ----------------------------------------------------------------------------------

@@ -120,7 +120,8 @@ async def lent(given: Any, name: str, most: int | None = None) -> AsyncIterator[
     """
     stream = _stream(given, name)
     if stream is None:
-        inner = getattr(given, "socket", None)
+        # An object that is written to may have a socket of its own, for bytes of another form.
+        inner = None if hasattr(given, "write") else getattr(given, "socket", None)
         yield (inner if hasattr(inner, "fileno") else given), b""
         return
     stream.pause()

@@ -1,4 +1,4 @@
-"""The same, awaitable: `copy`, `send_file`, `receive_file`, `relay` and `serve_proxy`.
+"""The same, awaitable: `copy`, `send_file`, `receive_file`, `fanout`, `relay`, `serve_proxy`.
 
 They work alike under asyncio, uvloop and trio, through anyio: `pip install 'spliceio[aio]'`. The
 bytes move in threads of C, so a busy event loop delays only the news of the end.
@@ -15,10 +15,10 @@ that passes through (`anyio.get_cancelled_exc_class()`), what was taken and not 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 try:
     import anyio
@@ -32,13 +32,15 @@ except ImportError as error:
 
 from . import _address
 from ._arguments import FileDescriptorLike
-from ._await import finished, relayed
+from ._await import fanned_out, finished, relayed
+from ._fanout import Fanout
 from ._flow import idle_ns
 from ._proxy import Listen, Proxy
 from ._receive import drained, note_unread, receiving
 from ._relay import Pair, RelayResult, Side
 from ._route import Chosen, ClientAddress, Route
 from ._send import sending
+from ._sinks import FanoutResult, listed
 from ._streams import lent
 from ._transfer import Transfer, TransferResult
 
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["copy", "receive_file", "relay", "send_file", "serve_proxy"]
+__all__ = ["copy", "fanout", "receive_file", "relay", "send_file", "serve_proxy"]
 
 AsyncRoute = Callable[[ClientAddress, bytes], Awaitable[Chosen]]
 Progress = Callable[[int], object]
@@ -135,6 +137,44 @@ async def receive_file(
 async def _discard(src: FileDescriptorLike, count: int | None, timeout: float | None) -> int:
     with open("/dev/null", "wb", buffering=0) as null:
         return (await copy(src, null, count, timeout=timeout)).moved
+
+
+async def fanout(
+    src: FileDescriptorLike | StreamReader,
+    sinks: Iterable[object],
+    count: int | None = None,
+    *,
+    on_slow: Literal["wait", "drop"] = "wait",
+    stall_timeout: float = 5.0,
+    method: str = "auto",
+    timeout: float | None = None,
+    progress: Progress | None = None,
+) -> FanoutResult:
+    """Give every one of `sinks` the same `count` bytes of `src`, or all to its end.
+
+    Everything is as in `spliceio.fanout`, and a sink may also be an asyncio StreamWriter; what that
+    has not sent yet is sent first, and waited for without limit. It runs in a thread of its own,
+    where `update` and `write` of Python sinks are called: the event loop does not wait for them,
+    and a cancellation takes effect when they have returned.
+    """
+    async with AsyncExitStack() as stack:
+        from_, ahead = await stack.enter_async_context(lent(src, "src", count))
+        given, to = listed(sinks), []
+        for number, sink in enumerate(given):
+            to.append((await stack.enter_async_context(lent(sink, f"sinks[{number}]")))[0])
+        made = Fanout(
+            from_,
+            to,
+            count,
+            on_slow=on_slow,
+            stall_timeout=stall_timeout,
+            method=method,
+            timeout=timeout,
+            ahead=ahead,
+        )
+        for one, sink in zip(made.sinks, given, strict=True):
+            one.given = sink
+        return await fanned_out(made, progress)
 
 
 async def relay(

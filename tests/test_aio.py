@@ -660,7 +660,7 @@ def test_serve_proxy_is_a_proxy_until_it_is_cancelled(backend):
 # -- the module ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["copy", "send_file", "receive_file", "relay"])
+@pytest.mark.parametrize("name", ["copy", "send_file", "receive_file", "fanout", "relay"])
 def test_the_parameters_are_those_of_the_blocking_function(name):
     """Names, order and defaults."""
 
@@ -671,7 +671,8 @@ def test_the_parameters_are_those_of_the_blocking_function(name):
 
     assert shape(getattr(aio, name)) == shape(getattr(spliceio, name))
     assert inspect.iscoroutinefunction(getattr(aio, name))
-    assert sorted(aio.__all__) == ["copy", "receive_file", "relay", "send_file", "serve_proxy"]
+    names = ["copy", "fanout", "receive_file", "relay", "send_file", "serve_proxy"]
+    assert sorted(aio.__all__) == names
 
 
 def test_without_anyio_it_says_what_to_install():

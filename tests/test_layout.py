@@ -50,6 +50,7 @@ HOUSE = [
     "_engine",
     "_link",
     "_pool",
+    "_thread",
     "_await",
     "_streams",
     "_address",

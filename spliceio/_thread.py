@@ -1,0 +1,113 @@
+"""A thread that an event loop waits for, and that never waits for the event loop.
+
+Rule 1: it is a thread of its own: no limit that others share keeps it from beginning.
+Rule 2: whatever is raised where it is waited for, that is left only when the thread has ended:
+        what it uses is closed next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+import os
+import threading
+from collections.abc import Callable
+
+import anyio
+import anyio.lowlevel
+
+__all__ = ["PROGRESS", "in_thread"]
+
+PROGRESS = 0.08
+
+
+class _Stopped(Exception):
+    """Ends what runs in a thread, when nobody waits for it any more."""
+
+
+class _Thread(threading.Thread):
+    """Runs `drive`, which calls what it is given now and then; an eventfd tells of its end."""
+
+    def __init__(self, drive: Callable[[Callable[[int], object]], object]) -> None:
+        super().__init__(name="spliceio-aio", daemon=True)
+        self._drive, self._context = drive, contextvars.copy_context()
+        self._stop_asked = False
+        # Ctrl-C may come while start() is under way: whoever takes this first, it or we.
+        self._begun, self._over = threading.Lock(), threading.Event()
+        self.ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            return
+        try:
+            self._context.run(self._drive, self._told)
+        except BaseException as error:
+            self.error = error
+        finally:
+            os.eventfd_write(self.ended, 1)
+            self._over.set()
+
+    def _told(self, moved: int) -> None:
+        if self._stop_asked:
+            raise _Stopped
+
+    def _is_running(self) -> bool:
+        if self._begun.acquire(blocking=False):
+            self._over.set()  # it has not begun, and will not
+        return not self._over.is_set()
+
+    async def let_go(self) -> None:
+        """Stop it, and wait until it has, while the event loop goes on."""
+        self._stop_asked = True
+        while self._is_running():
+            try:
+                with anyio.CancelScope(shield=True):
+                    await anyio.wait_readable(self.ended)
+                self._over.wait()
+            except anyio.get_cancelled_exc_class():
+                continue  # a task of asyncio can be cancelled again, shield or not
+            except BaseException:
+                self.outlast()
+
+    def outlast(self) -> None:
+        """Wait for it without a loop, and whatever is raised: an exception is on its way."""
+        self._stop_asked = True
+        while self._is_running():
+            with contextlib.suppress(BaseException):
+                self._over.wait()
+
+
+async def in_thread(
+    drive: Callable[[Callable[[int], object]], object],
+    progress: Callable[[int], object] | None,
+    moved: Callable[[], int],
+) -> None:
+    """Run `drive` in a thread; call `progress` with `moved()` in the event loop meanwhile."""
+    await anyio.lowlevel.checkpoint()
+    thread = _Thread(drive)
+    try:
+        try:
+            thread.start()
+            await _until_ended(thread, progress, moved)
+        except BaseException:
+            await thread.let_go()
+            raise
+    finally:
+        thread.outlast()
+        os.close(thread.ended)
+    if thread.error is not None:
+        raise thread.error
+
+
+async def _until_ended(
+    thread: _Thread, progress: Callable[[int], object] | None, moved: Callable[[], int]
+) -> None:
+    ended = False
+    while not ended:
+        with anyio.move_on_after(math.inf if progress is None else PROGRESS):
+            await anyio.wait_readable(thread.ended)
+            ended = True
+        if progress is not None:
+            progress(moved())
