@@ -13,10 +13,13 @@ import time
 from pathlib import Path
 
 from benchmarks import (
+    blob_sockets,
+    fanout,
     file_copy,
     file_to_tcp,
     http_serve,
     import_time,
+    memory_pipe,
     pipe_relay,
     pipe_relay_gil,
     raw_calls,
@@ -36,6 +39,11 @@ ROWS = {
     "raw_calls": raw_calls.row,
     "pipe_relay": pipe_relay.row,
     "pipe_relay_gil": pipe_relay_gil.row,
+    "fanout_1": fanout.one,
+    "fanout_3": fanout.three,
+    "fanout_16": fanout.sixteen,
+    "memory_pipe": memory_pipe.row,
+    "blob_sockets": blob_sockets.row,
     "file_to_tcp": file_to_tcp.row,
     "file_copy": file_copy.row,
     "file_copy_small": file_copy.small,

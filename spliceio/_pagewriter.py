@@ -67,7 +67,7 @@ class PageWriter(io.RawIOBase):
     descriptor, and OSError (EBADF) for a read end. Linux 4.14.
 
     Not promised: that nothing is copied; one copy is made, as write(2) makes one. For data that is
-    sent more than once and not changed in between, a sealed memory file needs none.
+    sent more than once and not changed in between a `Blob` needs none.
     """
 
     _fd = -1

@@ -32,6 +32,7 @@ VERSION_ARGS = {
     "nginx": ["-v"],
     "pv": ["--version"],
     "socat": ["-V"],
+    "tee": ["--version"],
 }
 
 # As many as haproxy gives itself for 256 connections. For 10,000 it would count on 2,500, and does

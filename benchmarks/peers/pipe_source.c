@@ -1,7 +1,8 @@
 /* Feeds a pipe for a fixed time, as cheaply as the kernel allows, then says how much went in.
  *
- * usage: pipe_source SECONDS vmsplice|write
+ * usage: pipe_source SECONDS vmsplice|write [PIPE_SIZE]
  *
+ * With a PIPE_SIZE other than 0 the pipe is made as large as that.
  * The clock starts once more than any pipe can hold has gone, so that the start of the process that
  * reads it is not part of the time. The buffer never changes, which is what makes vmsplice safe here.
  */
@@ -34,8 +35,12 @@ int main(int argc, char **argv)
 	int map_pages;
 	char *buffer;
 
-	if (argc != 3)
+	if (argc != 3 && argc != 4)
 		return 2;
+	if (argc == 4 && atoi(argv[3]) && fcntl(1, F_SETPIPE_SZ, atoi(argv[3])) < 0) {
+		perror("pipe_source: F_SETPIPE_SZ");
+		return 1;
+	}
 	seconds = atof(argv[1]);
 	map_pages = strcmp(argv[2], "vmsplice") == 0;
 	buffer = mmap(NULL, BUFFER, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

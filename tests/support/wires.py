@@ -198,8 +198,10 @@ class Source:
     def _finish(self) -> None:
         if self.kind in SOCKETS:
             feeder = socket.socket(fileno=self._feed_fd)
-            feeder.shutdown(socket.SHUT_WR)
-            feeder.detach()
+            try:
+                feeder.shutdown(socket.SHUT_WR)
+            finally:  # a peer that has gone meanwhile makes it fail; the number is not ours
+                feeder.detach()
         elif self.kind != "tty":
             os.close(self._feed_fd)
             self._feed_fd = -1
