@@ -480,7 +480,10 @@ class Life:
         result = self.future.outcome()
         for way, count in enumerate((result.a_to_b, result.b_to_a)):
             far, data = self.pair[1 - way].far, self.data[way]
-            if far.fileno() >= 0 and result.reason in ("eof", "cancelled"):
+            # What comes for a TCP socket that is shut down both ways is answered by a reset, which
+            # throws away what the far end has not read yet.
+            whole = result.reason in ("eof", "cancelled") and self.fate != "shut down"
+            if far.fileno() >= 0 and whole:
                 far.setblocking(True)
                 while len(self.got[way]) < count:
                     self.got[way] += far.recv(count - len(self.got[way]))
