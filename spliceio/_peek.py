@@ -20,11 +20,12 @@ from collections.abc import Callable
 from operator import index
 from typing import TYPE_CHECKING
 
-from . import _errors, _fds, _pipe
+from . import _errors, _fds
 from ._about import About
 from ._arguments import FileDescriptorLike
 from ._cffi import ffi, lib
 from ._flow import idle_ns
+from ._look import look
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -197,7 +198,7 @@ class _Head:
         left = self._wanted.count - len(self._ahead)
         if left <= 0:
             return self._ahead[: self._wanted.count], True
-        here, final = _pipe.look(self._fd, left) if self._is_pipe else _look(self._fd, left)
+        here, final = look(self._fd, left) if self._is_pipe else _look(self._fd, left)
         return self._ahead + here, final
 
 

@@ -29,17 +29,17 @@ from . import _errors, _syscalls
 from ._about import about
 from ._arguments import FileDescriptorLike, Window, count_of, fileno_of, offset_of
 from ._cffi import ffi, lib
+from ._look import look
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Pipe", "look"]
+__all__ = ["Pipe"]
 
 _F_GETPIPE_SZ = 1032
 _TTY_WRITE = 256
 _SLOT = 4096
 _PATIENCE_MS = 100
-_EVERYTHING = 2**31 - 1
 
 
 class _End:
@@ -111,11 +111,17 @@ class Pipe:
         self._entered = False
         wanted = 0 if capacity is None else _capacity(capacity)
         ends = ffi.new("int[2]", [-1, -1])
-        granted = lib.sio_pipe(ffi.NULL, ends, ends + 1, wanted)
-        if granted < 0:
-            raise _errors.failure("pipe", -granted)
-        self._reader.own(ends[0])
-        self._writer.own(ends[1])
+        try:
+            granted = lib.sio_pipe(ffi.NULL, ends, ends + 1, wanted)
+            if granted < 0:
+                raise _errors.failure("pipe", -granted)
+            self._reader.own(ends[0])
+            self._writer.own(ends[1])
+        except BaseException:  # of a signal handler, before they had an owner
+            self._reader.forget()
+            self._writer.forget()
+            lib.sio_pipe_close(ends, ends + 1)
+            raise
         if nonblocking:
             os.set_blocking(self._reader.number, False)
             os.set_blocking(self._writer.number, False)
@@ -280,24 +286,6 @@ class Pipe:
         if self.closed:
             return "<Pipe closed>"
         return f"<Pipe reader={self.reader} writer={self.writer}>"
-
-
-def look(fd: int, count: int) -> tuple[bytes, bool]:
-    """Return up to `count` bytes from the head of a pipe, and whether no more can be seen.
-
-    The second pipe gets a slot for each that the first one uses. So once it is full, either the
-    first one is too, or the quota has granted a smaller one, in which the rest has no place.
-    """
-    with Pipe(int(fcntl.fcntl(fd, _F_GETPIPE_SZ))) as scratch:
-        copied = _syscalls.try_tee(fd, scratch.writer, _EVERYTHING) or 0
-        poll = select.poll()
-        poll.register(scratch.writer, select.POLLOUT)
-        full = not poll.poll(0)
-        parts, left = [], min(count, copied)
-        while left:  # one packet a read, where the writer has made it packets (O_DIRECT)
-            parts.append(scratch.read(left))
-            left -= len(parts[-1])
-        return b"".join(parts), full
 
 
 def _capacity(capacity: int) -> int:

@@ -27,6 +27,7 @@ HOUSE = [
     "_fds",
     "_syscalls",
     "_vmsplice",
+    "_look",
     "_pipe",
     "_duplex",
     "_features",

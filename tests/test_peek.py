@@ -497,13 +497,13 @@ def test_every_wait_ends_by_itself(wires, monkeypatch):
     stream, asked = Stream(wires, "pipe"), []
     stream.send(b"abc")
     monkeypatch.setattr(_peek, "_LONGEST", 0.001)
-    look = spliceio._pipe.look
+    look = spliceio._peek.look
 
     def at_last(fd, count):
         asked.append(count)
         return look(fd, count)[0], len(asked) > 5
 
-    monkeypatch.setattr(spliceio._pipe, "look", at_last)
+    monkeypatch.setattr(spliceio._peek, "look", at_last)
     assert peek(stream.end, at_least=10) == b"abc"
 
 
