@@ -11,6 +11,7 @@ Rule 2: a cancelled task gets the engine to let go, and waits until it has; then
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -234,7 +235,7 @@ def _state_of(link: Link) -> int:
 async def fanned_out(made: Fanout, progress: Callable[[int], object] | None = None) -> FanoutResult:
     """Run a fan-out to its end in a thread, and close it."""
     done: list[FanoutResult] = []
-    with made:
+    with contextlib.closing(made):
         try:
             await in_thread(
                 lambda told: done.append(made.drive(told)), progress, lambda: made.moved

@@ -16,7 +16,6 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Literal
 
 from . import _errors, _fds
@@ -134,7 +133,7 @@ class Fanout:
 
     def run(self, progress: Callable[[int], object] | None = None) -> FanoutResult:
         """Run to the end and close; an exception takes along what each sink got."""
-        with self:
+        with contextlib.closing(self):
             try:
                 return self.drive(progress)
             except BaseException as error:
@@ -282,17 +281,6 @@ class Fanout:
         if self._in.is_ours:
             self._in.src.moved(self.moved)
         self._in.close()
-
-    def __enter__(self) -> Fanout:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def fanout(

@@ -152,7 +152,7 @@ def run(args: argparse.Namespace) -> None:
         hashes = [hashlib.new(name) for name in args.hash]
         if not (outputs.names or hashes):
             sys.exit(1)
-        made = stack.enter_context(_made(args, outputs, hashes))
+        made = stack.enter_context(contextlib.closing(_made(args, outputs, hashes)))
         if not args.append:
             outputs.truncate()
         _widen([STDIN, *outputs.names])

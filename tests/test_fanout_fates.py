@@ -6,6 +6,7 @@ Rule 2: what was taken from the source and nobody got is handed out.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -162,7 +163,7 @@ def test_one_that_takes_a_little_is_not_dropped_until_it_stops(wires):
     sinks = [writer, hashlib.sha256()]
     fan = _fanout.Fanout(source.end, sinks, on_slow="drop", stall_timeout=0.5)
     got, begun = b"", time.monotonic()
-    with fan:
+    with contextlib.closing(fan):
         while time.monotonic() - begun < 0.7:
             fan._slice(None)
             got += os.read(reader, 4096)
