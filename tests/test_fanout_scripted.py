@@ -7,6 +7,7 @@ Rule 3: what is wrong with one sink ends that sink; what is wrong with the sourc
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -14,11 +15,13 @@ import os
 import socket
 
 import pytest
-from support.fans import complete, ends, scripted
+from support.fans import account, complete, ends, scripted, stuck_sink
 from support.seam import ALWAYS, Seam, cap, fail, zero
 from support.wires import payload, read_all
 
 from spliceio import fanout
+from spliceio._cffi import lib
+from spliceio._flow import SLICE_NS
 
 SIZE = 100_003
 DATA = payload(SIZE)
@@ -279,7 +282,7 @@ def test_the_last_sink_fails_in_the_middle_of_a_step(wires, monkeypatch):
     near, far = wires.sockets("unix")
     rules = [cap("splice", 1_000, site="direct", times=0), fail("splice", errno.EPIPE, times=0)]
     fan, seam = scripted(monkeypatch, source.end, [near, dead_w], *rules)
-    with fan:
+    with contextlib.closing(fan):
         while not fan.c.eof:
             fan._slice(None)
         os.close(dead_r)
@@ -331,3 +334,35 @@ def test_a_read_write_fan_out_makes_no_other_call(wires):
         with seam.everywhere(patch):
             complete(fanout(wires.source("file", DATA).end, ends(sinks), method="read_write"), SIZE)
     assert {row.call for row in seam.log} <= {"read", "write", "poll"}
+
+
+@pytest.mark.parametrize("stuck", ["unix", "tcp4"])
+def test_what_was_copied_for_a_stopped_sink_is_held(wires, monkeypatch, stuck):
+    """A sink that refuses splice has bytes in a buffer of its own when the time is over."""
+    source = wires.source("pipe", DATA * 10)
+    sinks = [stuck_sink(wires, stuck), wires.sink("pipe")]
+    refusal = fail("splice", errno.EINVAL, site="direct")
+    fan, seam = scripted(monkeypatch, source.end, ends(sinks), refusal, timeout=0.05)
+    with pytest.raises(TimeoutError) as caught:
+        fan.run()
+    result = caught.value.result
+    assert seam.unused() == [0]
+    assert [one.method for one in result.sinks[0].fallbacks] == ["splice"]
+    account(result, DATA * 10, [sink.received() for sink in sinks])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "unix", "file"])
+def test_an_interrupted_move_comes_back_at_once(wires, monkeypatch, kind):
+    """Before the slice is over: a signal handler wants to run. What was moved before it counts."""
+    (reader, writer), sink, data = wires.pipe(), wires.sink(kind), DATA[:60_000]
+    os.write(writer, data)
+    rules = [
+        cap("splice", 5000, site="direct", times=1),
+        fail("splice", errno.EINTR, site="direct"),
+    ]
+    fan, seam = scripted(monkeypatch, reader, [sink.end], *rules, count=len(data))
+    with contextlib.closing(fan):
+        assert lib.sio_fanout_run(fan.c, SLICE_NS, -1) == lib.SIO_INTERRUPTED
+        assert [row.result for row in seam.calls("splice")] == [5000, -errno.EINTR]
+        complete(fan.drive(), len(data), "count")
+    assert sink.received() == data
