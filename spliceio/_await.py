@@ -112,26 +112,16 @@ class _News:
 
 
 async def _until_over(link: Link, news: _News, pause: Callable[[], object] | None) -> None:
-    """Wait until the engine has let go, whatever is raised meanwhile."""
-    told = 0
-    try:
-        while not told & lib.SIO_TOLD_OVER:
-            told = await news.next(pause)
-            link.close_writers(told)
-    except BaseException:
-        if not told & lib.SIO_TOLD_OVER:
-            link.cancel()
-            await _let_go(news)
-        raise
+    while not news.is_over:
+        link.close_writers(await news.next(pause))
 
 
 async def _let_go(news: _News) -> None:
     """Wait until the engine has let go, which it does at its next round."""
-    told = 0
-    while not told & lib.SIO_TOLD_OVER:
+    while not news.is_over:
         try:
             with anyio.CancelScope(shield=True):
-                told = await news.next()
+                await news.next()
         except anyio.get_cancelled_exc_class():
             # A task of asyncio can be cancelled again, shield or not. It is being cancelled.
             continue
@@ -149,12 +139,19 @@ async def _lent(link: Link, news: _News, pause: Callable[[], object] | None = No
     engine, waiter = _engine(), _Waiter()
     _under_way[link.key] = link, news, weakref.ref(waiter)
     link.lend()
-    err = lib.sio_engine_submit(engine, link.c)
-    if err:
-        _returned(link)
-        raise _errors.failure("submit", -err)
     try:
+        err = lib.sio_engine_submit(engine, link.c)
+        if err:
+            link.c.engine = ffi.NULL  # which has not taken it
+            _returned(link)
+            raise _errors.failure("submit", -err)
         await _until_over(link, news, pause)
+    except BaseException:
+        # Ctrl-C may come as soon as the engine has it, and before it is waited for.
+        if link.c.engine != ffi.NULL and not news.is_over:
+            link.cancel()
+            await _let_go(news)
+        raise
     finally:
         if news.is_over:
             _returned(link)

@@ -33,7 +33,8 @@ from test_relay import Collector, check, digest, sides
 from test_send_file import connection, segments, unsent
 
 import spliceio
-from spliceio import aio
+from spliceio import _await, aio
+from spliceio._cffi import lib
 
 backend, ending = loops.backend, loops.ending
 
@@ -690,3 +691,23 @@ except ImportError as error:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     assert done.stdout == "spliceio.aio needs anyio: pip install 'spliceio[aio]' anyio True\n"
+
+
+def test_an_engine_that_takes_nothing_more(monkeypatch, wires, backend):
+    """OSError at once, and the descriptors are closed."""
+
+    class Refusing:
+        def __getattr__(self, name):
+            return getattr(lib, name)
+
+        def sio_engine_submit(self, engine, link):
+            link.engine = engine
+            return -errno.ESHUTDOWN
+
+    monkeypatch.setattr(_await, "lib", Refusing())
+    (one, two), (_, four) = wires.pipe(), wires.pipe()
+    os.write(two, b"abc")
+    with pytest.raises(OSError, match="submit") as caught:
+        run(backend, lambda: aio.copy(one, four))
+    assert caught.value.errno == errno.ESHUTDOWN
+    assert os.read(one, 10) == b"abc"
