@@ -24,6 +24,7 @@ __all__ = [
     "least",
     "length_within",
     "refuse_circle",
+    "within",
 ]
 
 
@@ -62,6 +63,14 @@ def _offset(call: str, offset: int | None, name: str, end: _fds.Stream, side: st
             **fds,  # type: ignore[arg-type]
         )
     return offset
+
+
+def within(ahead: bytes, count: int | None) -> tuple[bytes, int | None]:
+    """Split a count: the bytes read before that it covers, and how many to take besides."""
+    if count is None:
+        return ahead, None
+    first = ahead[:count]
+    return first, count - len(first)
 
 
 def begin(call: str, src: _fds.Stream, offset: int | None, count: int | None) -> int | None:
@@ -118,7 +127,7 @@ def between(
 ) -> tuple[Flow, int]:
     """Make the flow from `src` to `dst`, and its idle limit in nanoseconds (-1: none).
 
-    `ahead` has been read from `src` before, and is part of what is asked for.
+    `ahead` has been read from `src` before, and goes first as far as `count` allows.
     """
     from_, to = _fds.source(src, call, names[0]), None
     try:
@@ -127,7 +136,7 @@ def between(
         at_src = _offset(call, offset_src, offset_names[0], from_, "src")
         at_dst = _offset(call, offset_dst, offset_names[1], to, "dst")
         methods = _plan.named(method, from_.about, to.about, offset_dst=at_dst is not None)
-        left = None if count is None else max(0, count - len(ahead))
+        ahead, left = within(ahead, count)
         left = begin(call, from_, at_src, left)
         if at_dst is not None and to.about.appends:
             raise ValueError(

@@ -21,7 +21,7 @@ from typing import Literal
 from . import _errors, _fds
 from ._arguments import FileDescriptorLike
 from ._cffi import ffi, lib
-from ._ends import begin, checked_count, least, refuse_circle
+from ._ends import begin, checked_count, least, refuse_circle, within
 from ._flow import CALLS, INT64_MAX, SLICE_NS, Fallback, Flow, idle_ns, refuse_child
 from ._sinks import (
     DescriptorSink,
@@ -98,7 +98,7 @@ class Fanout:
         timeouts = [from_.timeout, *(sink.timeout for sink in self.sinks)]
         self._limit = idle_ns(timeout if timeout is not None else least(*timeouts))
         direct = from_.about.is_pipe
-        left = None if self._count is None else max(0, self._count - len(ahead))
+        ahead, left = within(ahead, self._count)
         count = begin("fanout", from_, None, left)
         self._in = Flow(
             from_, None, _BY_COPY if direct else _BY_TEE, call="fanout", count=count, prefix=ahead

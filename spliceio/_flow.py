@@ -173,10 +173,11 @@ class Flow:
     def take_ahead(self, call: str, prefix: bytes = b"", count: int | None = None) -> None:
         """Take `prefix`, and what the source's object has read ahead, to be sent first.
 
-        Once it is taken it is nowhere else: when all that can fail has been done.
+        Of the latter no more than `count` bytes: the rest stays in the object. Once it is taken it
+        is nowhere else: when all that can fail has been done.
         """
         ahead = self.src.take_ahead(count)
-        if count is not None:
+        if self.c.left >= 0:
             self.c.left -= len(ahead)
         whole = prefix + ahead
         if whole and lib.sio_transfer_prefix(self.c, whole, len(whole)):

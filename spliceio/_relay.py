@@ -130,7 +130,8 @@ def relay(
     A side is a stream socket, or a pair of a reader and a writer: `(0, 1)`, a `Duplex`, a child
     process's `(stdout, stdin)`. `to_a` and `to_b` go out first, such as bytes read before the relay
     began. `idle_timeout` ends it when nothing has moved either way for so many seconds,
-    `byte_limit` after so many bytes, both ways together.
+    `byte_limit` after so many bytes, both ways together; what a buffered reader had read ahead
+    beyond that stays in it.
 
     End of file on one side is passed on once everything before it has arrived: with
     shutdown(SHUT_WR) to a socket, by closing the writer of a pair (objects by their `close`; a bare
@@ -219,14 +220,18 @@ class Pair:
             to_a, to_b = bytes(to_a), bytes(to_b)
             self.flows = [self._flow(0, 1, method)]
             self.flows.append(self._flow(1, 0, method))
-            self.flows[0].take_ahead("relay", to_b)
-            self.flows[1].take_ahead("relay", to_a)
+            left = None if byte_limit is None else byte_limit - ahead
+            for flow, first in zip(self.flows, (to_b, to_a), strict=True):
+                taken = int(flow.c.taken)
+                flow.take_ahead("relay", first, left)
+                if left is not None:
+                    left -= int(flow.c.taken) - taken - len(first)
         except BaseException:
             self.close()
             raise
         self.c: Any = ffi.new("struct sio_relay *") if c is None else c
         self.c.ab, self.c.ba = self.flows[0].c, self.flows[1].c
-        self.c.limit_left = -1 if byte_limit is None else byte_limit - ahead
+        self.c.limit_left = -1 if left is None else left
 
     def _flow(self, src: int, dst: int, method: str) -> Flow:
         a, b = self.ends[src].source, self.ends[dst].destination

@@ -63,7 +63,7 @@ class Transfer:
     of "copy_file_range", "sendfile", "splice" and "read_write": a named one never falls back.
     `timeout` is the longest time in seconds that `run` waits without any byte moving; None takes
     the socket's own `settimeout()`, or waits for ever. `ahead` are bytes of `src` that have been
-    read from it already; they go first, and count.
+    read from it already; they go first and count, and what `count` has no room for is not sent.
 
     The descriptors are duplicated: closing yours while the transfer runs is safe, and does not
     stop it (shutting a socket down does). Use it as a context manager, or call `close`.
