@@ -64,6 +64,12 @@ static int file_kind(int fd, struct sio_about *about)
 	return SIO_KIND_FILE;
 }
 
+/* One that is hung up is a terminal still, and says EIO to every question. */
+static int is_tty(int fd)
+{
+	return isatty(fd) || errno == EIO;
+}
+
 void sio_about(int fd, struct sio_about *about)
 {
 	struct stat st;
@@ -86,6 +92,6 @@ void sio_about(int fd, struct sio_about *about)
 		about->kind = SIO_KIND_PIPE;
 	else if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))
 		about->kind = file_kind(fd, about);
-	else if (S_ISCHR(st.st_mode) && isatty(fd))
+	else if (S_ISCHR(st.st_mode) && is_tty(fd))
 		about->kind = SIO_KIND_TTY;
 }

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <unistd.h>
 
 /* Which side made the call answer EAGAIN?  Into an empty pipe, only one can. */
 static int side_not_ready(struct sio_transfer *t, int site)
@@ -79,6 +80,63 @@ int sio_blocked_side(struct sio_transfer *t, int site)
 		return SIO_GO;
 	}
 	return SIO_DOUBT;
+}
+
+/* The file has no more at the position, as a read that takes nothing says. */
+static int file_has_ended(const struct sio_transfer *t)
+{
+	int64_t at = t->off_src;
+	char byte;
+
+	if (t->taken < t->known)
+		return 0;
+	if (at < 0)
+		at = lseek(t->src, 0, SEEK_CUR);
+	return at >= 0 && sio_read(NULL, t->src, &at, &byte, 1) == 0;
+}
+
+/* Of a pipe, a terminal or a device. */
+static int stream_state(struct sio_transfer *t)
+{
+	struct pollfd p = { .fd = t->src, .events = POLLIN, .revents = 0 };
+
+	if (sio_unread(t->seam, t->src) > 0)
+		return SIO_WANT_DST;
+	if (sio_poll(t->seam, &p, 1, 0) <= 0)
+		return SIO_WANT_SRC;
+	return p.revents & POLLHUP && !(p.revents & POLLIN) ? SIO_DONE :
+							      SIO_WANT_DST;
+}
+
+static int socket_state(struct sio_transfer *t)
+{
+	char byte;
+	int64_t n = sio_peek(t->seam, t->src, &byte, 1);
+
+	if (n == -EAGAIN)
+		return SIO_WANT_SRC;
+	/* The look has taken the error off the socket. */
+	if (n < 0)
+		return sio_fail(t, (int)-n, SIO_SIDE_SRC, SIO_CALL_READ);
+	return n ? SIO_WANT_DST : SIO_DONE;
+}
+
+/* An empty source is waited for, and not the destination: what comes from it
+ * next may be its end. */
+int sio_src_first(struct sio_transfer *t)
+{
+	int r;
+
+	if (t->src < 0)
+		return SIO_WANT_DST;
+	if (t->src_kind == SIO_KIND_FILE)
+		r = file_has_ended(t) ? SIO_DONE : SIO_WANT_DST;
+	else
+		r = sio_is_socket(t->src_kind) ? socket_state(t) :
+						 stream_state(t);
+	if (r == SIO_DONE)
+		t->eof = 1;
+	return r;
 }
 
 /* A test that made the kernel's answer short did not make it say "empty". */

@@ -49,6 +49,8 @@ int sio_dst_gone(struct sio_transfer *t, int revents)
 		return 0;
 	if (t->dst_kind == SIO_KIND_PIPE)
 		return EPIPE;
+	if (t->dst_kind == SIO_KIND_TTY && revents & POLLHUP)
+		return EIO;
 	if (sio_is_socket(t->dst_kind)) {
 		if (getsockopt(t->dst, SOL_SOCKET, SO_ERROR, &err, &size) < 0)
 			return errno;

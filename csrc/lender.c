@@ -79,13 +79,25 @@ static int64_t make_pipe(struct sio_transfer *t)
 	return size < 0 ? size : -EPERM;
 }
 
+/* For what is known to be little, the kernel's default. */
+static int64_t own_size(const struct sio_transfer *t)
+{
+	int64_t most = t->known > t->taken ? t->known - t->taken : t->left;
+
+	if (most < 0 || (t->left >= 0 && t->left < most))
+		most = t->left;
+	if (most < 0 || most >= t->pipe_size)
+		return t->pipe_size;
+	return most <= SMALLEST_PIPE ? 0 : most;
+}
+
 int64_t sio_need_pipe(struct sio_transfer *t)
 {
 	struct sio_lender *l = t->lender;
 	int64_t size;
 
 	if (!l)
-		return sio_pipe(t->seam, &t->pipe_r, &t->pipe_w, t->pipe_size);
+		return sio_pipe(t->seam, &t->pipe_r, &t->pipe_w, own_size(t));
 	if (l->spare_count) {
 		struct sio_spare *s = &l->spare[--l->spare_count];
 

@@ -91,7 +91,7 @@ static int flow_failed(struct sio_relay *r, int d)
 {
 	struct sio_transfer *t = flow(r, d);
 
-	if (!sio_is_disconnect(t->err)) {
+	if (!t->sticky) {
 		r->failed = d;
 		return SIO_ERROR;
 	}

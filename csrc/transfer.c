@@ -12,13 +12,16 @@
  *         it; that is recorded.
  * Rule 5: a length given to splice is never more than what the pipe holds, and
  *         SPLICE_F_MORE is never set: either stalls TCP for 200 ms.
- * Rule 6: a blocking descriptor is asked only after poll() said yes, and for no
+ * Rule 6: a full destination does not hide the end of the source: while nothing
+ *         is held, the source is looked at before the destination is waited for.
+ * Rule 7: a blocking descriptor is asked only after poll() said yes, and for no
  *         more than it surely takes.
  */
 #define _GNU_SOURCE
 #include "spliceio.h"
 
 #include <errno.h>
+#include <sys/ioctl.h>
 
 /* Below this a read, two splices cost more than one copy (measured). */
 #define SMALL_READ (16 << 10)
@@ -29,6 +32,13 @@
 static int method_of(const struct sio_transfer *t)
 {
 	return t->methods[t->current];
+}
+
+/* A terminal whose other end is closed says EIO to both directions. */
+static int is_hung_up(const struct sio_transfer *t, int err, int side)
+{
+	return err == EIO && side == SIO_SIDE_DST &&
+	       t->dst_kind == SIO_KIND_TTY;
 }
 
 int sio_is_disconnect(int err)
@@ -101,7 +111,7 @@ int sio_fail(struct sio_transfer *t, int err, int side, int call)
 	t->err_call = call;
 	t->err_method = method_of(t);
 	/* A reset is told once, then the kernel answers 0: keep it. */
-	t->sticky = sio_is_disconnect(err);
+	t->sticky = sio_is_disconnect(err) || is_hung_up(t, err, side);
 	return SIO_ERROR;
 }
 
@@ -123,15 +133,42 @@ static int has_next(const struct sio_transfer *t)
 	return t->current + 1 < t->method_count;
 }
 
+/* Whatever the kernel says of reading a file without read() is no verdict on
+ * the file: network filesystems answer EIO, ENOENT and ENODATA where read()
+ * works, and where it does not, it says so itself.  What stands is an error of
+ * the destination, and a shortage. */
+static int is_no_verdict(const struct sio_transfer *t, int err)
+{
+	return t->src_kind == SIO_KIND_FILE && !sio_is_disconnect(err) &&
+	       err != EINTR && err != ENOSPC && err != EDQUOT && err != EFBIG &&
+	       err != EMSGSIZE && err != ENOMEM && err != ENOBUFS &&
+	       err != ENOTCONN && err != EROFS;
+}
+
 static int refuse_or_fail(struct sio_transfer *t, int err, int side, int call,
 			  int site)
 {
-	if (sio_is_refusal(err) && has_next(t) && !t->by_method[method_of(t)])
+	/* What fails at the drain has been read. */
+	int refused = sio_is_refusal(err) ||
+		      (site != SIO_SITE_DRAIN && is_no_verdict(t, err));
+
+	if (refused && has_next(t) && !t->by_method[method_of(t)])
 		return next_method(t, err, call, site);
 	return sio_fail(t, err, side, call);
 }
 
 /* ---- copying: the method of last resort, and the judge of all others ---------- */
+
+/* A pty master says EIO once nobody has the slave open any more: its end. */
+static int64_t or_end(const struct sio_transfer *t, int64_t answer)
+{
+	unsigned number;
+
+	return answer == -EIO && t->src_kind == SIO_KIND_TTY &&
+			       !ioctl(t->src, TIOCGPTN, &number)
+		       ? 0
+		       : answer;
+}
 
 static int64_t read_some(struct sio_transfer *t, void *buf, int64_t len)
 {
@@ -142,8 +179,9 @@ static int64_t read_some(struct sio_transfer *t, void *buf, int64_t len)
 	}
 	if (!sio_src_ready(t))
 		return -EAGAIN;
-	return sio_read(t->seam, t->src, t->off_src >= 0 ? &t->off_src : NULL,
-			buf, len);
+	return or_end(t, sio_read(t->seam, t->src,
+				  t->off_src >= 0 ? &t->off_src : NULL, buf,
+				  len));
 }
 
 static int copy_in(struct sio_transfer *t)
@@ -266,8 +304,8 @@ static int64_t call_direct(struct sio_transfer *t, int method, int64_t len)
 		return sio_sendfile(t->seam, t->dst, t->src, src_at, len);
 	default:
 		/* SPLICE_F_NONBLOCK */
-		return sio_splice(t->seam, t->src, src_at, t->dst, dst_at, len,
-				  2);
+		return or_end(t, sio_splice(t->seam, t->src, src_at, t->dst,
+					    dst_at, len, 2));
 	}
 }
 
@@ -281,6 +319,15 @@ static int blame(const struct sio_transfer *t, int err)
 	return SIO_SIDE_NONE;
 }
 
+/* The kernel asks a CIFS server for as much as it is asked for, and the server
+ * answers EIO beyond the end of the file. */
+static int64_t within_file(const struct sio_transfer *t, int64_t len)
+{
+	int64_t left = t->known - t->taken;
+
+	return t->known && left < len ? left : len;
+}
+
 static int direct(struct sio_transfer *t, int method)
 {
 	int64_t len = sio_src_has(t, want(t, t->chunk)), n;
@@ -290,10 +337,18 @@ static int direct(struct sio_transfer *t, int method)
 	len = sio_dst_room(t, len, 0);
 	if (!len)
 		return SIO_WANT_DST;
+	if (method == SIO_COPY_FILE_RANGE) {
+		len = within_file(t, len);
+		if (len <= 0) /* the end, unless it has grown */
+			return copy_in(t);
+	}
 	n = call_direct(t, method, len);
 	if (n > 0) {
 		took(t, n);
 		arrived(t, method, n);
+		/* Asked for more, it gave the last byte that the file had. */
+		if (method == SIO_SENDFILE && n < len && t->taken == t->known)
+			t->eof = 1;
 		/* Less than asked of a file that has more: the socket is full.
 		 * poll() tells when it is not, for less than a call in vain. */
 		t->dst_full = n < len && t->level_poll &&
@@ -332,8 +387,9 @@ static int fill(struct sio_transfer *t)
 	if (!len)
 		return SIO_WANT_SRC;
 	sio_at(t, SIO_SITE_FILL);
-	n = sio_splice(t->seam, t->src, t->off_src >= 0 ? &t->off_src : NULL,
-		       t->pipe_w, NULL, len, 2);
+	n = or_end(t, sio_splice(t->seam, t->src,
+				 t->off_src >= 0 ? &t->off_src : NULL,
+				 t->pipe_w, NULL, len, 2));
 	if (n > 0) {
 		took(t, n);
 		t->pipe_held += n;
@@ -446,6 +502,9 @@ int sio_transfer_step(struct sio_transfer *t, int64_t bytes, int64_t ns)
 	t->err = 0;
 	for (;;) {
 		r = advance(t);
+		if (r == SIO_WANT_DST && !sio_transfer_held(t) &&
+		    !sio_more_parts(t))
+			r = sio_src_first(t);
 		if (r == SIO_DONE)
 			r = sio_more_parts(t) ? SIO_GO : sio_settle(t);
 		if (r == SIO_DONE || r == SIO_ERROR)

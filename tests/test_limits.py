@@ -7,7 +7,6 @@ that the caller has passed.
 from __future__ import annotations
 
 import io
-import os
 
 import pytest
 from support.wires import payload
@@ -63,7 +62,7 @@ def test_a_byte_limit_holds_for_what_a_reader_has_read_ahead(wires, relay, limit
 @relays
 def test_a_byte_limit_counts_both_readers_and_what_is_sent_first(wires, relay):
     """Four sources of bytes from before the relay share one limit."""
-    near, reader, _far, to, _end = conversation(wires)
+    near, reader, _far, _to, _end = conversation(wires)
     other, there = wires.sockets("unix")
     there.sendall(b"x" * 50)
     second = other.makefile("rb")
@@ -107,7 +106,7 @@ def test_a_count_goes_on_with_the_source_after_what_was_read_before(wires):
 @pytest.mark.parametrize("call", ["copy", "discard", "chunks", "receive_file", "fanout"])
 @pytest.mark.parametrize("count", [0, 1, 10, 100])
 def test_a_count_of_any_call_leaves_the_rest_in_the_reader(wires, tmp_path, call, count):
-    near, reader, _far, _to, _end = conversation(wires)
+    _near, reader, *_ = conversation(wires)
     with open(tmp_path / "out", "w+b", buffering=0) as out:
         if call == "copy":
             assert spliceio.copy(reader, out, count).moved == count

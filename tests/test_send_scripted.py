@@ -232,6 +232,11 @@ def test_a_zero_that_is_no_end_of_file_loses_nothing(wires, monkeypatch, loop, p
 # ---- what ends it -------------------------------------------------------------------------------
 
 
+def is_no_verdict(loop, position, err):
+    """Whether read() is asked instead: a zero-copy call failed that has moved nothing."""
+    return err == "EIO" and position == "first" and loop in ZERO_COPY and EVERY[loop][3] != "drain"
+
+
 @loops
 @positions
 @pytest.mark.parametrize("err", FAILURES)
@@ -240,6 +245,10 @@ def test_after_a_failure_it_can_be_completed(wires, monkeypatch, loop, position,
     dst, _, call, site, _ = EVERY[loop]
     number = getattr(errno, err)
     run = Run(wires, monkeypatch, dst, script(loop, position, fail(call, number, site=site)))
+    if is_no_verdict(loop, position, err):
+        result = run.complete()
+        assert result.fallbacks[-1].errno == number
+        return
     error = run.resumed()
     assert error.errno == number
     assert call in str(error)
@@ -409,7 +418,7 @@ def test_ranges_under_errors_at_each_call(wires, monkeypatch, dst, call, err, sk
         except OSError as error:
             failure, result = error, error.result
     if failure is None:
-        assert err in PASSING or seam.unused() == [1]
+        assert err in PASSING or seam.unused() == [1] or result.fallbacks[0].errno == errno.EIO
         assert result.moved == len(whole)
     else:
         assert (failure.errno, failure.held) == (getattr(errno, err), b"")

@@ -294,6 +294,57 @@ def test_a_refusal_is_not_remembered_for_other_transfers(wires):
     assert again.transfer.run().method == "copy_file_range"
 
 
+NO_VERDICTS = ("EIO", "ENOENT", "ENODATA", "EINVAL", "ESTALE", "EREMOTEIO")
+OF_FILES = [name for name in AUTO if LOOPS[name][0] in ("file", "tmpfs")]
+
+
+@pytest.mark.parametrize("loop", OF_FILES)
+@pytest.mark.parametrize("err", NO_VERDICTS)
+def test_the_first_error_of_a_zero_copy_call_is_no_verdict_on_the_file(wires, loop, err):
+    """Network filesystems have answered these where read() works: the next method is asked."""
+    _, _, method, call, site = LOOPS[loop]
+    number = getattr(errno, err)
+    run = Run(wires, loop, [fail(call, number, site=site, times=2**31 - 1)], method="auto")
+    result = run.transfer.run()
+    assert [(f.method, f.errno) for f in result.fallbacks] == [(method, number)]
+    assert method not in result.by_method
+    run.complete()
+
+
+@pytest.mark.parametrize("loop", OF_FILES)
+def test_an_error_of_the_disk_comes_back_from_read(wires, loop):
+    """Every way of reading fails: read() has the last word, and nothing was moved."""
+    rules = [fail(c, errno.EIO, times=2**31 - 1) for c in ("copy_file_range", "sendfile", "splice")]
+    run = Run(wires, loop, [*rules, fail("read", errno.EIO)], method="auto")
+    with pytest.raises(OSError, match="read") as caught:
+        run.transfer.run()
+    assert caught.value.errno == errno.EIO
+    assert (run.transfer.moved, run.transfer.held, run.transfer.failed_at) == (0, 0, "src")
+
+
+@pytest.mark.parametrize("loop", OF_FILES)
+@pytest.mark.parametrize("err", ["ENOSPC", "EFBIG", "EDQUOT", "ENOMEM"])
+def test_an_error_of_the_destination_is_a_verdict(wires, loop, err):
+    """A full disk is full for every method: it is told at once, with nothing taken."""
+    _, _, _, call, site = LOOPS[loop]
+    run = Run(wires, loop, [fail(call, getattr(errno, err), site=site)], method="auto")
+    with pytest.raises(OSError, match=call) as caught:
+        run.transfer.run()
+    assert caught.value.errno == getattr(errno, err)
+    assert run.transfer.fallbacks == ()
+    run.transfer.run()
+    run.complete()
+
+
+def test_copy_file_range_is_never_asked_for_more_than_the_file_has(wires):
+    """A CIFS server answers EIO to that; the end is confirmed by a read."""
+    run = Run(wires, "copy_file_range", [], method="auto")
+    run.transfer.run()
+    assert [row.len for row in run.seam.calls("copy_file_range")] == [SIZE]
+    assert [row.result for row in run.seam.calls("read")] == [0]
+    run.complete()
+
+
 # ---- zero ---------------------------------------------------------------------------------------
 
 
