@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -70,6 +71,23 @@ static int is_tty(int fd)
 	return isatty(fd) || errno == EIO;
 }
 
+/* An epoll or a pidfd never becomes ready for bytes, and would be waited for in
+ * vain.  A vector without a byte is refused where there is no call to read or
+ * write, and else reaches nobody. */
+static void ask_for_calls(int fd, struct sio_about *about)
+{
+	struct iovec none = { .iov_base = NULL, .iov_len = 0 };
+	int unread;
+
+	about->no_read = readv(fd, &none, 1) < 0 && errno == EINVAL;
+	about->no_write = writev(fd, &none, 1) < 0 && errno == EINVAL;
+	/* fanotify takes answers to its events and nothing else, and is never
+	 * ready for them: the one nameless object that is written to and knows
+	 * FIONREAD. */
+	if (!(about->mode & S_IFMT) && !ioctl(fd, FIONREAD, &unread))
+		about->no_write = 1;
+}
+
 void sio_about(int fd, struct sio_about *about)
 {
 	struct stat st;
@@ -94,4 +112,6 @@ void sio_about(int fd, struct sio_about *about)
 		about->kind = file_kind(fd, about);
 	else if (S_ISCHR(st.st_mode) && is_tty(fd))
 		about->kind = SIO_KIND_TTY;
+	else
+		ask_for_calls(fd, about);
 }

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -74,15 +75,17 @@ int sio_transfer_gone(struct sio_transfer *t, int err)
 	return SIO_ERROR;
 }
 
-/* Wait for what the state asks; the state to return, or SIO_BUDGET to go on. */
+/* Wait for what the state asks: SIO_GO when it has come, SIO_BUDGET when the
+ * slice is over, or another state to return. */
 static int wait_for(struct sio_transfer *t, int state, int64_t slice_end,
 		    int64_t idle_ns)
 {
 	int64_t idle = sio_idle_for(&t->active_ns, &t->active_mark,
 				    t->taken + t->moved);
-	struct pollfd fds[2] = {
+	struct pollfd fds[3] = {
 		{ .fd = t->src, .events = POLLIN, .revents = 0 },
 		{ .fd = t->dst, .events = 0, .revents = 0 },
+		{ .fd = t->wake_fd, .events = POLLIN, .revents = 0 },
 	};
 	int err, n;
 
@@ -92,7 +95,8 @@ static int wait_for(struct sio_transfer *t, int state, int64_t slice_end,
 	} else if (t->unwatch_dst) {
 		fds[1].fd = -1;
 	}
-	n = sio_poll(t->seam, fds, 2, sio_wait_ms(slice_end, idle_ns, idle));
+	n = sio_poll(t->seam, fds, t->wake_fd >= 0 ? 3 : 2,
+		     sio_wait_ms(slice_end, idle_ns, idle));
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
 	if (n < 0) {
@@ -107,13 +111,42 @@ static int wait_for(struct sio_transfer *t, int state, int64_t slice_end,
 		return idle_ns >= 0 && idle >= idle_ns ? SIO_TIMEOUT :
 							 SIO_BUDGET;
 	}
+	if (fds[2].revents)
+		return SIO_INTERRUPTED;
 	t->src_ready = fds[0].revents != 0;
 	if (state == SIO_WANT_SRC && !t->src_ready) {
 		err = sio_dst_gone(t, fds[1].revents);
 		if (err)
 			return sio_transfer_gone(t, err);
 	}
-	return SIO_BUDGET;
+	return SIO_GO;
+}
+
+int sio_transfer_wakeable(struct sio_transfer *t)
+{
+	int fd;
+
+	if (t->wake_fd >= 0)
+		return 0;
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	t->wake_fd = fd;
+	return 0;
+}
+
+void sio_transfer_wake(struct sio_transfer *t)
+{
+	if (t->wake_fd >= 0)
+		(void)!write(t->wake_fd, &(uint64_t){ 1 }, sizeof(uint64_t));
+}
+
+void sio_transfer_heard(struct sio_transfer *t)
+{
+	uint64_t wakes;
+
+	if (t->wake_fd >= 0)
+		(void)!read(t->wake_fd, &wakes, sizeof(wakes));
 }
 
 int sio_transfer_try(struct sio_transfer *t, int64_t ns)
@@ -121,51 +154,68 @@ int sio_transfer_try(struct sio_transfer *t, int64_t ns)
 	if (t->pid != getpid())
 		return SIO_FORKED;
 	sio_transfer_refresh(t);
-	t->level_poll = 0;
+	t->level_poll = t->waiting = 0;
 	return sio_transfer_step(t, STEP_BYTES, ns);
 }
 
 int sio_transfer_run(struct sio_transfer *t, int64_t ns, int64_t idle_ns)
 {
 	int64_t end = sio_now() + ns, left = ns;
-	int state;
+	int state = t->waiting, answer;
 
 	if (t->pid != getpid())
 		return SIO_FORKED;
-	sio_transfer_refresh(t);
 	t->level_poll = 1;
+	if (!state)
+		sio_transfer_refresh(t);
 	do {
 		/* Late from poll(), it may be less than nothing, which would
 		 * be no limit at all. */
-		state = sio_transfer_step(t, STEP_BYTES, left > 0 ? left : 0);
-		if (state == SIO_WANT_SRC || state == SIO_WANT_DST)
-			state = wait_for(t, state, end, idle_ns);
-		else if (state == SIO_BUDGET)
-			break;
+		if (!state)
+			state = sio_transfer_step(t, STEP_BYTES,
+						  left > 0 ? left : 0);
+		if (state != SIO_WANT_SRC && state != SIO_WANT_DST)
+			return state;
+		answer = wait_for(t, state, end, idle_ns);
+		if (answer == SIO_BUDGET || answer == SIO_INTERRUPTED) {
+			t->waiting = state;
+			return answer;
+		}
+		/* It was long ago that the modes were looked at. */
+		if (t->waiting)
+			sio_transfer_refresh(t);
+		t->waiting = state = 0;
+		if (answer != SIO_GO)
+			return answer;
 		left = end - sio_now();
-	} while (state == SIO_BUDGET && left > 0);
-	return state;
+	} while (left > 0);
+	return SIO_BUDGET;
 }
 
 int64_t sio_transfer_read(struct sio_transfer *t, void *buf, int64_t len,
 			  int64_t ns, int64_t idle_ns)
 {
 	int64_t end = sio_now() + ns, n;
-	int state;
+	int state, waits = t->waiting;
 
 	if (t->pid != getpid())
 		return -SIO_FORKED;
-	sio_transfer_refresh(t);
 	t->unwatch_dst = 1;
 	do {
-		n = sio_transfer_pull(t, buf, len);
-		if (n >= 0)
-			return n;
-		if (n == -EINTR)
-			return -SIO_INTERRUPTED;
-		if (n != -EAGAIN)
-			return -SIO_ERROR;
+		if (!waits) {
+			sio_transfer_refresh(t);
+			n = sio_transfer_pull(t, buf, len);
+			if (n >= 0)
+				return n;
+			if (n == -EINTR)
+				return -SIO_INTERRUPTED;
+			if (n != -EAGAIN)
+				return -SIO_ERROR;
+		}
 		state = wait_for(t, SIO_WANT_SRC, end, idle_ns);
-	} while (state == SIO_BUDGET && sio_now() < end);
-	return -state;
+		t->waiting = waits = 0;
+		if (state == SIO_BUDGET || state == SIO_INTERRUPTED)
+			t->waiting = SIO_WANT_SRC;
+	} while (state == SIO_GO && sio_now() < end);
+	return -(state == SIO_GO ? SIO_BUDGET : state);
 }

@@ -193,54 +193,80 @@ int sio_relay_ended(struct sio_relay *r)
 	return SIO_DONE;
 }
 
+/* SIO_GO when something has happened, SIO_BUDGET when nothing has, or a state to
+ * return. */
+static int wait_turn(struct sio_relay *r, int64_t end, int64_t idle_ns)
+{
+	int64_t idle = sio_idle_for(&r->active_ns, &r->active_mark,
+				    progress(r));
+	int is_busy = busy(r, r->state), n;
+
+	n = wait_both(r, r->state, is_busy ? 0 :
+		      sio_wait_ms(end, idle_ns, idle));
+	if (n == -EINTR)
+		return SIO_INTERRUPTED;
+	if (n < 0) {
+		r->ab->err = -n;
+		r->ab->err_side = SIO_SIDE_NONE;
+		r->ab->err_call = SIO_CALL_POLL;
+		r->failed = AB;
+		return SIO_ERROR;
+	}
+	if (r->over == BOTH)
+		return sio_relay_ended(r);
+	if (n > 0 || is_busy)
+		return SIO_GO;
+	if (idle_ns < 0 || sio_idle_for(&r->active_ns, &r->active_mark,
+					progress(r)) < idle_ns)
+		return SIO_BUDGET;
+	r->over = BOTH;
+	r->reason = SIO_REASON_IDLE;
+	return SIO_DONE;
+}
+
+static int take_turns(struct sio_relay *r)
+{
+	for (int d = AB; d <= BA; d++) {
+		if (is_over(r, d) ||
+		    (r->state[d] != SIO_BUDGET && r->limit_left != 0))
+			continue;
+		r->state[d] = sio_relay_turn(r, d, TURN_BYTES, TURN_NS);
+		if (r->state[d] == SIO_INTERRUPTED ||
+		    r->state[d] == SIO_ERROR)
+			return r->state[d];
+	}
+	if (r->finished)
+		return SIO_EVENT;
+	return r->over == BOTH ? sio_relay_ended(r) : SIO_GO;
+}
+
+static void begin_slice(struct sio_relay *r)
+{
+	sio_transfer_refresh(r->ab);
+	sio_transfer_refresh(r->ba);
+}
+
 int sio_relay_run(struct sio_relay *r, int64_t ns, int64_t idle_ns)
 {
-	int64_t end = sio_now() + ns, idle;
-	int state[2] = { SIO_BUDGET, SIO_BUDGET };
+	int64_t end = sio_now() + ns;
+	int answer = SIO_GO, waits = r->waiting;
 
 	if (r->ab->pid != getpid())
 		return SIO_FORKED;
-	sio_transfer_refresh(r->ab);
-	sio_transfer_refresh(r->ba);
+	if (!waits) {
+		r->state[AB] = r->state[BA] = SIO_BUDGET;
+		begin_slice(r);
+	}
 	do {
-		int n;
-
-		for (int d = AB; d <= BA; d++) {
-			if (is_over(r, d) || (state[d] != SIO_BUDGET &&
-					      r->limit_left != 0))
-				continue;
-			state[d] = sio_relay_turn(r, d, TURN_BYTES, TURN_NS);
-			if (state[d] == SIO_INTERRUPTED ||
-			    state[d] == SIO_ERROR)
-				return state[d];
-		}
-		if (r->finished)
-			return SIO_EVENT;
-		if (r->over == BOTH)
-			return sio_relay_ended(r);
-		idle = sio_idle_for(&r->active_ns, &r->active_mark,
-				    progress(r));
-		n = wait_both(r, state, busy(r, state) ? 0 :
-			      sio_wait_ms(end, idle_ns, idle));
-		if (n == -EINTR)
-			return SIO_INTERRUPTED;
-		if (n < 0) {
-			r->ab->err = -n;
-			r->ab->err_side = SIO_SIDE_NONE;
-			r->ab->err_call = SIO_CALL_POLL;
-			r->failed = AB;
-			return SIO_ERROR;
-		}
-		if (r->over == BOTH)
-			return sio_relay_ended(r);
-		if (n > 0 || busy(r, state) || idle_ns < 0)
-			continue;
-		if (sio_idle_for(&r->active_ns, &r->active_mark,
-				 progress(r)) >= idle_ns) {
-			r->over = BOTH;
-			r->reason = SIO_REASON_IDLE;
-			return SIO_DONE;
-		}
-	} while (sio_now() < end);
-	return SIO_BUDGET;
+		if (!waits)
+			answer = take_turns(r);
+		if (answer != SIO_GO)
+			return answer;
+		answer = wait_turn(r, end, idle_ns);
+		r->waiting = answer == SIO_BUDGET;
+		if (waits && answer == SIO_GO)
+			begin_slice(r);
+		waits = 0;
+	} while (answer == SIO_GO && sio_now() < end);
+	return answer == SIO_GO ? SIO_BUDGET : answer;
 }

@@ -204,6 +204,8 @@ struct sio_about {
 	uint64_t ino;
 	int64_t size;           /* st_size, or that of a block device */
 	int64_t filesystem;     /* f_type of statfs, for regular files */
+	int32_t no_read;        /* a kernel object that has no such call */
+	int32_t no_write;
 };
 
 void sio_about(int fd, struct sio_about *about);
@@ -257,6 +259,12 @@ enum sio_holes {
 
 struct sio_lender;
 
+/* Which file, whatever number it has. */
+struct sio_identity {
+	uint64_t dev;
+	uint64_t ino;           /* 0: any */
+};
+
 /*
  * One flow.  Zero it, set the fields down to `adaptive`, then open.
  *
@@ -282,6 +290,8 @@ struct sio_transfer {
 	int32_t level_poll;     /* the driver's poll tells again what is left */
 	int32_t edge_poll;      /* or: it tells each change of a socket once */
 	int32_t shares;         /* src and dst are another flow's to close */
+	struct sio_identity src_is;     /* what was looked at */
+	struct sio_identity dst_is;
 	struct sio_lender *lender;      /* of pipe and buffer; NULL: own ones */
 
 	/* Set before the first step, with left = 0; owned by the caller. */
@@ -338,12 +348,15 @@ struct sio_transfer {
 	int32_t guessed;        /* how many sides were waited for in vain */
 	int32_t guess_dst;      /* the side that was right last time */
 	int32_t unwatch_dst;    /* POLLERR that is no error: stop asking */
+	int32_t waiting;        /* the state in which the last slice ended; 0: none */
+	int32_t wake_fd;        /* an eventfd that ends a wait; -1: none */
 	int64_t active_ns;      /* when a byte last moved; 0: not begun */
 	int64_t active_mark;
 };
 
 /* Duplicate both descriptors into t; -1 is none: a fan-out says at each step
- * what is read from.  0 or -errno; on failure t owns nothing. */
+ * what is read from.  0 or -errno, and err_side; on failure t owns nothing.
+ * -ESTALE: the number is no longer that of what was looked at. */
 int sio_transfer_open(struct sio_transfer *t, int src, int dst);
 /* The second flow of two sockets: it uses the descriptors of the first, which
  * has to live longer. */
@@ -365,8 +378,14 @@ int sio_transfer_step(struct sio_transfer *t, int64_t bytes, int64_t ns);
 /* Refresh, then one step: for a driver that waits by other means. */
 int sio_transfer_try(struct sio_transfer *t, int64_t ns);
 /* Steps and poll() for ns nanoseconds; SIO_TIMEOUT when nothing moved for
- * idle_ns (-1: no limit). */
+ * idle_ns (-1: no limit).  A slice that ends while it waits is gone on with in
+ * the poll(), without a look at either side. */
 int sio_transfer_run(struct sio_transfer *t, int64_t ns, int64_t idle_ns);
+/* Let another thread end a wait of sio_transfer_run, which is then
+ * SIO_INTERRUPTED until it is heard: 0 or -errno. */
+int sio_transfer_wakeable(struct sio_transfer *t);
+void sio_transfer_wake(struct sio_transfer *t);
+void sio_transfer_heard(struct sio_transfer *t);
 /* The same, into memory: a count (0: end), or -state with t->err set. */
 int64_t sio_transfer_read(struct sio_transfer *t, void *buf, int64_t len,
 			  int64_t ns, int64_t idle_ns);
@@ -400,6 +419,8 @@ struct sio_relay {
 	int32_t finished;
 	int32_t reason;
 	int32_t failed;         /* after SIO_ERROR: 0 ab, 1 ba */
+	int32_t waiting;        /* the last slice ended in the poll(), in these states */
+	int32_t state[2];
 	int64_t active_ns;
 	int64_t active_mark;
 };

@@ -12,29 +12,45 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* One call to a socket: no client holds the thread for longer. */
 #define CHUNK (2 << 20)
 
+/* Another thread may close the number at any moment, and open something else
+ * that gets it: what was duplicated has to be what was looked at. */
+static int duplicate(int fd, const struct sio_identity *is, int32_t *made)
+{
+	struct stat st;
+
+	if (fd < 0)
+		return 0;
+	*made = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (*made < 0)
+		return -errno;
+	if (is->ino && (fstat(*made, &st) < 0 || st.st_dev != is->dev ||
+			st.st_ino != is->ino))
+		return -ESTALE;
+	return 0;
+}
+
 int sio_transfer_open(struct sio_transfer *t, int src, int dst)
 {
-	t->src = t->dst = t->pipe_r = t->pipe_w = -1;
+	int err;
+
+	t->src = t->dst = t->pipe_r = t->pipe_w = t->wake_fd = -1;
 	t->chunk = CHUNK;
 	t->pid = getpid();
-	if (src >= 0) {
-		t->src = fcntl(src, F_DUPFD_CLOEXEC, 3);
-		if (t->src < 0)
-			return -errno;
+	err = duplicate(src, &t->src_is, &t->src);
+	t->err_side = SIO_SIDE_SRC;
+	if (!err) {
+		err = duplicate(dst, &t->dst_is, &t->dst);
+		t->err_side = SIO_SIDE_DST;
 	}
-	if (dst >= 0) {
-		t->dst = fcntl(dst, F_DUPFD_CLOEXEC, 3);
-		if (t->dst < 0) {
-			int err = errno;
-
-			sio_transfer_close(t);
-			return -err;
-		}
+	if (err) {
+		sio_transfer_close(t);
+		return err;
 	}
 	sio_transfer_refresh(t);
 	return 0;
@@ -42,7 +58,7 @@ int sio_transfer_open(struct sio_transfer *t, int src, int dst)
 
 void sio_transfer_share(struct sio_transfer *t, int src, int dst)
 {
-	t->pipe_r = t->pipe_w = -1;
+	t->pipe_r = t->pipe_w = t->wake_fd = -1;
 	t->chunk = CHUNK;
 	t->pid = getpid();
 	t->src = src;
@@ -117,6 +133,9 @@ void sio_transfer_close(struct sio_transfer *t)
 	if (!t->shares)
 		sio_pipe_close(&t->src, &t->dst);
 	t->src = t->dst = -1;
+	if (t->wake_fd >= 0)
+		close(t->wake_fd);
+	t->wake_fd = -1;
 	if (!t->buf_lent) /* it is, in the middle of a turn of a fork's parent */
 		free(t->buf);
 	t->buf = NULL;

@@ -55,6 +55,8 @@ class About(NamedTuple):
     ino: int
     size: int
     filesystem: int
+    no_read: bool
+    no_write: bool
 
     @property
     def is_socket(self) -> bool:
@@ -120,7 +122,7 @@ class About(NamedTuple):
             return "a block device"
         if stat.S_ISCHR(self.mode):
             return f"a character device{_device_name(self.rdev)}"
-        return "a kernel object without bytes of its own (eventfd, epoll, timerfd, ...)"
+        return f"a kernel object without a name{_object_name(self.fd)}"
 
     def _socket_text(self) -> str:
         family = {_AF_UNIX: "unix ", _AF_INET: "IPv4 ", _AF_INET6: "IPv6 "}.get(self.domain, "")
@@ -136,6 +138,15 @@ class About(NamedTuple):
             name = f"{family}raw socket"
         article = "an" if name[0] in "uI" and not name.startswith("unix") else "a"
         return f"a listening {name}" if self.listening else f"{article} {name}"
+
+
+def _object_name(fd: int) -> str:
+    try:
+        name = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
+    kind = name.removeprefix("anon_inode:").strip("[]")
+    return f" ({kind})" if kind != name else ""
 
 
 def _device_name(rdev: int) -> str:
@@ -165,6 +176,8 @@ def about(fd: int) -> About:
         found.ino,
         found.size,
         found.filesystem,
+        bool(found.no_read),
+        bool(found.no_write),
     )
 
 

@@ -15,7 +15,7 @@ from . import _fds
 from ._arguments import FileDescriptorLike
 from ._cffi import ffi, lib
 from ._ends import begin, checked_count
-from ._flow import SLICE_NS, Flow, idle_ns, refuse_child
+from ._flow import SLICE_NS, Flow, idle_ns, next_slice, refuse_child
 from ._transfer import Transfer, TransferResult, finished
 
 __all__ = ["chunks", "copy", "discard"]
@@ -35,7 +35,7 @@ def copy(
     """Move `count` bytes, or all to the end, from `src` to `dst` the fastest way there is.
 
     The arguments are those of `Transfer`. `progress` is called about every 80 ms with the total in
-    bytes. Nonblocking descriptors are waited for.
+    bytes, and about once a second while nothing moves. Nonblocking descriptors are waited for.
 
     Raises what `Transfer` and `Transfer.run` raise. The exception then has two more attributes:
     `result`, a TransferResult of what was moved before, and `held`, bytes that had been taken from
@@ -115,11 +115,13 @@ def _chunks(
 
 
 def _read_chunk(flow: Flow, memory: bytearray, limit: int) -> int:
-    flow.c.active_ns = 0
+    flow.c.active_ns = flow.c.waiting = 0
+    slice_ns = SLICE_NS
     while True:
         n: int = lib.sio_transfer_read(
-            flow.c, ffi.from_buffer(memory), len(memory), SLICE_NS, limit
+            flow.c, ffi.from_buffer(memory), len(memory), slice_ns, limit
         )
+        slice_ns = next_slice(slice_ns, has_moved=n >= 0)
         if n >= 0:
             return n
         refuse_child(-n)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ._about import About, about
 from ._cffi import lib
 
-__all__ = ["UnexpectedEOF", "failure", "why"]
+__all__ = ["UnexpectedEOF", "failure", "gone", "why"]
 
 _F_SEAL_WRITE = 0x0008
 _ALL_FLAGS = 0x0F
@@ -79,6 +79,10 @@ def _einval(case: _Case) -> str | None:
     src, dst = case.src, case.dst
     if case.flags & ~_ALL_FLAGS:
         return f"flags has unknown bits ({case.flags & ~_ALL_FLAGS:#x}); see SpliceFlag"
+    if src and src.no_read:
+        return f"{case.names[0]} is {src.text}, and no bytes can be read from it"
+    if dst and dst.no_write:
+        return f"{case.names[1]} is {dst.text}, and no bytes can be written to it"
     for name, side in case.sides:
         if stat.S_ISDIR(side.mode):
             return f"{name} is a directory; name the files in it"
@@ -251,3 +255,8 @@ def failure(
     shown = f" ({', '.join(ends)})" if ends else ""
     way_out = f"{semicolon}{way_out}" if advice else ""
     return OSError(err, f"{call}: {reason}{shown}{way_out}{more}")
+
+
+def gone(call: str, name: str) -> OSError:
+    """Make the exception for a number that is no longer that of what was looked at."""
+    return OSError(errno.EBADF, f"{call}: {name} was closed by another thread as the call began")

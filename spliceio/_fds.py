@@ -32,6 +32,7 @@ class Stream:
 
     __slots__ = (
         "_buffer",
+        "_number",
         "_resync",
         "about",
         "fd",
@@ -44,7 +45,7 @@ class Stream:
 
     def __init__(self, given: object, fd: int, name: str) -> None:
         self.given = given
-        self.fd = fd
+        self.fd = self._number = fd
         self.name = name
         self.about = about(fd)
         self._buffer: io.BufferedReader | None = None
@@ -76,6 +77,34 @@ class Stream:
         Only once nothing else can fail: from then on they are nowhere else.
         """
         return b"" if self._buffer is None else _read_ahead(self._buffer, most)
+
+    def check_still(self, call: str) -> None:
+        """Refuse an object that another thread has closed since it was looked at.
+
+        To be asked once the descriptor has been duplicated: as long as the object has not given up
+        its number, what was duplicated is its own.
+        """
+        fileno = getattr(self.given, "fileno", None)
+        if fileno is None:
+            return
+        try:
+            number = fileno()
+        except ValueError:
+            number = -1
+        if number != self._number:
+            raise ValueError(f"{call}: {self.name} was closed by another thread as the call began")
+
+    def duplicate(self, call: str) -> int:
+        """Return a duplicate of what was looked at, and of nothing else that has its number now."""
+        fd = os.dup(self.fd)
+        try:
+            if not about(fd).same_file(self.about):
+                raise _errors.gone(call, self.name)
+            self.check_still(call)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def start_at(self, offset: int) -> None:
         """Read from an offset instead of the position, which then stays where it is."""
@@ -197,6 +226,8 @@ def _usable(call: str, stream: Stream, side: str) -> Stream:
     about = stream.about
     if not (about.reads if side == "src" else about.writes):
         raise _failure(call, errno.EBADF, stream, side)
+    if about.no_read if side == "src" else about.no_write:
+        raise _failure(call, errno.EINVAL, stream, side)
     return stream
 
 

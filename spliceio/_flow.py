@@ -17,6 +17,7 @@ from ._cffi import ffi, lib
 
 __all__ = [
     "CALLS",
+    "IDLE_NS",
     "INT64_MAX",
     "SLICE_NS",
     "Fallback",
@@ -24,6 +25,7 @@ __all__ = [
     "Part",
     "idle_ns",
     "limit_ns",
+    "next_slice",
     "refuse_child",
 ]
 
@@ -31,6 +33,12 @@ SLICE_NS = 80_000_000
 """How long the C runs before it comes back for signals, progress and other threads.
 
 Short of the 0.1 s in which Ctrl-C is answered; each return may wait 5 ms for the GIL.
+"""
+IDLE_NS = 1_000_000_000
+"""The longest slice, of one in which nothing moves.
+
+What is waited for wakes the C, and so does a signal; but one that comes just before poll() begins
+is answered when the slice is over.
 """
 INT64_MAX = 2**63 - 1
 _NEVER_NS = 2**61
@@ -79,6 +87,11 @@ def idle_ns(timeout: float | None, name: str = "timeout") -> int:
 def limit_ns(seconds: float | None, name: str) -> int:
     """Turn seconds into nanoseconds; None is a time that never comes."""
     return _NEVER_NS if seconds is None else min(idle_ns(seconds, name), _NEVER_NS)
+
+
+def next_slice(slice_ns: int, *, has_moved: bool) -> int:
+    """Return how long the next slice is: twice as long while nothing moves, up to a second."""
+    return SLICE_NS if has_moved else min(2 * slice_ns, IDLE_NS)
 
 
 def refuse_child(state: int) -> None:
@@ -164,9 +177,18 @@ class Flow:
         if shares is not None:
             lib.sio_transfer_share(c, shares.c.dst, shares.c.src)
         else:
+            c.src_is = src.about.dev, src.about.ino
+            if dst is not None:
+                c.dst_is = dst.about.dev, dst.about.ino
             err = lib.sio_transfer_open(c, src.fd, -1 if dst is None else dst.fd)
+        if err == -errno.ESTALE:
+            side = src if dst is None or c.err_side == lib.SIO_SIDE_SRC else dst
+            raise _errors.gone(call, side.name)
         if err:
             raise _errors.failure(call, -err, src.fd, None if dst is None else dst.fd)
+        for end in (src, dst):
+            if end is not None:
+                end.check_still(call)
         if not ahead_later:
             self.take_ahead(call, prefix, count)
 
@@ -183,9 +205,26 @@ class Flow:
         if whole and lib.sio_transfer_prefix(self.c, whole, len(whole)):
             raise MemoryError(f"{call}: no memory for {len(whole)} bytes read ahead")
 
+    def run(self, slice_ns: int, limit: int) -> int:
+        """Run for one slice, waiting with poll(2); return the state."""
+        # Whoever closes it would have to wait for a long slice that nothing can end.
+        if slice_ns > SLICE_NS and lib.sio_transfer_wakeable(self.c):
+            slice_ns = SLICE_NS
+        return int(lib.sio_transfer_run(self.c, slice_ns, limit))
+
+    def wake(self) -> None:
+        """End the slice that another thread runs, if it is a long one."""
+        if self.is_ours:
+            lib.sio_transfer_wake(self.c)
+
     @property
     def moved(self) -> int:
         return int(self.c.moved)
+
+    @property
+    def progress(self) -> int:
+        """A number that changes whenever a byte moves."""
+        return int(self.c.taken) + self.moved
 
     @property
     def held(self) -> int:

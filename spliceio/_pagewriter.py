@@ -12,13 +12,13 @@ import contextlib
 import errno
 import io
 import os
-import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from . import _errors, _fds
 from ._cffi import ffi, lib
 from ._flow import SLICE_NS, Fallback
+from ._lock import ForkLock
 from ._pipe import Pipe
 from ._syscalls import SPLICE_F_NONBLOCK
 
@@ -85,7 +85,7 @@ class PageWriter(io.RawIOBase):
         self._called = "write"
         self._fallbacks: list[Fallback] = []
         self._seam: Any = ffi.NULL
-        self._lock, self._pid = threading.RLock(), os.getpid()
+        self._lock = ForkLock()
         self._writing = False
         self._fd = _duplicate(pipe)
 
@@ -147,9 +147,8 @@ class PageWriter(io.RawIOBase):
         with memoryview(data) as view:
             flat: Any = data if view.c_contiguous else view.tobytes()
         self._check_open()
-        self._own_lock()
         try:
-            with self._lock:
+            with self._lock.mine(self._forget_writer):
                 return self._write(flat)
         finally:
             self._close_if_unused()
@@ -265,24 +264,23 @@ class PageWriter(io.RawIOBase):
         super().close()
         if self._fd < 0:
             return
-        self._own_lock()
         self._close_if_unused()
 
     def _close_if_unused(self) -> None:
         # Whoever cannot have the lock leaves it to the one who has it, and looks here afterwards.
-        if not self._closing or not self._lock.acquire(blocking=False):
+        lock = self._lock.mine(self._forget_writer)
+        if not self._closing or not lock.acquire(blocking=False):
             return
         try:
             if self._fd >= 0 and not self._writing:
                 fd, self._fd, self._gift = self._fd, -1, None
                 os.close(fd)
         finally:
-            self._lock.release()
+            lock.release()
 
-    def _own_lock(self) -> None:
-        """After fork(), the thread that held the lock may not be in the child."""
-        if self._pid != os.getpid():
-            self._lock, self._pid, self._writing = threading.RLock(), os.getpid(), False
+    def _forget_writer(self) -> None:
+        """In a forked child: the thread that wrote may not be there."""
+        self._writing = False
 
     def _check_open(self) -> None:
         if self._closing or self._fd < 0:
@@ -311,6 +309,6 @@ def _duplicate(pipe: FileDescriptorLike | Pipe) -> int:
                 f"PageWriter: pipe is {stream.text}, and only a pipe takes pages; use its own "
                 "write, or copy() from a pipe"
             )
-        return os.dup(stream.fd)
+        return stream.duplicate("PageWriter")
     finally:
         stream.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import select
 import time
@@ -37,12 +38,14 @@ _IPPROTO_TCP = 6
 _SIOCATMARK = 0x8905
 _ARRIVALS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _ENDED = select.POLLHUP | select.POLLRDHUP
-_LONGEST = 1.0
-"""Seconds until the next look though nothing has arrived.
+_PATIENCE, _MOST_PATIENCE = 2.0, 16.0
+"""Seconds until the next look though nothing has arrived: twice as long each time.
 
 A receive window that closes is no event, and Linux 5.5 to 5.13 tell only the first arrival in a
-pipe.
+pipe. Before there is a byte, no look is needed.
 """
+_SLICE = 1.0
+"""Seconds until a signal is answered that comes just before the wait begins."""
 
 
 def peek(
@@ -84,7 +87,7 @@ def peek(
     try:
         _refuse(stream.about)
         limit = idle_ns(timeout if timeout is not None else stream.timeout)
-        fd = os.dup(stream.fd)
+        fd = stream.duplicate("peek")
         ahead = stream.look_ahead()
     finally:
         stream.close()
@@ -164,6 +167,7 @@ class _Head:
         first, final = self._look()
         if final or self._wanted.is_in(first):
             return first
+        patience = _PATIENCE
         with select.epoll() as arrivals:
             arrivals.register(self._fd, _ARRIVALS)
             while True:
@@ -172,7 +176,8 @@ class _Head:
                 first, stuck = self._look()
                 if self._wanted.is_in(first) or final or stuck:
                     return first
-                left = _LONGEST
+                left = patience if first else math.inf
+                patience = min(2 * patience, _MOST_PATIENCE)
                 if limit >= 0:
                     left = min(left, (begun + limit - time.monotonic_ns()) / 1e9)
                 if left <= 0:
@@ -181,7 +186,7 @@ class _Head:
                         f"peek: {len(first)} bytes are there after {limit / 1e9:g} s, still "
                         f"unread; {self._wanted.text}",
                     )
-                arrivals.poll(left)
+                _wait(arrivals, left)
 
     def _can_get_no_more(self) -> bool:
         events = dict(self._state.poll(0)).get(self._fd, 0)
@@ -200,6 +205,12 @@ class _Head:
             return self._ahead[: self._wanted.count], True
         here, final = look(self._fd, left) if self._is_pipe else _look(self._fd, left)
         return self._ahead + here, final
+
+
+def _wait(arrivals: select.epoll, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not arrivals.poll(min(seconds, _SLICE)) and seconds > 0:
+        seconds = until - time.monotonic()
 
 
 def _look(fd: int, count: int) -> tuple[bytes, bool]:

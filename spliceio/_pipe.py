@@ -18,7 +18,6 @@ import os
 import select
 import struct
 import termios
-import threading
 import warnings
 from collections.abc import Iterator
 from operator import index
@@ -29,6 +28,7 @@ from . import _errors, _syscalls
 from ._about import about
 from ._arguments import FileDescriptorLike, Window, count_of, fileno_of, offset_of
 from ._cffi import ffi, lib
+from ._lock import ForkLock
 from ._look import look
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ __all__ = ["Pipe"]
 _F_GETPIPE_SZ = 1032
 _TTY_WRITE = 256
 _SLOT = 4096
-_PATIENCE_MS = 100
+_PATIENCE_MS = 1000
 
 
 class _End:
@@ -52,7 +52,7 @@ class _End:
         self.number = -1
         self._users = 0
         self._closing = False
-        self._lock = threading.RLock()
+        self._lock = ForkLock()
 
     def own(self, number: int) -> None:
         self.number = number
@@ -63,19 +63,23 @@ class _End:
 
     @contextlib.contextmanager
     def use(self) -> Iterator[int]:
-        with self._lock:
+        with self._lock.mine(self._forget_users):
             if not self.open:
                 raise ValueError(f"the {self.name} end of the pipe is closed")
             self._users += 1
         try:
             yield self.number
         finally:
-            with self._lock:
+            with self._lock.mine(self._forget_users):
                 self._users -= 1
                 self._close_if_unused()
 
+    def _forget_users(self) -> None:
+        """In a forked child: the threads that used it are not there."""
+        self._users = 0
+
     def close(self) -> None:
-        with self._lock:
+        with self._lock.mine(self._forget_users):
             self._closing = True
             self._close_if_unused()
 
@@ -85,7 +89,7 @@ class _End:
             os.close(number)
 
     def forget(self) -> None:
-        with self._lock:
+        with self._lock.mine(self._forget_users):
             self._closing = True
             self.number = -1
 
@@ -321,6 +325,9 @@ def _wait(own: _End, fd: int, events: int) -> None:
     while not poll.poll(_PATIENCE_MS):
         if not own.open:
             raise ValueError(f"the {own.name} end of the pipe was closed")
+    # It may have been long, and the number another file's by now.
+    if not about(fd).same_file(end):
+        raise _errors.gone("splice", "its other end")
 
 
 def _room(fd: int, capacity: int) -> int | None:

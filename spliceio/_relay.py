@@ -17,7 +17,7 @@ from . import _fds, _plan
 from ._about import About, about
 from ._arguments import FileDescriptorLike, Window
 from ._cffi import ffi, lib
-from ._flow import SLICE_NS, Flow, idle_ns, refuse_child
+from ._flow import SLICE_NS, Flow, idle_ns, next_slice, refuse_child
 
 __all__ = ["REASONS", "Pair", "RelayResult", "Side", "relay"]
 
@@ -179,10 +179,14 @@ def run_relay(
 
 
 def _run(pair: Pair, limit: int) -> None:
+    slice_ns = SLICE_NS
     try:
         while True:
-            state = lib.sio_relay_run(pair.c, SLICE_NS, limit)
+            before = [flow.progress for flow in pair.flows]
+            state = lib.sio_relay_run(pair.c, slice_ns, limit)
             refuse_child(state)
+            has_moved = [flow.progress for flow in pair.flows] != before
+            slice_ns = next_slice(slice_ns, has_moved=has_moved)
             finished, pair.c.finished = pair.c.finished, 0
             pair.close_writers(finished)
             if state == lib.SIO_DONE:

@@ -5,7 +5,7 @@ so closing yours elsewhere can never send bytes into a stranger's file; it runs 
 at most one slice, and comes back for signals, progress and timeouts.
 
 Rule 1: a lock is held for one slice at a time, so that close() from another thread waits for no
-more than that.
+more than that; one in which nothing moves is longer, and close() ends it.
 Rule 2: whatever is raised, by the kernel, a signal handler or the progress callback, the counts
 stay true and the transfer can be run again.
 """
@@ -13,17 +13,18 @@ stay true and the transfer can be run again.
 from __future__ import annotations
 
 import errno
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 
 from ._arguments import FileDescriptorLike
 from ._cffi import lib
 from ._ends import between
 from ._errors import UnexpectedEOF
-from ._flow import SLICE_NS, Fallback, Flow, refuse_child
+from ._flow import SLICE_NS, Fallback, Flow, next_slice, refuse_child
+from ._lock import ForkLock
 
 __all__ = [
     "Transfer",
@@ -100,8 +101,8 @@ class Transfer:
 
     def _begin(self, flow: Flow, limit: int, call: str, expected: int | None = None) -> None:
         self._flow, self._idle_ns, self._call, self._expected = flow, limit, call, expected
-        self._lock = threading.RLock()
-        self._closed = False
+        self._lock = ForkLock()
+        self._closing = self._closed = False
         self._seconds = 0.0
         self._state: int = lib.SIO_BUDGET
 
@@ -162,13 +163,14 @@ class Transfer:
         counts stay readable, and it can be tried again.
         """
         before = self.moved
-        self._slice(lambda c: lib.sio_transfer_try(c, SLICE_NS))
+        self._slice(lambda: lib.sio_transfer_try(self._flow.c, SLICE_NS))
         return self.moved - before
 
     def run(self, progress: Callable[[int], object] | None = None) -> TransferResult:
         """Move everything, waiting with poll(2) where needed; return what was done.
 
-        `progress` is called after each slice of about 80 ms with the total in bytes. Raises
+        `progress` is called with the total in bytes about every 80 ms, and about once a second
+        while nothing moves. Raises
         TimeoutError when nothing moved for `timeout` seconds, and OSError when a side fails; run it
         again to go on from there.
         """
@@ -178,7 +180,10 @@ class Transfer:
         return self.result()
 
     def __iter__(self) -> Iterator[int]:
-        """Run in slices of about 80 ms; yield how many bytes arrived in each."""
+        """Run in slices of about 80 ms; yield how many bytes arrived in each.
+
+        While nothing moves, slices are up to a second long, and 0 is what arrived.
+        """
         before = self.moved
         for _ in self._slices():
             now = self.moved
@@ -186,11 +191,13 @@ class Transfer:
             before = now
 
     def _slices(self) -> Iterator[None]:
-        begun, spent = time.monotonic(), self._seconds
-        self._flow.c.active_ns = 0
+        begun, spent, slice_ns = time.monotonic(), self._seconds, SLICE_NS
+        self._flow.c.active_ns = self._flow.c.waiting = 0
         try:
             while True:
-                self._slice(lambda c: lib.sio_transfer_run(c, SLICE_NS, self._idle_ns))
+                before = self._flow.progress
+                self._slice(partial(self._flow.run, slice_ns, self._idle_ns))
+                slice_ns = next_slice(slice_ns, has_moved=self._flow.progress != before)
                 self._seconds = spent + time.monotonic() - begun
                 yield
                 if self._state == lib.SIO_DONE:
@@ -198,12 +205,14 @@ class Transfer:
         finally:
             self._seconds = spent + time.monotonic() - begun
 
-    def _slice(self, advance: Callable[[object], int]) -> None:
-        with self._lock:
-            if self._closed:
+    def _slice(self, advance: Callable[[], int]) -> None:
+        with self._lock.mine():
+            if self._closing:
                 raise ValueError("the transfer is closed")
-            self._state = advance(self._flow.c)
+            self._state = advance()
             refuse_child(self._state)
+            if self._state == lib.SIO_INTERRUPTED:
+                lib.sio_transfer_heard(self._flow.c)
             if self._state != lib.SIO_BUDGET:
                 self._flow.synchronise()
             if self._state == lib.SIO_ERROR:
@@ -219,7 +228,7 @@ class Transfer:
 
     def take_held(self) -> bytes:
         """Take the held bytes out, in order: they were read from `src` and never reached `dst`."""
-        with self._lock:
+        with self._lock.mine():
             return self._flow.take_held()
 
     def close(self) -> None:
@@ -228,7 +237,9 @@ class Transfer:
         A file whose bytes are still held gets its position put back; from any other source they
         are lost unless `take_held` fetched them.
         """
-        with self._lock:
+        self._closing = True
+        self._flow.wake()
+        with self._lock.mine():
             if not self._closed and self._flow.is_ours:
                 self._flow.put_back()
                 self._flow.synchronise()
@@ -262,7 +273,7 @@ class Transfer:
 
     def salvage(self, error: BaseException) -> None:
         """Give an exception what was done, and the bytes that would be lost with the transfer."""
-        with self._lock:
+        with self._lock.mine():
             error.result = self.result()  # type: ignore[attr-defined]
             self._flow.put_back()
             error.held = self._flow.take_held()  # type: ignore[attr-defined]
@@ -330,7 +341,7 @@ def waits_for_nobody(transfer: Transfer) -> bool:
 def conclude(transfer: Transfer, state: int, seconds: float) -> None:
     """Take over how a transfer was driven: raise for an error or a timeout, as `run` does."""
     transfer._seconds += seconds
-    transfer._slice(lambda _: state)
+    transfer._slice(lambda: state)
 
 
 def whole_result(transfer: Transfer) -> TransferResult:

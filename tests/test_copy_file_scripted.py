@@ -180,6 +180,9 @@ def test_an_interrupted_call_is_made_again(places, monkeypatch, loop, position, 
     copy.whole().played(refused)
 
 
+ZERO_COPY = ("copy_file_range", "sendfile", "splice")
+
+
 @loops
 @positions
 @olds
@@ -190,6 +193,10 @@ def test_a_failure_leaves_nothing(places, monkeypatch, loop, position, old, err)
     call, site = LOOPS[loop][4:]
     answers = [fail(call, number, site=site)]
     copy, refused = scripted(places, monkeypatch, loop, answers, position=position, old=old)
+    if err == "EIO" and position == "first" and call in ZERO_COPY and site != "drain":
+        copy.whole().played(refused)  # no verdict on the file: another way of reading is tried
+        assert number in [fallback.errno for fallback in copy.result.fallbacks]
+        return
     copy.failed(number).played(refused)
     assert 0 <= copy.error.result.moved < len(CONTENT)
     assert copy.error.held == b""

@@ -27,6 +27,7 @@ HOUSE = [
     "_fds",
     "_syscalls",
     "_vmsplice",
+    "_lock",
     "_look",
     "_pipe",
     "_duplex",

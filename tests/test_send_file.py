@@ -583,9 +583,14 @@ def test_devices_without_an_end(wires, silent, path):
 
 
 def test_an_event_descriptor(wires, silent):
-    """A kernel object without bytes of its own is no file."""
+    """A kernel object is no file, whether it has bytes or not."""
     with select.epoll() as poll:
-        refused(silent, poll, ValueError, "kernel object")
+        refused(silent, poll, OSError, "no bytes can be read from it")
+    event = os.eventfd(0)
+    try:
+        refused(silent, event, ValueError, "kernel object")
+    finally:
+        os.close(event)
 
 
 def test_files_that_are_not_what_their_descriptor_holds(silent, path, tmp_path):

@@ -18,10 +18,10 @@ def until(condition: Callable[[], object]) -> None:
         os.sched_yield()
 
 
-def thread_state(tid: int) -> str:
-    """Return R, S, D, ... of a thread of this process; "gone" when it has ended."""
+def thread_state(tid: int, pid: int | str = "self") -> str:
+    """Return R, S, D, ... of a thread; "gone" when it has ended."""
     try:
-        stat = Path(f"/proc/self/task/{tid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/task/{tid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return "gone"
     return stat.rpartition(")")[2].split()[0]
