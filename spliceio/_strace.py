@@ -2,7 +2,11 @@
 
 Rule 1: the output goes through a pipe that strace opens by /proc: the traced program inherits no
         descriptor of it, and its standard error carries nothing of ours.
-Rule 2: a program that is attached to is let go unharmed, whatever ends the trace.
+Rule 2: a program that is attached to is let go unharmed and at once, whatever ends the trace: the
+        kernel does it, for all of them together, when strace is killed. Asked politely (SIGINT),
+        strace stops one thread after the other to let it go. One that cannot stop holds up all: a
+        parent in vfork(2) that waits for a child that strace has stopped waits for ever. And a
+        signal that comes meanwhile is lost more often than when strace is killed.
 Rule 3: a command gets the signals it would get without us, each once: one that a terminal sends
         reaches its whole process group by itself, any other is passed on.
 
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import re
 import select
@@ -30,7 +35,7 @@ __all__ = ["Attached", "Command", "Strace", "find"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 SI_KERNEL = 0x80  # sigaction(2): sent by the kernel, as by a terminal for Ctrl-C
 Mask = set[int | signal.Signals]
-TICK = 100  # milliseconds between two looks for a signal or the end of strace
+TICK = 0.1  # seconds between two looks for a signal or the end of strace
 CHUNK = 1 << 20
 MOST_COMPLAINTS = 20
 _SETTLED = re.compile(r"strace: (?:Process \d+ (attached)|attach: )")
@@ -87,7 +92,7 @@ class Strace:
     ) -> Iterator[bytes]:
         """Run it to its end; give its output as it comes."""
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        deadline = None if seconds is None else time.monotonic() + seconds
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
         self._ready = ready
         try:
             with contextlib.ExitStack() as stack:
@@ -117,11 +122,12 @@ class Strace:
             stack.callback(os.close, pidfd)
             self._poll.register(pidfd, select.POLLIN)
 
-    def _follow(self, deadline: float | None) -> Iterator[bytes]:
+    def _follow(self, deadline: float) -> Iterator[bytes]:
         ended = False
         while not ended:
             ended = self._process.poll() is not None  # asked first: then all is in the pipe
-            for fd, _ in self._poll.poll(0 if ended else TICK):
+            pause = 0 if ended else min(TICK, max(0, deadline - time.monotonic()))
+            for fd, _ in self._poll.poll(math.ceil(pause * 1000)):
                 said = _available(fd) if fd in (self._reader, self._stderr()) else b""
                 if fd == self._reader:
                     self._writer.close()  # strace has its own by now, whose end is the pipe's
@@ -132,8 +138,8 @@ class Strace:
                     self._poll.unregister(fd)
             if (caught := signal.sigtimedwait(SIGNALS, 0)) is not None and not ended:
                 self._signalled(caught)
-            if deadline is not None and time.monotonic() >= deadline and not ended:
-                deadline = None
+            if time.monotonic() >= deadline and not ended:
+                deadline = math.inf
                 self._stop()
         while chunk := _available(self._reader):
             yield chunk
@@ -217,8 +223,8 @@ class Attached(Strace):
         self._stop()
 
     def _stop(self) -> None:
-        """Let strace detach; asked again, make the kernel detach it."""
-        self._process.send_signal(signal.SIGKILL if self.stopped else signal.SIGINT)
+        """Make the kernel detach it."""
+        self._process.kill()
         self.stopped = True
 
     def _listen(self, said: bytes) -> None:

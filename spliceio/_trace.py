@@ -3,7 +3,7 @@
 Rule 1: with a command it behaves as the command does: standard input, output and error, signals
         and exit status are the command's; the report goes to standard error.
 Rule 2: with PIDs it ends by Ctrl-C, by --seconds or when they have ended; the report goes to
-        standard output. The traced programs go on.
+        standard output. The traced programs go on, none of them stopped.
 Rule 3: whatever was seen is reported, also when strace dies.
 """
 
@@ -147,9 +147,10 @@ def _attach(wanted: list[int], args: argparse.Namespace, to: TextIO) -> int:
         refusal(pid) for pid in tracer.refused if pid in wanted or os.path.exists(f"/proc/{pid}")
     ]
     if not tracer.attached:
-        raise OSError(
-            errno.EPERM, "; ".join(refused or tracer.complaints) or "strace did not start"
-        )
+        nothing = "strace did not start"
+        if tracer.stopped:
+            nothing = "it was ended before strace had attached to anything"
+        raise OSError(errno.EPERM, "; ".join(refused or tracer.complaints) or nothing)
     said = [*refused, *tracer.complaints]
     died = tracer.returncode != 0 and not tracer.stopped
     if died:

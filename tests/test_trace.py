@@ -658,6 +658,128 @@ def test_seconds_end_it(tmp_path):
         assert process.stdout.readline() == b"5\n"
 
 
+def let_go(pid: int) -> bool:
+    """Say whether a process has no tracer and is not stopped."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return "\nTracerPid:\t0\n" in status and not re.search(r"^State:\t[tT]", status, re.M)
+
+
+def end(tracer: subprocess.Popen, how: signal.Signals | None) -> tuple[bytes, bytes]:
+    """End a trace by a signal or, with None, by its --seconds; return what it said."""
+    if how is not None:
+        tracer.send_signal(how)
+    out, err = tracer.communicate(timeout=HANG)
+    assert tracer.returncode == 0, err
+    return out, err
+
+
+ENDS = pytest.mark.parametrize("how", [None, signal.SIGINT, signal.SIGTERM])
+
+
+@ENDS
+def test_a_process_that_cannot_stop_holds_up_nothing(tmp_path, how):
+    """A parent in vfork(2), whose child opens a FIFO that nobody writes: strace would wait.
+
+    That the trace ends while the FIFO has no writer is the behaviour; HANG bounds it.
+    """
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    opens = f"[(os.POSIX_SPAWN_OPEN, 5, {os.fspath(fifo)!r}, os.O_RDONLY, 0)]"
+    seconds = [] if how else ["--seconds", "0.5"]
+    (tmp_path / "other").mkdir()
+    with waiting(tmp_path) as process, waiting(tmp_path / "other") as other:
+        with attached("-p", f"{process.pid},{other.pid}", *seconds) as tracer:
+            process.stdin.write(
+                f"os.waitpid(os.posix_spawn('/bin/true', ['true'], {{}}, file_actions={opens}), 0);"
+                "print('spawned', flush=True)\n".encode()
+            )
+            until(lambda: process_state(process.pid) == "D")
+            (child,) = _processes.children(process.pid)
+            until(lambda: process_state(child) == "S")  # in open()
+            end(tracer, how)
+        assert process_state(process.pid) == "D"
+        assert all(let_go(pid) for pid in (process.pid, child, other.pid))
+        other.stdin.write(b"print(5, flush=True)\n")
+        assert other.stdout.readline() == b"5\n"
+        fifo.write_bytes(b"")
+        assert process.stdout.readline() == b"spawned\n"
+
+
+HERD = """
+import mmap, os, time
+moves = mmap.mmap(-1, 32)
+def work(number):
+    null = os.open("/dev/null", os.O_WRONLY)
+    while True:
+        os.write(null, b"x")
+        if number % 8 == 0:
+            os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+        elif number % 8 == 1 and os.fork():
+            os._exit(0)
+        else:
+            time.sleep(0.002)
+        moves[number] = 1
+os.setpgid(0, 0)
+for number in range(32):
+    if os.fork() == 0:
+        work(number)
+print(os.getpid(), flush=True)
+while os.read(0, 1):
+    moves[:] = bytes(32)
+    while not all(moves):
+        time.sleep(0.01)
+    print("all move", flush=True)
+"""
+
+
+@ENDS
+def test_a_herd_is_let_go(tmp_path, how):
+    """32 processes that write, spawn, fork and end: none is left stopped or traced, or ended."""
+    may_attach()
+    seconds = [] if how else ["--seconds", "1"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(script(tmp_path, HERD), bufsize=0, **pipes) as herd:
+        try:
+            leader = int(herd.stdout.readline())
+            with attached("-p", str(leader), "--json", *seconds) as tracer:
+                for _ in range(2):  # each has written in between
+                    herd.stdin.write(b"?")
+                    assert herd.stdout.readline() == b"all move\n"
+                out, _ = end(tracer, how)
+            herd.stdin.write(b"?")
+            assert herd.stdout.readline() == b"all move\n"
+            for pid in _processes.descendants([leader]):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    until(lambda pid=pid: let_go(pid))
+        finally:
+            kill_group(herd.pid)
+    assert calls(program(json.loads(out)), "device")["write"]["bytes"] >= 32
+
+
+@ENDS
+def test_strace_that_never_attaches(tmp_path, monkeypatch, how):
+    """An attach that takes longer than the time asked for: that is said, and nothing stays."""
+    fake, up = tmp_path / "bin" / "strace", tmp_path / "up"
+    fake.parent.mkdir()
+    os.mkfifo(up)
+    fake.write_text(
+        f"#!/bin/sh\n[ $1 = --help ] && exec {need('strace')} --help\n"
+        f"trap '' INT TERM\necho $$ > {up}\nexec sleep 1000\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    seconds = [] if how else ["--seconds", "0.1"]
+    with waiting(tmp_path) as process, tracing("-p", str(process.pid), *seconds) as tracer:
+        strace = int(up.read_text())
+        if how is not None:
+            tracer.send_signal(how)
+        out, err = tracer.communicate(timeout=HANG)
+        assert (tracer.returncode, out) == (1, b"")
+        assert err == b"spliceio: trace: it was ended before strace had attached to anything\n"
+        assert process_state(strace) == "gone"
+        assert let_go(process.pid)
+
+
 def test_a_process_that_does_not_exist():
     """A clear error."""
     gone = subprocess.Popen(["true"])
