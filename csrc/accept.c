@@ -111,7 +111,9 @@ void sio_gate_recycle(struct sio_engine *e, struct sio_link *l)
 	struct sio_gate *g = &e->gate;
 
 	free(l->peeked);
+	sio_upstreams_drop(l->tried);
 	l->peeked = NULL;
+	l->tried = NULL;
 	l->next_done = g->free_links;
 	g->free_links = l;
 	__atomic_fetch_sub(g->setup.open, 1, __ATOMIC_RELAXED);
@@ -380,6 +382,7 @@ void sio_gate_free(struct sio_engine *e)
 		for (int i = 0; i < SLAB; i++) {
 			free(slab->each[i].link.peeked);
 			sio_upstreams_drop(slab->each[i].link.answer);
+			sio_upstreams_drop(slab->each[i].link.tried);
 		}
 		free(slab);
 	}

@@ -43,8 +43,10 @@ struct upstream {
 	int64_t shunned_until;
 };
 
-/* Owned by whoever counts in refs: an engine, and the links that use it. */
+/* Owned by whoever counts in refs: an engine, and the links that came with it,
+ * those on the common set until Python has heard of their end. */
 struct sio_upstreams {
+	int64_t *users;         /* of its numbers; NULL: they are nobody's */
 	int32_t refs;
 	int32_t count;
 	int32_t first;          /* the number of each[0] */
@@ -54,7 +56,28 @@ struct sio_upstreams {
 
 /* ---- the set --------------------------------------------------------------------- */
 
-struct sio_upstreams *sio_upstreams_new(int32_t count, int32_t first)
+int64_t *sio_users_new(void)
+{
+	int64_t *users = malloc(sizeof(*users));
+
+	if (users)
+		*users = 1;
+	return users;
+}
+
+int64_t sio_users_count(const int64_t *users)
+{
+	return __atomic_load_n(users, __ATOMIC_ACQUIRE);
+}
+
+void sio_users_drop(int64_t *users)
+{
+	if (users && !__atomic_sub_fetch(users, 1, __ATOMIC_ACQ_REL))
+		free(users);
+}
+
+struct sio_upstreams *sio_upstreams_new(int32_t count, int32_t first,
+					int64_t *users)
 {
 	struct sio_upstreams *ups;
 
@@ -63,6 +86,9 @@ struct sio_upstreams *sio_upstreams_new(int32_t count, int32_t first)
 		ups->refs = 1;
 		ups->count = count;
 		ups->first = first;
+		ups->users = users;
+		if (users)
+			__atomic_add_fetch(users, 1, __ATOMIC_RELAXED);
 	}
 	return ups;
 }
@@ -93,6 +119,7 @@ void sio_upstreams_drop(struct sio_upstreams *ups)
 		return;
 	for (int32_t i = 0; i < ups->count; i++)
 		free(ups->each[i].addresses);
+	sio_users_drop(ups->users);
 	free(ups);
 }
 
@@ -187,6 +214,8 @@ void sio_connect_end(struct sio_link *l)
 		set_short(l->engine, l, 0);
 	for (int i = 0; i < ATTEMPTS; i++)
 		give_up(l, i);
+	if (!l->routed)
+		return; /* the name of its upstream is needed to the end */
 	sio_upstreams_drop(l->tried);
 	sio_upstreams_drop(l->routed);
 	l->tried = l->routed = NULL;

@@ -660,8 +660,15 @@ void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts);
 /* Where connections go to, by number; each has the addresses of one name. */
 struct sio_upstreams;
 
+/* Who uses the numbers of a list: whoever made this, and each set with them,
+ * which lasts as long as a link may name one.  The last frees it. */
+int64_t *sio_users_new(void);
+int64_t sio_users_count(const int64_t *users);
+void sio_users_drop(int64_t *users);
+
 /* Their numbers are `first` and those after it. */
-struct sio_upstreams *sio_upstreams_new(int32_t count, int32_t first);
+struct sio_upstreams *sio_upstreams_new(int32_t count, int32_t first,
+					int64_t *users);
 int sio_upstreams_add(struct sio_upstreams *ups, int32_t number,
 		      const void *address, int32_t len);
 void sio_upstreams_free(struct sio_upstreams *ups);

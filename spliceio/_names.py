@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from . import _address, _upstream
+from . import _upstream
+from ._upstream import Numbered
 
 __all__ = ["Names"]
 
@@ -21,30 +22,31 @@ _AGAIN = 5.0
 class Names:
     """Looks a list of addresses up, and gives `found` what each stands for, until it is closed.
 
-    The other argument of `found` is the number that came with the list. As long as `is_lacking`
-    says that one of them cannot be reached, they are looked up again and again.
+    As long as `is_lacking` says that one of them cannot be reached, they are looked up again and
+    again.
     """
 
     def __init__(
-        self, found: Callable[[list[list[bytes]], int], None], is_lacking: Callable[[], bool]
+        self, found: Callable[[list[list[bytes]], Numbered], None], is_lacking: Callable[[], bool]
     ) -> None:
         self._found, self._is_lacking = found, is_lacking
-        self._asked: tuple[Sequence[_address.Address], int] = ((), 0)
+        self._asked = Numbered((), 0)
         self._timer: threading.Timer | None = None
         self._lock = threading.RLock()
         self._closed = False
 
-    def look_up(self, wanted: Sequence[_address.Address], number: int) -> None:
+    def look_up(self, wanted: Numbered) -> None:
         """Find these from now on; at once, unless a resolver has to be asked."""
-        self._asked = wanted, number
-        if any(map(_upstream.is_name, wanted)):
+        with self._lock:  # then those before are found no more, and may be forgotten
+            self._asked = wanted
+        if any(map(_upstream.is_name, wanted.upstreams)):
             self._in(0)
-        elif wanted:
+        elif wanted.upstreams:
             self._resolve()
 
     def look_up_again(self) -> None:
         """What cannot be reached may have moved: ask again, but not at once and not each time."""
-        if any(map(_upstream.is_name, self._asked[0])):
+        if any(map(_upstream.is_name, self._asked.upstreams)):
             self._in(_AGAIN)
 
     def close(self) -> None:
@@ -72,7 +74,7 @@ class Names:
 
     def _resolve(self) -> None:
         asked, addresses = self._asked, []
-        for one in asked[0]:
+        for one in asked.upstreams:
             try:
                 addresses.append(_upstream.resolve(one))
             except (OSError, ValueError) as error:
@@ -84,6 +86,6 @@ class Names:
         with self._lock:
             # The list may have been replaced, or all be over, while the resolver was asked.
             if asked is self._asked and not self._closed:
-                self._found(addresses, asked[1])
+                self._found(addresses, asked)
         if self._is_lacking():
             self.look_up_again()

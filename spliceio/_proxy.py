@@ -135,12 +135,12 @@ class Proxy:
         self._setup.open = self._open
         self._setup.trusted, self._setup.trusted_count = self._networks, trusted
         self._setup.shared = threads > 1 or reuse_port
-        self._upstreams = [] if upstream is None else _upstream.upstreams(upstream)
-        if upstream is not None and not self._upstreams:
+        upstreams = [] if upstream is None else _upstream.upstreams(upstream)
+        if upstream is not None and not upstreams:
             raise ValueError("Proxy: the list of upstreams is empty")
-        self._router = None if route is None else Router(route)
+        self._router = None if route is None else Router(route, self._setup)
         self._log = ProxyLog()
-        self._first = self._log.number(self._upstreams)
+        self._upstreams = self._log.number(upstreams)
         # Put from the thread of the news, got where somebody waits. No lock that a signal handler
         # could find held by the thread that it interrupts.
         self._news: SimpleQueue[None] = SimpleQueue()
@@ -215,7 +215,7 @@ class Proxy:
                 self._close()
                 raise _errors.failure("Proxy.start", -err)
         self._engines.start()
-        self._names.look_up(self._upstreams, self._first)
+        self._names.look_up(self._upstreams)
 
     def serve_forever(self) -> None:
         """Wait until `shutdown` was called, and has ended everything; start it if need be.
@@ -256,10 +256,10 @@ class Proxy:
         wanted = _upstream.upstreams(upstream)
         if not wanted:
             raise ValueError("Proxy.set_upstreams: the list is empty")
-        self._upstreams, self._first = wanted, self._log.number(wanted)
+        self._upstreams = numbered = self._log.number(wanted, self._upstreams)
         self._down.clear()
         if self._state == "started":
-            self._names.look_up(wanted, self._first)
+            self._names.look_up(numbered)
 
     def stats(self) -> ProxyStats:
         """Count what is open now, and what was done since the start."""
@@ -292,7 +292,7 @@ class Proxy:
         try:
             if told & lib.SIO_TOLD_UP:
                 self._down.discard(link.told_upstream)
-            elif told & lib.SIO_TOLD_DOWN:
+            elif told & lib.SIO_TOLD_DOWN and link.told_upstream in self._upstreams.numbers:
                 self._down.add(link.told_upstream)
                 self._names.look_up_again()
             self._log.tell(link, told, routed)
@@ -311,9 +311,9 @@ class Proxy:
         with contextlib.suppress(Empty):
             self._news.get(timeout=max(0.0, min(deadline - time.monotonic(), _A_WHILE)))
 
-    def _connect_to(self, addresses: list[list[bytes]], first: int) -> None:
+    def _connect_to(self, addresses: list[list[bytes]], numbered: _upstream.Numbered) -> None:
         for engine in self._engines.each:
-            lib.sio_engine_upstreams(engine, _upstream.packed(addresses, first))
+            lib.sio_engine_upstreams(engine, _upstream.packed(addresses, numbered))
 
     # -- the end -----------------------------------------------------------------------------------
 

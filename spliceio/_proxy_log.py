@@ -19,6 +19,7 @@ from . import _address
 from ._cffi import ffi, lib
 from ._relay import REASONS
 from ._route import ClientAddress, shown
+from ._upstream import Numbered
 
 __all__ = ["ProxyLog"]
 
@@ -27,17 +28,38 @@ _TELL_AGAIN = 30.0
 
 
 class ProxyLog:
-    """The words for the news of a proxy, whose upstreams have numbers that are never used again."""
+    """The words for the news of a proxy.
+
+    The names of an upstream are kept as long as its number may come back, and no longer.
+    """
 
     def __init__(self) -> None:
-        self._names: list[str] = []
+        self._lists: list[Numbered] = []
         self._full, self._full_told = 0, -math.inf
 
-    def number(self, upstreams: Sequence[_address.Address]) -> int:
-        """Give numbers to upstreams; return that of the first."""
-        first = len(self._names)
-        self._names += map(str, upstreams)
-        return first
+    def number(
+        self, upstreams: Sequence[_address.Address], current: Numbered | None = None
+    ) -> Numbered:
+        """Give numbers to upstreams that no others have; forget those before that nobody uses.
+
+        The current ones, and the last that were numbered, may be on their way to the engines.
+        """
+        while True:
+            before = self._lists
+            kept = [one for one in before if one is current or one is before[-1] or one.is_used]
+            new = Numbered(upstreams, _free(kept, len(upstreams)))
+            after = [*kept, new]
+            # No lock: a signal handler may do the same in the middle of this. Between these two
+            # lines neither it nor another thread gets a turn.
+            if self._lists is before:
+                self._lists = after
+                return new
+
+    def _name(self, number: int) -> str | None:
+        for one in self._lists:
+            if number in one.numbers:
+                return str(one.upstreams[number - one.numbers.start])
+        return None
 
     def client(self, link: Any) -> ClientAddress:
         """Say who the client is: host and port, or "unix"."""
@@ -52,10 +74,14 @@ class ProxyLog:
         if told & (lib.SIO_TOLD_DOWN | lib.SIO_TOLD_UP):
             self._health(link, bool(told & lib.SIO_TOLD_DOWN))
         if told & lib.SIO_TOLD_OVER and log.isEnabledFor(logging.INFO):
-            self._over(link, self._names if routed is None else routed)
+            if routed is None:
+                name = self._name(link.upstream)
+            else:
+                name = routed[link.upstream] if 0 <= link.upstream < len(routed) else None
+            self._over(link, name)
 
     def _health(self, link: Any, is_down: bool) -> None:
-        name = self._names[link.told_upstream]
+        name = self._name(link.told_upstream)
         if is_down:
             why = os.strerror(link.told_err) if link.told_err else "it has no address"
             extra = {"event": "upstream-down", "upstream": name, "errno": int(link.told_err)}
@@ -63,13 +89,13 @@ class ProxyLog:
         else:
             log.info("%s: reached again", name, extra={"event": "upstream-up", "upstream": name})
 
-    def _over(self, link: Any, names: Sequence[str]) -> None:
+    def _over(self, link: Any, upstream: str | None) -> None:
         who = shown(self.client(link))
         ab, ba = int(link.relay.ab.moved), int(link.relay.ba.moved)
         fields = {
             "event": "closed",
             "client": who,
-            "upstream": names[link.upstream] if 0 <= link.upstream < len(names) else None,
+            "upstream": upstream,
             "a_to_b": ab,
             "b_to_a": ba,
             "seconds": (link.ended_ns - link.begun_ns) / 1e9,
@@ -78,7 +104,7 @@ class ProxyLog:
         if link.connected_ns:
             log.info(
                 "%s to %s: %d bytes there, %d back, %.3f s, %s",
-                *(who, fields["upstream"], ab, ba, fields["seconds"], fields["reason"]),
+                *(who, upstream, ab, ba, fields["seconds"], fields["reason"]),
                 extra=fields,
             )
             return
@@ -93,6 +119,16 @@ class ProxyLog:
             log.warning(text, extra={"event": "full"})
             self._full_told = now
         self._full = full
+
+
+def _free(lists: Sequence[Numbered], count: int) -> int:
+    """Find so many numbers in a row that no list has; return the first."""
+    first = 0
+    for numbers in sorted((one.numbers for one in lists), key=lambda numbers: numbers.start):
+        if numbers.start - first >= count:
+            break
+        first = numbers.stop
+    return first
 
 
 def _why(link: Any) -> str:

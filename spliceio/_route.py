@@ -34,10 +34,13 @@ def shown(client: ClientAddress) -> str:
 
 
 class Router:
-    """Asks a route in threads, and gives its answers to the engines until it is closed."""
+    """Asks a route in threads, and gives its answers to the engines until it is closed.
 
-    def __init__(self, route: Route) -> None:
-        self._route = route
+    `setup` says whether every end is told, so that `forget` is called for each link.
+    """
+
+    def __init__(self, route: Route, setup: Any) -> None:
+        self._route, self._setup = route, setup
         self._lock = threading.RLock()
         self._closed = False
         self._chosen: dict[int, list[str]] = {}
@@ -71,7 +74,8 @@ class Router:
         # Once it is closed the link may be no more: its engine has cut it.
         with self._lock:
             if not self._closed:
-                self._chosen[_key(link)] = [str(one) for one in named]
+                if self._setup.tell:
+                    self._chosen[_key(link)] = [str(one) for one in named]
                 to = _upstream.packed(addresses) if addresses else ffi.NULL
                 lib.sio_link_route(link, to, more)
 

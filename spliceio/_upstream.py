@@ -18,7 +18,7 @@ from typing import Any
 from . import _address
 from ._cffi import ffi, lib
 
-__all__ = ["is_name", "networks", "packed", "resolve", "upstreams"]
+__all__ = ["Numbered", "is_name", "networks", "packed", "resolve", "upstreams"]
 
 
 def _pack(family: int, name: Any) -> bytes:
@@ -67,9 +67,29 @@ def is_name(address: _address.Address) -> bool:
     return True
 
 
-def packed(each: Sequence[list[bytes]], first: int = 0) -> Any:
-    """Make what the C connects to: for each upstream, numbered from `first` on, its addresses."""
-    made = lib.sio_upstreams_new(len(each), first)
+class Numbered:
+    """A list of upstreams, and the numbers by which the engines call them."""
+
+    def __init__(self, upstreams: Sequence[_address.Address], first: int) -> None:
+        self.upstreams = upstreams
+        self.numbers = range(first, first + len(upstreams))
+        users = lib.sio_users_new()
+        if users == ffi.NULL:
+            raise MemoryError("no memory for the upstreams")
+        self.users: Any = ffi.gc(users, lib.sio_users_drop)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether an engine, or a connection that Python has not heard the end of, has numbers."""
+        return bool(lib.sio_users_count(self.users) > 1)
+
+
+def packed(each: Sequence[list[bytes]], numbered: Numbered | None = None) -> Any:
+    """Make what the C connects to: the addresses of each upstream; without numbers from 0 on."""
+    if numbered is None:
+        made = lib.sio_upstreams_new(len(each), 0, ffi.NULL)
+    else:
+        made = lib.sio_upstreams_new(len(each), numbered.numbers.start, numbered.users)
     if made == ffi.NULL:
         raise MemoryError("no memory for the upstreams")
     for number, addresses in enumerate(each):

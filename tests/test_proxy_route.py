@@ -22,6 +22,7 @@ from support.proxies import (
     Later,
     events,
     hanging,
+    heard,
     idle,
     is_cut,
     named,
@@ -199,6 +200,54 @@ def test_set_upstreams_under_load(told):
         assert (len(got), len(names)) == (160, 160)
         assert names.count(a.address) == got.count(b"A")
         assert told("upstream-down") == []
+
+
+def known(proxy: Proxy) -> int:
+    """Count the upstreams whose names a proxy keeps."""
+    return sum(len(one.numbers) for one in proxy._log._lists)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_reloads_leave_nothing_behind(told, threads):
+    """Names go with the last that may need them; a connection from before has the right one."""
+    closed = f"127.0.0.1:{unused_port()}"
+    with Server(named(b"A")) as a, Server(named(b"B")) as b:
+        with Proxy(ANY, [a.address], threads=threads) as proxy, At(proxy).connect() as old:
+            assert old.recv(1) == b"A"
+            for number in range(300):
+                proxy.set_upstreams([closed] * (number % 7) + [b.address] * 3)
+            until(lambda: proxy.set_upstreams(b.address) or known(proxy) == 3)
+            numbers = [one.numbers for one in proxy._log._lists]
+            assert max(one.stop for one in numbers) <= 30  # they are given out again
+            assert whom(proxy) == b"B"
+            assert talks(old)
+            old.close()
+            idle(proxy)
+            until(lambda: proxy.set_upstreams(b.address) or known(proxy) == 2)
+            until(lambda: len(told("closed")) == 2)
+        assert sorted(record.upstream for record in told("closed")) == sorted(
+            [a.address, b.address]
+        )
+
+
+def test_news_of_a_list_that_was_replaced(told, resolver):
+    """An upstream of it that does not answer is told by its name, and lacks nobody any more."""
+    with Server(named(b"A")) as server, hanging() as hangs:
+        resolver.known["name.test"] = [server.address]
+        proxy = Proxy(ANY, [hangs], connect_timeout=50)
+        seam = scripted(proxy)
+        with proxy, At(proxy).connect() as sock:
+            until(lambda: seam.calls("connect"))
+            for _ in range(10):
+                proxy.set_upstreams("name.test:80")
+            until(lambda: whom(proxy) == b"A")
+            skip(proxy, 50)
+            assert heard(sock) == (b"", False)
+            idle(proxy)
+            until(lambda: told("failed"))
+            (record,) = told("upstream-down")
+            assert (record.upstream, record.errno) == (hangs, errno.ETIMEDOUT)
+            assert not proxy._names._is_lacking()  # or names would be looked up for ever
 
 
 @pytest.mark.parametrize(
@@ -380,6 +429,24 @@ def test_an_answer_that_comes_too_late_is_ignored(resolver):
 
 
 # -- what a route answers --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
+def test_answers_are_forgotten_with_their_connections(caplog, level):
+    """Logged or not: no names of upstreams stay of what is over."""
+    caplog.set_level(level, LOG)
+    with Server(named(b"A")) as server, contextlib.ExitStack() as stack:
+        proxy = Proxy(ANY, route=lambda client, first: server.address, peek_timeout=None)
+        with proxy:
+            socks = [stack.enter_context(At(proxy).connect()) for _ in range(20)]
+            for sock in socks:
+                sock.sendall(b"?")
+                assert sock.recv(1) == b"A"
+            for sock in socks:
+                sock.close()
+            idle(proxy)
+            until(lambda: not proxy._router._chosen)
+    assert len(events(caplog, "closed")) == (20 if level == logging.INFO else 0)
 
 
 class Route:
