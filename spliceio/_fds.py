@@ -17,7 +17,7 @@ import stat
 import sys
 from typing import Any
 
-from . import _errors
+from . import _ahead, _errors
 from ._about import About, about
 from ._arguments import FileDescriptorLike, Window, fileno_of, refuse_ssl_without_ktls
 from ._cffi import lib
@@ -69,14 +69,14 @@ class Stream:
 
     def look_ahead(self) -> bytes:
         """Return the bytes that the Python object has read and the caller has not."""
-        return b"" if self._buffer is None else _look_ahead(self._buffer)
+        return b"" if self._buffer is None else _ahead.seen(self._buffer)
 
     def take_ahead(self, most: int | None) -> bytes:
         """Take up to `most` bytes that the Python object has read and the caller has not.
 
         Only once nothing else can fail: from then on they are nowhere else.
         """
-        return b"" if self._buffer is None else _read_ahead(self._buffer, most)
+        return b"" if self._buffer is None else _ahead.taken(self._buffer, most)
 
     def check_still(self, call: str) -> None:
         """Refuse an object that another thread has closed since it was looked at.
@@ -244,9 +244,21 @@ def source(given: FileDescriptorLike, call: str = "copy", name: str = "src") -> 
             stream.offset = begun
             stream._resync = lambda count: file.seek(begun + count)
         elif isinstance(file, io.BufferedReader):
-            stream._buffer = file
+            stream._buffer = _readable_ahead(file, call, name)
     stream.use_own_terminal()
     return stream
+
+
+def _readable_ahead(file: io.BufferedReader, call: str, name: str) -> io.BufferedReader:
+    """Refuse a reader on what may itself hold bytes in memory; sockets and files hold none."""
+    raw: Any = file.raw
+    if not isinstance(raw, io.FileIO | socket.SocketIO):
+        raise TypeError(
+            f"{call}: {name} is a BufferedReader on a {type(raw).__module__}."
+            f"{type(raw).__qualname__}, and what that holds cannot be seen; read what both hold, "
+            "then pass .fileno()"
+        )
+    return file
 
 
 def destination(given: FileDescriptorLike, call: str = "copy", name: str = "dst") -> Stream:
@@ -259,28 +271,3 @@ def destination(given: FileDescriptorLike, call: str = "copy", name: str = "dst"
             stream._resync = lambda count: file.seek(0, os.SEEK_CUR)
     stream.use_own_terminal()
     return stream
-
-
-def _read_ahead(file: io.BufferedReader, most: int | None) -> bytes:
-    """Take up to `most` of the bytes a reader has in memory, without letting it read more."""
-    ahead = _look_ahead(file)
-    wanted = len(ahead) if most is None else min(most, len(ahead))
-    return file.read(wanted) if wanted else b""
-
-
-def _look_ahead(file: io.BufferedReader) -> bytes:
-    """Return the bytes a reader has in memory.
-
-    peek() reads from the descriptor when nothing is buffered, which may block. So for its duration
-    the raw file has "nothing at the moment".
-    """
-    raw: Any = file.raw
-    raw.readinto = _nothing_now
-    try:
-        return file.peek()
-    finally:
-        del raw.readinto
-
-
-def _nothing_now(_buffer: object) -> None:
-    return None

@@ -9,9 +9,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 
 import pytest
 from support.seam import Seam, cap, fail
+from support.states import Worker, until
 from support.wires import payload
 
 import spliceio
@@ -124,6 +126,132 @@ def test_read_ahead_is_not_waited_for(wires):
         os.write(writer, b"after")
         os.close(writer)
         assert file.read() == b"after"
+
+
+class Peeked(io.BufferedReader):
+    """A reader on a pipe that calls `meanwhile` whenever somebody peeks at what it holds."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(io.FileIO(fd, closefd=False))
+        self.meanwhile = lambda: None
+
+    def peek(self, size: int = 0) -> bytes:
+        self.meanwhile()
+        return super().peek(size)
+
+
+def elsewhere(function):
+    """Run a function in another thread; return its result."""
+    return Worker(function).result()
+
+
+CALLS = [
+    lambda file: b"".join(spliceio.chunks(file, 100)),
+    lambda file: spliceio.peek(file, 100),
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=["chunks", "peek"])
+def test_a_reader_in_another_thread_goes_on(wires, call):
+    """While a call looks at what is held, other threads read as ever: from memory and beyond."""
+    reader, writer = wires.pipe()
+    with Peeked(reader) as file:
+        os.write(writer, b"one two three")
+        os.close(writer)
+        got = []
+        file.meanwhile = lambda: got.append(elsewhere(lambda: file.read(4)))
+        rest = call(file)
+        assert b"".join(got) + rest == b"one two three"
+        assert got[0] == b"one "
+
+
+def test_calls_in_two_threads_do_not_disturb_each_other(wires):
+    """Whichever ends first, neither waits for an empty pipe, and nothing of them stays."""
+    reader, writer = wires.pipe()
+    os.set_blocking(reader, True)
+    with Peeked(reader) as file:
+
+        def inside():
+            file.meanwhile = lambda: None
+            Transfer(file, wires.sink("file").end).close()
+
+        file.meanwhile = lambda: elsewhere(inside)
+        Transfer(file, wires.sink("file").end).close()
+        assert "readinto" not in file.raw.__dict__
+
+        first = threading.Barrier(2)  # the second begins while the first is inside, and ends later
+        over = threading.Event()
+
+        def begins_first():
+            file.meanwhile = first.wait
+            Transfer(file, wires.sink("file").end).close()
+            over.set()
+
+        begun = Worker(begins_first)
+        until(lambda: first.n_waiting)
+        file.meanwhile = lambda: (first.wait(), over.wait())
+        Transfer(file, wires.sink("file").end).close()
+        begun.result()
+        assert "readinto" not in file.raw.__dict__
+        os.write(writer, b"after")
+        os.close(writer)
+        assert file.read() == b"after"
+
+
+def test_a_callers_own_readinto_stays(wires):
+    """Nothing but the caller takes it away."""
+    reader, writer = wires.pipe()
+    with Peeked(reader) as file:
+        mine = file.raw.readinto = lambda buffer: io.FileIO.readinto(file.raw, buffer)
+        os.write(writer, b"text")
+        os.close(writer)
+        file.meanwhile = lambda: elsewhere(lambda: file.read(1))
+        sink = wires.sink("file")
+        assert spliceio.copy(file, sink.end).moved == 3
+        assert file.raw.readinto is mine
+    assert sink.received() == b"ext"
+
+
+class Slotted:
+    """What a BufferedReader is content with: no file, and without a __dict__."""
+
+    __slots__ = ("fd",)
+    closed = False
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+    flush = close
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def readinto(self, buffer) -> int:
+        return os.readv(self.fd, [buffer])
+
+    def readall(self) -> bytes:
+        return os.read(self.fd, 100)
+
+
+@pytest.mark.parametrize(
+    "outer", [Slotted, lambda fd: io.BufferedReader(io.FileIO(fd, "rb", False))]
+)
+def test_a_reader_on_what_may_hold_bytes_itself(wires, outer):
+    """Is refused with what to do instead, and has lost nothing."""
+    reader, writer = wires.pipe()
+    os.write(writer, b"one two")
+    os.close(writer)
+    with io.BufferedReader(outer(reader)) as file:
+        assert file.read(1) == b"o"
+        with pytest.raises(TypeError, match=r"src is a BufferedReader on a .*pass \.fileno\(\)"):
+            spliceio.copy(file, wires.sink("file").end)
+        assert file.read() == b"ne two"
 
 
 def test_a_failure_keeps_the_read_ahead(wires, monkeypatch):

@@ -24,6 +24,7 @@ HOUSE = [
     "_arguments",
     "_errors",
     "_memfd",
+    "_ahead",
     "_fds",
     "_syscalls",
     "_vmsplice",
