@@ -31,7 +31,7 @@ class _Thread(threading.Thread):
 
     def __init__(self, drive: Callable[[Callable[[int], object]], object]) -> None:
         super().__init__(name="spliceio-aio", daemon=True)
-        self._drive, self._context = drive, contextvars.copy_context()
+        self._drive, self._contextvars = drive, contextvars.copy_context()
         self._stop_asked = False
         # Ctrl-C may come while start() is under way: whoever takes this first, it or we.
         self._begun, self._over = threading.Lock(), threading.Event()
@@ -42,7 +42,7 @@ class _Thread(threading.Thread):
         if not self._begun.acquire(blocking=False):
             return
         try:
-            self._context.run(self._drive, self._told)
+            self._contextvars.run(self._drive, self._told)
         except BaseException as error:
             self.error = error
         finally:
