@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 __all__ = [
     "MOST_RANGES",
+    "NO_FIELDS",
     "Fields",
     "Validators",
     "http_date",
@@ -40,6 +41,15 @@ class Fields(Protocol):
 
     def get_all(self, name: str, /) -> list[str] | None:
         """Return every value of a field, in order; None when it is absent."""
+
+
+class _NoFields:
+    def get_all(self, name: str, /) -> None:
+        return None
+
+
+NO_FIELDS: Fields = _NoFields()
+"""The header of a request that has none."""
 
 
 class Validators(NamedTuple):

@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import _fds
 from ._arguments import FileDescriptorLike, Window, fileno_of
-from ._conditional import Validators, http_date, precondition, range_holds, ranges, validators
+from ._conditional import (
+    NO_FIELDS,
+    Fields,
+    Validators,
+    http_date,
+    precondition,
+    range_holds,
+    ranges,
+    validators,
+)
 from ._http_body import Body
 from ._transfer import TransferResult
 
@@ -140,19 +149,31 @@ class SendfileMixin(_Handler):
         fields = [*_validator_fields(now), *more]
         wanted: list[tuple[int, int]] | None = None
         if self.command in ("GET", "HEAD"):
-            refused = precondition(self.command, self.headers, now)
+            asked = self._asked()
+            refused = precondition(self.command, asked, now)
             if refused is not None:
                 length = [] if refused == 304 else [("Content-Length", "0")]
                 self._bare(refused, fields + length)
                 return None
-            if self.command == "GET" and range_holds(self.headers, now):
-                wanted = ranges(self.headers, size)
+            if self.command == "GET" and range_holds(asked, now):
+                wanted = ranges(asked, size)
         if wanted is None:
             return self._send(200, fields, Body(fd, size, kind))
         if not wanted:
             self._bare(416, [("Content-Range", f"bytes */{size}"), ("Content-Length", "0")])
             return None
         return self._send(206, fields, Body(fd, size, kind, wanted))
+
+    def _asked(self) -> Fields:
+        """Return the header of the request; HTTP/0.9 has none, and its answer no head to explain.
+
+        http.server reads one there all the same, or (Python 3.14, and 3.13 since late in 2025) sets
+        `headers` to a dict for every request line of two words.
+        """
+        headers = self.headers
+        if self.request_version == "HTTP/0.9" or not hasattr(headers, "get_all"):
+            return NO_FIELDS
+        return headers
 
     def _head(self, code: int, fields: Pairs) -> bytes:
         """Make the head by the handler's own methods, and return what they would have sent."""

@@ -235,6 +235,39 @@ def test_http_0_9_has_no_head(site):
             assert stream.read() == BIG[:size]
 
 
+@pytest.mark.parametrize(
+    "line", ["Range: bytes=1-2", "If-None-Match: *", 'If-Match: "x"', "Range: bytes=9999999-", "X"]
+)
+def test_http_0_9_has_no_header(site, line):
+    """What follows the request line asks for nothing: a part, a 304 or a 412 could not be told."""
+    with site.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(f"GET /100000.bin\r\n{line}\r\n\r\n".encode())
+        assert stream.read() == BIG[:100_000]
+    assert [result.moved for result in site.served(1)] == [100_000]
+
+
+@pytest.mark.parametrize("path", ["/sub%20dir/", "/list/", "/none"])
+def test_http_0_9_gets_directories_and_errors_too(site, path):
+    """The body alone: an index, a listing, the text of an error."""
+    expected = site.get(path).body
+    with site.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(f"GET {path}\r\n\r\n".encode())
+        assert stream.read() == expected
+
+
+def test_two_words_may_be_a_request_of_a_later_version(root):
+    """`default_request_version` decides: there is a head, and `headers` may be a dict."""
+
+    class Later(Handler):
+        default_request_version = "HTTP/1.0"
+
+    with serving(root, Later) as site, site.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(b"GET /100000.bin\r\n\r\n")
+        assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+        assert http.client.parse_headers(stream)["Content-Length"] == "100000"
+        assert stream.read() == BIG[:100_000]
+
+
 def test_nothing_waits_for_an_acknowledgement(root):
     """Nagle's algorithm is off: a 304 behind a file is not held back until that has arrived."""
     seen = []
