@@ -687,6 +687,12 @@ for _ in range(1000):
     try: x.send(bytes(65536))
     except BlockingIOError: pass
 """
+# Since Python 3.12 a fork of a process that has threads is warned of.
+FORKED = """
+import warnings; warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
+faulthandler.cancel_dump_traceback_later()
+os.fork() and os.wait()
+"""
 EXITS = {
     "the end": "",
     "in front of a stalled reader": FULL,
@@ -705,7 +711,7 @@ EXITS = {
     "atexit": "atexit.register(lambda: (x.send(b'x'), y.recv(1), pool.stats(), future.cancel()))",
     "atexit submits": "atexit.register(lambda: pool.submit(c, d))",
     "atexit shuts down": "atexit.register(pool.shutdown, wait=False)",
-    "a forked child": "faulthandler.cancel_dump_traceback_later(); os.fork() and os.wait()",
+    "a forked child": FORKED,
     "a cycle": "cycle = [pool, future]; cycle.append(cycle); del pool, future",
 }
 

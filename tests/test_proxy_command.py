@@ -221,7 +221,7 @@ BAD = [
         for text in ("0", "-1", "nan", "inf", "soon")
     ),
     *(([":0", ":1", f"--drain={text}"], "is no number of seconds") for text in ("-1", "nan", "x")),
-    ([":0", ":1", "--proxy-protocol", "3"], "invalid choice: 3"),
+    ([":0", ":1", "--proxy-protocol", "3"], "argument --proxy-protocol: invalid choice: "),
     ([":0", ":1", "--method", "splice"], "invalid choice: 'splice'"),
     ([":0", ":1", "--listen", "nonsense"], "argument --listen: 'nonsense' is no address"),
     ([":0", ":1", "--metrics", "nonsense"], "argument --metrics: 'nonsense' is no address"),
@@ -540,8 +540,9 @@ def test_metrics(where):
         assert sum(moved) == 6 * MIB + 10
         assert moved[0] > 0
         assert counts["held_pipes",] == 0
-        with pytest.raises(urllib.error.HTTPError):  # which is no reason to end
+        with pytest.raises(urllib.error.HTTPError) as refused:  # which is no reason to end
             urllib.request.urlopen(urllib.request.Request(url, method="DELETE"))
+        refused.value.close()
         assert running.end() == (0, "")
         with pytest.raises(urllib.error.URLError):
             urllib.request.urlopen(url)

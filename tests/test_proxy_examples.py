@@ -774,7 +774,10 @@ def test_systemd_finds_nothing_wrong(tmp_path):
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
         capture_output=True, text=True, timeout=HANG, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    said = (done.stdout + done.stderr).splitlines()
+    # It reads the machine's own units too, and a new systemd has something to say of old ones.
+    ours = [line for line in said if not re.match(r"(/usr)?/lib/systemd/system/", line)]
+    assert (done.returncode, ours) == (0, [])
 
 
 def allowed() -> set[str]:
