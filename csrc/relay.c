@@ -224,17 +224,24 @@ static int wait_turn(struct sio_relay *r, int64_t end, int64_t idle_ns)
 	return SIO_DONE;
 }
 
+void sio_relay_heed_limit(const struct sio_relay *r, int32_t *state)
+{
+	for (int d = AB; d <= BA; d++)
+		if (!r->limit_left && state[d] == SIO_WANT_SRC)
+			state[d] = SIO_BUDGET;
+}
+
 static int take_turns(struct sio_relay *r)
 {
 	for (int d = AB; d <= BA; d++) {
-		if (is_over(r, d) ||
-		    (r->state[d] != SIO_BUDGET && r->limit_left != 0))
+		if (is_over(r, d) || r->state[d] != SIO_BUDGET)
 			continue;
 		r->state[d] = sio_relay_turn(r, d, TURN_BYTES, TURN_NS);
 		if (r->state[d] == SIO_INTERRUPTED ||
 		    r->state[d] == SIO_ERROR)
 			return r->state[d];
 	}
+	sio_relay_heed_limit(r, r->state);
 	if (r->finished)
 		return SIO_EVENT;
 	return r->over == BOTH ? sio_relay_ended(r) : SIO_GO;

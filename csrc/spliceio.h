@@ -1024,6 +1024,8 @@ void sio_upstreams_inherit(struct sio_upstreams *ups,
 
 /* relay.c.  One turn of flow d (0: ab, 1: ba); the state to return. */
 int sio_relay_turn(struct sio_relay *r, int d, int64_t bytes, int64_t ns);
+/* The byte limit is reached: a flow that waits for its source has ended too. */
+void sio_relay_heed_limit(const struct sio_relay *r, int32_t *state);
 /* Flow d waits for its source: has its destination gone, as revents say? */
 void sio_relay_look(struct sio_relay *r, int d, int revents);
 /* Both flows are over: find the reason. */

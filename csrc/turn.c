@@ -178,14 +178,6 @@ static void close_writers(struct sio_engine *e, struct sio_link *l)
 	l->relay.finished = 0;
 }
 
-/* The byte limit is reached: a flow that waits for its source has ended too. */
-static void heed_limit(struct sio_link *l)
-{
-	for (int d = AB; d <= BA; d++)
-		if (!l->relay.limit_left && l->state[d] == SIO_WANT_SRC)
-			l->state[d] = SIO_BUDGET;
-}
-
 void sio_link_run(struct sio_engine *e, struct sio_link *l)
 {
 	struct sio_relay *r = &l->relay;
@@ -204,7 +196,7 @@ void sio_link_run(struct sio_engine *e, struct sio_link *l)
 	}
 	if (l->parked)
 		return;
-	heed_limit(l);
+	sio_relay_heed_limit(&l->relay, l->state);
 	if ((!is_over(l, AB) && l->state[AB] == SIO_BUDGET) ||
 	    (!is_over(l, BA) && l->state[BA] == SIO_BUDGET)) {
 		sio_push_ready(e, l);

@@ -34,7 +34,8 @@ def receive_file(
     buffered reader of it (`makefile`, `rfile`) has read ahead comes first. `file` is written at its
     position, which moves, or at `offset`, and then the position stays. `timeout` is the longest
     time in seconds without any byte coming; None takes the socket's own `settimeout()`, or waits
-    for ever. `progress` is called about every 80 ms with the total in bytes.
+    for ever. `progress` is called about every 80 ms with the total in bytes, and about once a
+    second while nothing moves.
 
     Raises UnexpectedEOF when the peer ends before `count` bytes, TimeoutError, and OSError when a
     side fails, each with `result`, what has reached the file (not the disk: call fsync), and

@@ -57,7 +57,7 @@ def send_file(
 
     `timeout` is the longest time in seconds without any byte moving; None takes the socket's own
     `settimeout()`, or waits for ever. `progress` is called about every 80 ms with the total in
-    bytes. The result counts everything in `moved`; `by_method` has the header and trailer as
+    bytes, and about once a second while nothing moves. The result counts everything in `moved`; `by_method` has the header and trailer as
     "send".
 
     Raises, before anything is sent, ValueError for an offset or count beyond the file and for a

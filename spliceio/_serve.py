@@ -25,6 +25,8 @@ from ._tree import Tree
 
 __all__ = ["Server", "run"]
 
+# Of the client that has gone before it was accepted: the next one may be there.
+_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EINTR)
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _ENDING = 5.0
 
@@ -42,9 +44,10 @@ class Server(ThreadingHTTPServer):
         self.site = site
         self._stopping = False
         self._changed = threading.Condition()
+        self._told: set[int | None] = set()
         self._open: set[socket.socket] = set()
 
-    def serve_forever(self, poll_interval: float = 0.2) -> None:
+    def serve_forever(self, poll_interval: float = 1.0) -> None:
         """Accept until `stop`; then cut what is still open, and return when it has ended."""
         self.socket.setblocking(False)
         poll = select.poll()
@@ -69,9 +72,12 @@ class Server(ThreadingHTTPServer):
         except BlockingIOError:
             return
         except OSError as error:
-            if not self._stopping and error.errno in _NO_ROOM:
+            if not self._stopping and error.errno not in _GONE:
                 # The client stays in the backlog, and the listener readable: wait for a descriptor
-                # to come free instead of asking at full speed.
+                # to come free, or a sandbox to allow it, instead of asking at full speed.
+                if error.errno not in (*_NO_ROOM, *self._told):
+                    self._told.add(error.errno)
+                    self.site.log(f"spliceio: serve: accept: {error.strerror}\n")
                 self._wait_for_an_end()
             return
         with self._changed:

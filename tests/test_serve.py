@@ -794,6 +794,27 @@ def test_running_out_waits_and_does_not_spin(root, monkeypatch):
         assert "no thread" in logged[0]
 
 
+@pytest.mark.parametrize("err", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_an_accept_that_is_refused_is_told_once_and_does_not_spin(root, monkeypatch, err):
+    """A sandbox refuses each time: one line, and a pause for each refusal."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.closing(Tree(root)) as tree:
+        server = _serve.Server(listener, Site(tree, 10.0, quiet=True))
+        waits, logged = [], []
+        monkeypatch.setattr(server, "_wait_for_an_end", lambda: waits.append("waited"))
+        monkeypatch.setattr(Site, "log", lambda self, line: logged.append(line))
+
+        class Refusing:
+            def accept(self):
+                raise OSError(err, os.strerror(err))
+
+        server.socket = Refusing()
+        for _ in range(3):
+            server._accept()
+        assert waits == ["waited"] * 3
+        assert [os.strerror(err) in line for line in logged] == [True]
+        server.socket = listener
+
+
 def test_sendfile_is_what_runs(root):
     """Seen by strace: of a large file nothing is written, and all of it is sent."""
     trace = root.parent / "trace"
