@@ -177,7 +177,6 @@ class _Head:
                 if self._wanted.is_in(first) or final or stuck:
                     return first
                 left = patience if first else math.inf
-                patience = min(2 * patience, _MOST_PATIENCE)
                 if limit >= 0:
                     left = min(left, (begun + limit - time.monotonic_ns()) / 1e9)
                 if left <= 0:
@@ -186,7 +185,8 @@ class _Head:
                         f"peek: {len(first)} bytes are there after {limit / 1e9:g} s, still "
                         f"unread; {self._wanted.text}",
                     )
-                _wait(arrivals, left)
+                in_vain = not _wait(arrivals, left)
+                patience = min(2 * patience, _MOST_PATIENCE) if in_vain else _PATIENCE
 
     def _can_get_no_more(self) -> bool:
         events = dict(self._state.poll(0)).get(self._fd, 0)
@@ -207,10 +207,14 @@ class _Head:
         return self._ahead + here, final
 
 
-def _wait(arrivals: select.epoll, seconds: float) -> None:
+def _wait(arrivals: select.epoll, seconds: float) -> bool:
+    """Wait for an arrival; False when the time is over."""
     until = time.monotonic() + seconds
-    while not arrivals.poll(min(seconds, _SLICE)) and seconds > 0:
+    while seconds > 0:
+        if arrivals.poll(min(seconds, _SLICE)):
+            return True
         seconds = until - time.monotonic()
+    return False
 
 
 def _look(fd: int, count: int) -> tuple[bytes, bool]:

@@ -57,8 +57,8 @@ def send_file(
 
     `timeout` is the longest time in seconds without any byte moving; None takes the socket's own
     `settimeout()`, or waits for ever. `progress` is called about every 80 ms with the total in
-    bytes, and about once a second while nothing moves. The result counts everything in `moved`; `by_method` has the header and trailer as
-    "send".
+    bytes, and about once a second while nothing moves. The result counts everything in `moved`;
+    `by_method` has the header and trailer as "send".
 
     Raises, before anything is sent, ValueError for an offset or count beyond the file and for a
     source without offsets (use `copy`), and what `copy` raises for ends it refuses. Raises

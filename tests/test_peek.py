@@ -100,7 +100,8 @@ def waits(monkeypatch):
 
     EPOLL, begun = select.epoll, []
     monkeypatch.setattr(select, "epoll", Recorded)
-    monkeypatch.setattr(_peek, "_LONGEST", 10_000.0)
+    for name in ("_PATIENCE", "_MOST_PATIENCE", "_SLICE"):
+        monkeypatch.setattr(_peek, name, 10_000.0)
     return begun
 
 
@@ -496,7 +497,8 @@ def test_every_wait_ends_by_itself(wires, monkeypatch):
     """What is no event is seen all the same: the source is looked at again after a while."""
     stream, asked = Stream(wires, "pipe"), []
     stream.send(b"abc")
-    monkeypatch.setattr(_peek, "_LONGEST", 0.001)
+    for name in ("_PATIENCE", "_MOST_PATIENCE"):
+        monkeypatch.setattr(_peek, name, 0.001)
     look = spliceio._peek.look
 
     def at_last(fd, count):
