@@ -63,7 +63,8 @@ def threads(pids: Sequence[int]) -> dict[int, str]:
 def program_of(pid: int, comm: str | None, known: Mapping[int, str]) -> str:
     """Name the program of a thread: threads have names of their own, their leader has its.
 
-    `known` has the names of those that may have ended since.
+    `known` has the names of those that may have ended since. A thread that has begun and ended in
+    the trace goes by its own name: strace tells nothing else of it.
     """
     leader = _status(pid, "Tgid")
     if leader is None:

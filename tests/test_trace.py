@@ -249,7 +249,8 @@ target = os.open({str(tmp_path / "out")!r}, os.O_WRONLY | os.O_CREAT)
 def work():
     for _ in range(50):
         os.write(target, bytes(10))
-threads = [threading.Thread(target=work) for _ in range(4)]
+# From Python 3.14 on the name is the kernel's too, and one that has ended is known by nothing else.
+threads = [threading.Thread(target=work, name={PYTHON!r}) for _ in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 os.execvp("sh", ["sh", "-c", "cat film > copy; dd if=film of=other bs=1000 status=none"])
