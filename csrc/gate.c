@@ -23,8 +23,6 @@
 #define CHUNK (2 << 20)
 /* So many that have ended may wait for Python to hear of it. */
 #define MOST_TOLD 4096
-/* How long what was sent may take to arrive before a reset is passed on. */
-#define LINGER_NS 10000000000
 #define LINGER_STEP_NS 5000000
 
 enum { A = SIO_SLOT_A, B = SIO_SLOT_B };
@@ -98,7 +96,8 @@ void sio_gate_end(struct sio_engine *e, struct sio_link *l)
 	    (reason == SIO_REASON_RESET_A || reason == SIO_REASON_RESET_B)) {
 		sio_close_side(l, reason == SIO_REASON_RESET_A ? A : B, 0);
 		l->phase = SIO_PHASE_LINGER;
-		l->deadline = e->now + LINGER_NS;
+		if (!l->deadline)
+			l->deadline = e->now + SIO_ARRIVE_NS;
 		if (linger(e, l))
 			return;
 	}
@@ -155,6 +154,7 @@ static int send_header(struct sio_engine *e, struct sio_link *l)
 void sio_gate_connected(struct sio_engine *e, struct sio_link *l, int to_unix)
 {
 	l->phase = SIO_PHASE_RELAY;
+	l->deadline = 0;
 	if (e->gate.setup.proxy_protocol && !l->relay.reason &&
 	    !send_header(e, l)) {
 		l->err = ECONNRESET;

@@ -599,7 +599,7 @@ struct sio_link {
 	int32_t lent;           /* Python looks at it: it may not be reused */
 	int32_t won;            /* the slot of the attempt that connected */
 	int32_t last_peek;      /* no more is awaited: the client has ended or the time is up */
-	int64_t deadline;
+	int64_t deadline;       /* of the phase; of a relay: a side was reset, 0 not */
 	unsigned char *peeked;
 	int32_t peeked_len;
 	int32_t tries;          /* upstreams tried */
@@ -898,6 +898,9 @@ struct sio_seat {
 	uint32_t given;         /* how often */
 	int32_t next_free;
 };
+
+/* How long what was sent may take to arrive before a reset is passed on. */
+#define SIO_ARRIVE_NS 10000000000
 
 /* The most that is peeked at. */
 #define SIO_PEEK (16 << 10)

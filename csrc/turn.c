@@ -6,12 +6,15 @@
  *         edge of a descriptor, or for its timer.
  * Rule 3: a shortage of memory is waited out, any other error of a call that is
  *         no end of a connection is Python's to tell.
+ * Rule 4: of an accepted connection, a side that is reset while what it sent is
+ *         still to be read by the other ends it all in SIO_ARRIVE_NS.
  */
 #define _GNU_SOURCE
 #include "spliceio.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define TURN_BYTES (1 << 20)
@@ -178,6 +181,41 @@ static void close_writers(struct sio_engine *e, struct sio_link *l)
 	l->relay.finished = 0;
 }
 
+/* Flow d is full, so it does not read, and its source's reset would be told only
+ * behind what waits there.  EPIPE is no reset: it had said its end before. */
+static void look_at_src(struct sio_link *l, int d)
+{
+	int side = d == AB ? SIO_SLOT_A : SIO_SLOT_B, err = 0;
+	int broken = EPOLLERR | EPOLLHUP;
+	socklen_t size = sizeof(err);
+
+	if (l->state[d] != SIO_WANT_DST || (l->seen[side] & broken) != broken)
+		return;
+	/* The error is told once; the flow finds the end of file that is none. */
+	l->seen[side] &= ~EPOLLERR;
+	if (!getsockopt(l->fds[side], SOL_SOCKET, SO_ERROR, &err, &size) &&
+	    err && err != EPIPE && !l->relay.reason)
+		l->relay.reason = d == AB ? SIO_REASON_RESET_A :
+					    SIO_REASON_RESET_B;
+}
+
+/* A side has been reset, and a flow is not through: it has so much time. */
+static void heed_reset(struct sio_engine *e, struct sio_link *l)
+{
+	int32_t reason;
+
+	for (int d = AB; d <= BA; d++)
+		if (!is_over(l, d))
+			look_at_src(l, d);
+	reason = l->relay.reason;
+	if (l->deadline || (reason != SIO_REASON_RESET_A &&
+			    reason != SIO_REASON_RESET_B))
+		return;
+	l->deadline = e->now + SIO_ARRIVE_NS;
+	if (!l->timer.place || l->timer.due > l->deadline)
+		sio_timer_set(&e->timers, &l->timer, l->deadline);
+}
+
 void sio_link_run(struct sio_engine *e, struct sio_link *l)
 {
 	struct sio_relay *r = &l->relay;
@@ -196,6 +234,8 @@ void sio_link_run(struct sio_engine *e, struct sio_link *l)
 	}
 	if (l->parked)
 		return;
+	if (l->accepted)
+		heed_reset(e, l);
 	sio_relay_heed_limit(&l->relay, l->state);
 	if ((!is_over(l, AB) && l->state[AB] == SIO_BUDGET) ||
 	    (!is_over(l, BA) && l->state[BA] == SIO_BUDGET)) {
@@ -243,9 +283,12 @@ void sio_link_timer(struct sio_engine *e, struct sio_link *l)
 
 	if (l->idle_ns >= 0)
 		due = l->moved_ns + l->idle_ns;
+	if (l->deadline && l->deadline < due)
+		due = l->deadline;
 	if (due <= e->now) {
 		l->relay.over = BOTH;
-		l->relay.reason = SIO_REASON_IDLE;
+		if (due != l->deadline)
+			l->relay.reason = SIO_REASON_IDLE;
 		sio_link_end(e, l);
 		return;
 	}

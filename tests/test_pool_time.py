@@ -88,6 +88,30 @@ def test_a_stalled_reader_loses_nothing_in_hours(link):
     assert result.seconds > 36_000
 
 
+def test_what_was_sent_before_a_reset_waits_for_its_reader(link):
+    """No ten seconds as in a proxy: in hours nothing is lost, and then the reason is the reset."""
+    client, a, b, server = link
+    with RelayPool() as pool:
+        future = pool.submit(a, b)
+        a.close()
+        b.close()
+        clock, sent = Clock(pool), 0
+        while more := fill(client, DATA[sent:]):
+            sent += more
+            until(clock.is_asleep)
+        server.sendall(b"never read, which makes of a close a reset")
+        until(lambda: pool.stats().b_to_a)
+        client.close()
+        for _ in range(3):
+            clock.skip(3600)
+        assert future.running()
+        got = b""
+        while part := server.recv(1 << 20):
+            got += part
+        assert digest(got) == digest(DATA[:sent])
+        assert future.result().reason == "reset by a"
+
+
 def test_the_idle_limit_is_counted_from_the_last_byte(link):
     """Bytes every four minutes keep a limit of five minutes away; six minutes do not."""
     client, a, b, server = link
