@@ -12,10 +12,11 @@
 #include "spliceio.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -23,7 +24,11 @@
 #define CHUNK (2 << 20)
 /* So many that have ended may wait for Python to hear of it. */
 #define MOST_TOLD 4096
-#define LINGER_STEP_NS 5000000
+/* What has been sent and not acknowledged is looked at after so long, then after
+ * twice as long again, and so on: no event tells of it. */
+#define LINGER_STEP_NS 1000000
+/* No packet on a unix socket is as small: less is none, being let go of. */
+#define LEAST_UNSENT 64
 
 enum { A = SIO_SLOT_A, B = SIO_SLOT_B };
 
@@ -42,13 +47,15 @@ void sio_close_side(struct sio_link *l, int side, int reset)
 	close(fd);
 }
 
-static int has_arrived(int fd)
+int sio_tag_of_side(const struct sio_link *l, int side)
 {
-	int err = 0, unsent = 0;
-	socklen_t size = sizeof(err);
+	return side == B && l->won ? l->won : side;
+}
 
-	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size) < 0 || err ||
-	       ioctl(fd, TIOCOUTQ, &unsent) < 0 || !unsent;
+static int is_unix(const struct sio_link *l, int side)
+{
+	return (side == A ? l->relay.ab : l->relay.ba)->src_kind ==
+	       SIO_KIND_SOCKET;
 }
 
 static void over(struct sio_engine *e, struct sio_link *l)
@@ -71,17 +78,61 @@ static void over(struct sio_engine *e, struct sio_link *l)
 	sio_link_over(e, l);
 }
 
-static int linger(struct sio_engine *e, struct sio_link *l)
-{
-	int side = l->fds[A] >= 0 ? A : B;
+/* ---- while what was sent before a reset arrives -------------------------------------- */
 
-	if (l->fds[side] < 0 || e->now >= l->deadline ||
-	    has_arrived(l->fds[side])) {
-		sio_close_side(l, side, 1);
-		return 0;
+static int lingering_side(const struct sio_link *l)
+{
+	return l->fds[A] >= 0 ? A : B;
+}
+
+static int has_arrived(struct sio_engine *e, const struct sio_link *l)
+{
+	int side = lingering_side(l), fd = l->fds[side], err = 0;
+	socklen_t size = sizeof(err);
+
+	return fd < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size) < 0 ||
+	       err || sio_unsent(e->seam, fd) <
+			      (is_unix(l, side) ? LEAST_UNSENT : 1);
+}
+
+static void linger_on(struct sio_engine *e, struct sio_link *l)
+{
+	if (e->now >= l->deadline || has_arrived(e, l)) {
+		sio_close_side(l, lingering_side(l), 1);
+		over(e, l);
+		return;
 	}
-	sio_timer_set(&e->timers, &l->timer, e->now + LINGER_STEP_NS);
-	return 1;
+	sio_timer_set(&e->timers, &l->timer,
+		      l->step_ns && l->step_ns < l->deadline - e->now ?
+		      e->now + l->step_ns : l->deadline);
+}
+
+/* A unix socket tells each packet that is read, and TCP, when asked so, that the
+ * last byte has been sent; what comes in does not wake us. */
+static void begin_linger(struct sio_engine *e, struct sio_link *l)
+{
+	int side = lingering_side(l), fd = l->fds[side];
+
+	l->phase = SIO_PHASE_LINGER;
+	l->step_ns = 0;
+	if (!l->deadline)
+		l->deadline = e->now + SIO_ARRIVE_NS;
+	if (fd >= 0) {
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){ 1 },
+				 sizeof(int));
+		sio_watch_again(e, l, sio_tag_of_side(l, side), fd, 0);
+	}
+	linger_on(e, l);
+}
+
+static void linger_event(struct sio_engine *e, struct sio_link *l, int slot,
+			 uint32_t events)
+{
+	if (slot != lingering_side(l))
+		return;
+	if (events & EPOLLOUT && !l->step_ns && !is_unix(l, slot))
+		l->step_ns = LINGER_STEP_NS;
+	linger_on(e, l);
 }
 
 void sio_gate_end(struct sio_engine *e, struct sio_link *l)
@@ -95,11 +146,8 @@ void sio_gate_end(struct sio_engine *e, struct sio_link *l)
 	if (!cut && l->phase == SIO_PHASE_RELAY &&
 	    (reason == SIO_REASON_RESET_A || reason == SIO_REASON_RESET_B)) {
 		sio_close_side(l, reason == SIO_REASON_RESET_A ? A : B, 0);
-		l->phase = SIO_PHASE_LINGER;
-		if (!l->deadline)
-			l->deadline = e->now + SIO_ARRIVE_NS;
-		if (linger(e, l))
-			return;
+		begin_linger(e, l);
+		return;
 	}
 	sio_close_side(l, A, cut);
 	sio_close_side(l, B, cut);
@@ -263,7 +311,7 @@ void sio_gate_event(struct sio_engine *e, struct sio_link *l, int slot,
 	if (l->phase == SIO_PHASE_CONNECT && slot >= SIO_SLOT_ATTEMPT) {
 		sio_connect_event(e, l, slot, events);
 	} else if (l->phase == SIO_PHASE_LINGER) {
-		sio_gate_timer(e, l);
+		linger_event(e, l, slot, events);
 	} else if (l->phase != SIO_PHASE_OVER && slot == A &&
 		   events & (l->client.family == AF_UNIX ? EPOLLERR :
 			     EPOLLERR | EPOLLHUP)) {
@@ -287,9 +335,8 @@ void sio_gate_timer(struct sio_engine *e, struct sio_link *l)
 	} else if (l->phase == SIO_PHASE_HEADER) {
 		read_header(e, l);
 	} else if (l->phase == SIO_PHASE_LINGER) {
-		if (linger(e, l))
-			return;
-		over(e, l);
+		l->step_ns *= 2;
+		linger_on(e, l);
 	}
 }
 

@@ -46,7 +46,8 @@ enum sio_call {
 	SIO_CALL_ACCEPT,
 	SIO_CALL_SOCKET,
 	SIO_CALL_CONNECT,
-	SIO_CALL_PEEK           /* recv MSG_PEEK */
+	SIO_CALL_PEEK,          /* recv MSG_PEEK */
+	SIO_CALL_UNSENT         /* ioctl SIOCOUTQ */
 };
 
 /* Which half of a transfer makes the call. */
@@ -132,6 +133,9 @@ int64_t sio_peek(struct sio_seam *seam, int fd, void *buf, int64_t len);
 /* Bytes that a read gets at once; 0 when none, at the end, or at an urgent
  * byte. */
 int sio_unread(struct sio_seam *seam, int fd);
+/* Bytes that the peer's kernel (on a unix socket: its reader) has not got yet,
+ * or -errno. */
+int sio_unsent(struct sio_seam *seam, int fd);
 /* Has a TCP socket told its peer to send no more?  0 also where the kernel does
  * not say so (before 6.2). */
 int sio_window_closed(int fd);
@@ -599,6 +603,7 @@ struct sio_link {
 	int32_t lent;           /* Python looks at it: it may not be reused */
 	int32_t won;            /* the slot of the attempt that connected */
 	int32_t last_peek;      /* no more is awaited: the client has ended or the time is up */
+	int64_t step_ns;        /* of SIO_PHASE_LINGER: between two looks */
 	int64_t deadline;       /* of the phase; of a relay: a side was reset, 0 not */
 	unsigned char *peeked;
 	int32_t peeked_len;
@@ -999,6 +1004,8 @@ void sio_gate_connected(struct sio_engine *e, struct sio_link *l, int to_unix);
 /* End an accepted link as its relay's reason says. */
 void sio_gate_end(struct sio_engine *e, struct sio_link *l);
 void sio_close_side(struct sio_link *l, int side, int reset);
+/* The tag that a side of it was watched with: an attempt's socket keeps its own. */
+int sio_tag_of_side(const struct sio_link *l, int side);
 
 /* accept.c. */
 void sio_peer_of(const struct sockaddr_storage *from, struct sio_peer *peer);

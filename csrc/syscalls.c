@@ -428,6 +428,19 @@ int sio_unread(struct sio_seam *seam, int fd)
 	return (int)unread_shim(seam, fd, 0);
 }
 
+static int64_t unsent_shim(struct sio_seam *seam, int fd, int64_t len)
+{
+	int count = 0;
+
+	SIO_SHIM(SIO_CALL_UNSENT, -1, fd, 0,
+		 ioctl(fd, TIOCOUTQ, &count) < 0 ? -1 : count);
+}
+
+int sio_unsent(struct sio_seam *seam, int fd)
+{
+	return (int)unsent_shim(seam, fd, 0);
+}
+
 static int64_t poll_shim(struct sio_seam *seam, struct pollfd *fds,
 			 int64_t len, int ms)
 {

@@ -156,13 +156,11 @@ static void take_turns(struct sio_engine *e, struct sio_link *l)
 static void mute(struct sio_engine *e, struct sio_link *l, int d, int in)
 {
 	int slot = d == AB ? SIO_SLOT_A : SIO_SLOT_B, bit = 1 << d;
-	/* An attempt's socket keeps the tag that it was watched with. */
-	int tagged = d == BA && l->won ? l->won : slot;
 
 	if (((l->muted & bit) == 0) == in)
 		return;
 	l->muted ^= bit;
-	sio_watch_again(e, l, tagged, l->fds[slot], in);
+	sio_watch_again(e, l, sio_tag_of_side(l, slot), l->fds[slot], in);
 }
 
 /* A pipe has no other half-close: ours is closed here, the owner's in Python. */

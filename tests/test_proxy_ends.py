@@ -9,7 +9,9 @@ Rule 3: who waits asks nothing: the kernel says when something has changed.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import socket
+import struct
 
 import pytest
 from support.pools import at_rest
@@ -20,6 +22,7 @@ from support.proxies import (
     idle,
     of_listener,
     reset,
+    scripted,
     sent_all,
     skip,
     talks_through,
@@ -49,7 +52,9 @@ def pair(tmp_path, listen: str = "tcp", upstream: str = "tcp", **options):
     listener, address = listening(upstream, str(tmp_path / "upstream"))
     here = ANY if listen == "tcp" else f"unix:{tmp_path}/proxy"
     with listener, contextlib.ExitStack() as stack:
-        proxy = stack.enter_context(Proxy(here, address, **options))
+        proxy = Proxy(here, address, **options)
+        scripted(proxy)
+        stack.enter_context(proxy)
         client = stack.enter_context(At(proxy).connect())
         server = stack.enter_context(listener.accept()[0])
         assert talks_through(client, server)
@@ -159,3 +164,89 @@ def test_both_are_full_and_one_resets(tmp_path):
         skip(proxy, 1)
         assert idle(proxy).pipes_held == 0
         assert heard(client)[1]
+
+
+# -- while it arrives ------------------------------------------------------------------------------
+
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+
+
+def deaf(sock: socket.socket) -> None:
+    """Let the kernel drop every packet that comes to it: none is acknowledged."""
+    drop = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    program = struct.pack("HxxxxxxP", 1, ctypes.addressof(drop))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def looks(proxy: Proxy) -> int:
+    """Return how often the engine has looked whether all has arrived."""
+    return len(proxy._script.calls("unsent"))
+
+
+def pass_slowly(proxy: Proxy, seconds: float) -> None:
+    """Let time pass, a few milliseconds at a time, each with a round of the engine."""
+    for _ in range(int(seconds * 200)):
+        skip(proxy, 0.005)
+        at_rest()
+
+
+@pytest.mark.parametrize("upstream", SIDES)
+@pytest.mark.parametrize("listen", SIDES)
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_what_waits_to_be_sent_is_waited_for_in_the_kernel(who, listen, upstream, tmp_path):
+    """Nothing is asked while nobody reads; the reader itself wakes the proxy."""
+    data = payload(100_000)
+    with pair(tmp_path, listen, upstream) as (proxy, client, server):
+        bad, good = (client, server) if who == "client" else (server, client)
+        good.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        bad.sendall(data)
+        until(lambda: proxy.stats().a_to_b + proxy.stats().b_to_a == len(data) + 2)
+        good.sendall(b"which nobody reads")
+        at_rest()
+        reset(bad)
+        until(lambda: looks(proxy))
+        at_rest()
+        before = looks(proxy)
+        pass_slowly(proxy, 5)
+        assert looks(proxy) == before
+        skip(proxy, -3600)  # no timer will end it now
+        got, was_reset = heard(good)
+        assert (got == data, was_reset or good.family == socket.AF_UNIX) == (True, True)
+        idle(proxy)
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_what_is_not_acknowledged_is_asked_for_less_and_less(who, tmp_path):
+    """No event tells of it: a dozen looks in ten seconds, and soon again when it has arrived."""
+    data = payload(1000)
+    with pair(tmp_path) as (proxy, client, server):
+        bad, good = (client, server) if who == "client" else (server, client)
+        deaf(good)
+        bad.sendall(data)
+        until(lambda: proxy.stats().a_to_b + proxy.stats().b_to_a == len(data) + 2)
+        reset(bad)
+        until(lambda: looks(proxy))
+        pass_slowly(proxy, 5)
+        assert 5 < looks(proxy) < 17
+        assert proxy.stats().active == 1
+        good.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+        assert good.recv(1, socket.MSG_PEEK) == data[:1]  # it is sent again now
+        pass_slowly(proxy, 4)
+        assert proxy.stats().active == 0
+        assert heard(good) == (data, True)
+
+
+def test_what_comes_in_meanwhile_wakes_nobody(tmp_path):
+    """A client that goes on sending does not make the proxy look at each packet."""
+    with pair(tmp_path) as (proxy, client, server):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        server.sendall(payload(100_000))
+        until(lambda: proxy.stats().b_to_a == 100_001)
+        reset(server)
+        until(lambda: looks(proxy))
+        at_rest()
+        before = looks(proxy)
+        for _ in range(200):
+            client.sendall(b"x")
+            at_rest()
+        assert looks(proxy) == before

@@ -37,6 +37,7 @@ CALLS = {
     "socket": lib.SIO_CALL_SOCKET,
     "connect": lib.SIO_CALL_CONNECT,
     "peek": lib.SIO_CALL_PEEK,
+    "unsent": lib.SIO_CALL_UNSENT,
 }
 SITES = {
     "any": lib.SIO_SITE_ANY,
