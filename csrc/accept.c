@@ -361,11 +361,11 @@ void sio_link_release(struct sio_link *link)
 	(void)sio_ask(link->engine, link, SIO_ASK_RELEASE);
 }
 
-static void close_all(struct accepted *a)
+static void close_all(struct sio_engine *e, struct accepted *a)
 {
-	sio_close_side(&a->link, A, 0);
-	sio_close_side(&a->link, B, 0);
-	sio_connect_end(&a->link);
+	sio_close_side(e, &a->link, A, 0);
+	sio_close_side(e, &a->link, B, 0);
+	sio_connect_end(e, &a->link);
 	for (int d = 0; d < 2; d++)
 		sio_pipe_close(&a->flows[d].pipe_r, &a->flows[d].pipe_w);
 }
@@ -402,5 +402,5 @@ void sio_gate_abandon(struct sio_engine *e)
 			close(g->listeners[i]);
 	for (struct sio_slab *slab = g->slabs; slab; slab = slab->next)
 		for (int i = 0; i < SLAB; i++)
-			close_all(&slab->each[i]);
+			close_all(e, &slab->each[i]);
 }

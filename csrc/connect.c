@@ -168,17 +168,19 @@ static int32_t choose(struct sio_upstreams *ups, int64_t now)
 
 /* ---- attempts --------------------------------------------------------------------- */
 
-static void give_up(struct sio_link *l, int attempt)
+static void give_up(struct sio_engine *e, struct sio_link *l, int attempt)
 {
 	int fd = l->attempts[attempt];
 
 	l->attempts[attempt] = -1;
-	if (fd >= 0)
-		close(fd);
+	if (fd < 0)
+		return;
+	sio_unwatch(e, fd);
+	close(fd);
 }
 
 /* A place for one attempt more: the oldest has to go if there is none. */
-static int free_slot(struct sio_link *l)
+static int free_slot(struct sio_engine *e, struct sio_link *l)
 {
 	int oldest = 0;
 
@@ -188,7 +190,7 @@ static int free_slot(struct sio_link *l)
 		if (l->attempted[i] < l->attempted[oldest])
 			oldest = i;
 	}
-	give_up(l, oldest);
+	give_up(e, l, oldest);
 	return oldest;
 }
 
@@ -208,12 +210,11 @@ static void set_short(struct sio_engine *e, struct sio_link *l, int is_short)
 	l->short_of = is_short;
 }
 
-void sio_connect_end(struct sio_link *l)
+void sio_connect_end(struct sio_engine *e, struct sio_link *l)
 {
-	if (l->engine)
-		set_short(l->engine, l, 0);
+	set_short(e, l, 0);
 	for (int i = 0; i < ATTEMPTS; i++)
-		give_up(l, i);
+		give_up(e, l, i);
 	if (!l->routed)
 		return; /* the name of its upstream is needed to the end */
 	sio_upstreams_drop(l->tried);
@@ -243,7 +244,7 @@ static void won(struct sio_engine *e, struct sio_link *l, int attempt,
 	}
 	u->failures = 0;
 	u->shunned_until = 0;
-	sio_connect_end(l);
+	sio_connect_end(e, l);
 	sio_timer_clear(&e->timers, &l->timer);
 	sio_gate_connected(e, l, to_unix);
 }
@@ -295,7 +296,7 @@ static void shun(struct sio_engine *e, struct sio_link *l)
 	int64_t while_ns = SHUNNED_LONGEST_NS;
 
 	for (int i = 0; i < ATTEMPTS; i++)
-		give_up(l, i);
+		give_up(e, l, i);
 	/* Clients that came together are refused together: that counts once. */
 	if (l->deadline - e->gate.setup.connect_ns <= u->shunned_at)
 		return;
@@ -326,7 +327,7 @@ static int try_addresses(struct sio_engine *e, struct sio_link *l)
 	struct upstream *u = current(l);
 
 	while (l->next_address < u->count) {
-		int slot = free_slot(l), r;
+		int slot = free_slot(e, l), r;
 
 		r = attempt(e, l, slot, &u->addresses[l->next_address]);
 		l->attempted[slot] = l->next_address;
@@ -407,7 +408,7 @@ void sio_connect_event(struct sio_engine *e, struct sio_link *l, int slot,
 			return;
 		}
 		l->err = err;
-		give_up(l, n);
+		give_up(e, l, n);
 		go_on(e, l);
 	} else if (events & EPOLLOUT) {
 		won(e, l, n, (int)(events & (EPOLLRDHUP | EPOLLPRI)));

@@ -443,6 +443,8 @@ void sio_engine_abandon(struct sio_engine *e)
 		return;
 	close(e->epfd);
 	close(e->wakefd);
+	/* It is the parent's epoll: what is closed here is watched there on. */
+	e->epfd = e->wakefd = -1;
 	sio_lender_trim(&e->lender);
 	sio_gate_abandon(e);
 }

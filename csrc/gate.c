@@ -34,7 +34,8 @@ enum { A = SIO_SLOT_A, B = SIO_SLOT_B };
 
 /* ---- the end ---------------------------------------------------------------------- */
 
-void sio_close_side(struct sio_link *l, int side, int reset)
+void sio_close_side(struct sio_engine *e, struct sio_link *l, int side,
+		    int reset)
 {
 	const struct linger now = { .l_onoff = 1, .l_linger = 0 };
 	int fd = l->fds[side];
@@ -42,6 +43,7 @@ void sio_close_side(struct sio_link *l, int side, int reset)
 	l->fds[side] = -1;
 	if (fd < 0)
 		return;
+	sio_unwatch(e, fd);
 	if (reset)
 		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	close(fd);
@@ -98,7 +100,7 @@ static int has_arrived(struct sio_engine *e, const struct sio_link *l)
 static void linger_on(struct sio_engine *e, struct sio_link *l)
 {
 	if (e->now >= l->deadline || has_arrived(e, l)) {
-		sio_close_side(l, lingering_side(l), 1);
+		sio_close_side(e, l, lingering_side(l), 1);
 		over(e, l);
 		return;
 	}
@@ -141,16 +143,16 @@ void sio_gate_end(struct sio_engine *e, struct sio_link *l)
 	int cut = reason == SIO_REASON_CANCELLED || reason == SIO_REASON_IDLE ||
 		  l->failed || l->phase == SIO_PHASE_LINGER;
 
-	sio_connect_end(l);
+	sio_connect_end(e, l);
 	sio_timer_clear(&e->timers, &l->timer);
 	if (!cut && l->phase == SIO_PHASE_RELAY &&
 	    (reason == SIO_REASON_RESET_A || reason == SIO_REASON_RESET_B)) {
-		sio_close_side(l, reason == SIO_REASON_RESET_A ? A : B, 0);
+		sio_close_side(e, l, reason == SIO_REASON_RESET_A ? A : B, 0);
 		begin_linger(e, l);
 		return;
 	}
-	sio_close_side(l, A, cut);
-	sio_close_side(l, B, cut);
+	sio_close_side(e, l, A, cut);
+	sio_close_side(e, l, B, cut);
 	over(e, l);
 }
 
@@ -343,7 +345,7 @@ void sio_gate_timer(struct sio_engine *e, struct sio_link *l)
 void sio_gate_routed(struct sio_engine *e, struct sio_link *l, int more)
 {
 	if (l->phase != SIO_PHASE_ASKED) {
-		sio_connect_end(l);
+		sio_connect_end(e, l);
 	} else if (l->routed) {
 		sio_connect(e, l);
 	} else if (more && !l->last_peek) {

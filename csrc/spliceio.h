@@ -967,8 +967,9 @@ void sio_watch_again(struct sio_engine *e, struct sio_link *l, int slot, int fd,
 /* The same for what is no link's: 0 the wake-up, from 1 on listeners. */
 int sio_watch_engine(struct sio_engine *e, int number, int fd, int op,
 		     uint32_t events);
-/* Before it is closed: another duplicate would keep it watched, and its number
- * may be another link's next. */
+/* Before anything that is watched is closed: another duplicate, a child's say,
+ * would keep it watched, and its events would come in the name of what has its
+ * place next. */
 void sio_unwatch(struct sio_engine *e, int fd);
 void sio_unseat(struct sio_engine *e, struct sio_link *l);
 int sio_table_grow(struct sio_engine *e);
@@ -1003,7 +1004,8 @@ void sio_gate_routed(struct sio_engine *e, struct sio_link *l, int more);
 void sio_gate_connected(struct sio_engine *e, struct sio_link *l, int to_unix);
 /* End an accepted link as its relay's reason says. */
 void sio_gate_end(struct sio_engine *e, struct sio_link *l);
-void sio_close_side(struct sio_link *l, int side, int reset);
+void sio_close_side(struct sio_engine *e, struct sio_link *l, int side,
+		    int reset);
 /* The tag that a side of it was watched with: an attempt's socket keeps its own. */
 int sio_tag_of_side(const struct sio_link *l, int side);
 
@@ -1026,7 +1028,7 @@ void sio_connect_event(struct sio_engine *e, struct sio_link *l, int slot,
 		       uint32_t events);
 void sio_connect_timer(struct sio_engine *e, struct sio_link *l);
 /* Close what still connects, and forget where to. */
-void sio_connect_end(struct sio_link *l);
+void sio_connect_end(struct sio_engine *e, struct sio_link *l);
 void sio_upstreams_drop(struct sio_upstreams *ups);
 /* The same upstreams, looked up again: what is known of them stays known. */
 void sio_upstreams_inherit(struct sio_upstreams *ups,
