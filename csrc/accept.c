@@ -5,7 +5,9 @@
  *         is not asked while descriptors are used up or enough are open.
  * Rule 2: links are used again, their memory is never given back while the
  *         engine lives.
- * Rule 3: the listeners are duplicates: closing them here leaves the caller's.
+ * Rule 3: no error makes it ask on and on: what is refused for good is told, and
+ *         ends the listening; anything else that lasts is asked in pauses.
+ * Rule 4: the listeners are duplicates: closing them here leaves the caller's.
  */
 #define _GNU_SOURCE
 #include "spliceio.h"
@@ -22,6 +24,8 @@
 
 #define ACCEPTS 64
 #define PAUSE_NS 100000000
+/* After so many answers without a connection it may be the call that is refused. */
+#define SUSPECT 64
 #define SLAB 32
 
 enum { A = SIO_SLOT_A, B = SIO_SLOT_B };
@@ -144,10 +148,54 @@ static int is_trusted(const struct sio_gate_setup *setup,
 	return 0;
 }
 
+/* Another duplicate, left open, would keep it in the epoll. */
+static void retire(struct sio_engine *e, int number)
+{
+	int fd = e->gate.listeners[number];
+
+	sio_unwatch(e, fd);
+	e->gate.listeners[number] = -1;
+	if (fd >= 0)
+		close(fd);
+}
+
+static void close_listeners(struct sio_engine *e)
+{
+	struct sio_gate *g = &e->gate;
+
+	for (int32_t i = 0; i < g->count; i++)
+		retire(e, i);
+	g->count = 0;
+}
+
+/* It is so for good: nobody is accepted any more. */
+static void stop_accepting(struct sio_engine *e, int call, int err)
+{
+	close_listeners(e);
+	sio_engine_fails(e, call, err, SIO_STOPPED_ACCEPTING);
+}
+
+/* It may be better after a while. */
+static void accept_later(struct sio_engine *e, int call, int err)
+{
+	sio_engine_fails(e, call, err, SIO_STOPPED_NOTHING);
+	sio_gate_pause(e);
+}
+
+/* The user's watches, or the kernel's memory, are used up; or it is refused. */
+static void cannot_watch(struct sio_engine *e, int err)
+{
+	if (err == ENOSPC || err == ENOMEM)
+		accept_later(e, SIO_CALL_EPOLL_CTL, err);
+	else
+		stop_accepting(e, SIO_CALL_EPOLL_CTL, err);
+}
+
 static void begin(struct sio_engine *e, int fd,
 		  const struct sockaddr_storage *from)
 {
 	struct sio_link *l = new_link(e);
+	int err;
 
 	if (!l || sio_seat(e, l)) {
 		if (l) {
@@ -163,8 +211,10 @@ static void begin(struct sio_engine *e, int fd,
 	sio_count(&e->counts.active, 1);
 	l->fds[A] = fd;
 	sio_peer_of(from, &l->client);
-	l->err = -sio_watch(e, l, A, fd);
+	l->err = err = -sio_watch(e, l, A, fd);
 	sio_gate_begin(e, l, is_trusted(&e->gate.setup, &l->client));
+	if (err)
+		cannot_watch(e, err);
 }
 
 void sio_gate_pause(struct sio_engine *e)
@@ -190,10 +240,16 @@ void sio_gate_resume(struct sio_engine *e)
 	}
 	sio_timer_clear(&e->timers, &g->pause);
 	g->paused = 0;
-	for (int32_t i = 0; i < g->count; i++)
-		if (g->listeners[i] >= 0)
-			(void)sio_watch_engine(e, i + 1, g->listeners[i],
-					       EPOLL_CTL_ADD, events);
+	for (int32_t i = 0; i < g->count; i++) {
+		int err = g->listeners[i] < 0 ? 0 :
+			  -sio_watch_engine(e, i + 1, g->listeners[i],
+					    EPOLL_CTL_ADD, events);
+
+		if (err) {
+			cannot_watch(e, err);
+			return;
+		}
+	}
 }
 
 /* May there be one connection more?  It is counted, then. */
@@ -207,15 +263,54 @@ static int admit(const struct sio_gate *g)
 	return 0;
 }
 
-/* Another duplicate, left open, would keep it in the epoll. */
-static void retire(struct sio_engine *e, int number)
+/* Is the call itself refused, whoever asks?  Of no descriptor the kernel says
+ * EBADF, and a sandbox what it always says. */
+static int is_refused(struct sio_engine *e)
 {
-	int fd = e->gate.listeners[number];
+	struct sockaddr_storage from;
 
-	sio_unwatch(e, fd);
-	e->gate.listeners[number] = -1;
-	if (fd >= 0)
-		close(fd);
+	return sio_accept(e->seam, -1, &from) != -EBADF;
+}
+
+/* There was no connection in the answer: 1 to ask on. */
+static int heed_failure(struct sio_engine *e, int number, int err)
+{
+	struct sio_gate *g = &e->gate;
+	int suspect = ++g->failures >= SUSPECT;
+
+	if ((suspect || err == EINVAL) && is_refused(e)) {
+		stop_accepting(e, SIO_CALL_ACCEPT, err);
+		return 0;
+	}
+	switch (err) {
+	case EAGAIN:
+		if (suspect) /* others are faster, each time */
+			g->failures = 0;
+		return 0;
+	case EINVAL:
+	case EBADF:
+	case ENOTSOCK:
+		retire(e, number); /* its owner has shut it down */
+		return 0;
+	case EMFILE:
+	case ENFILE:
+	case ENOBUFS:
+	case ENOMEM:
+		/* The listener stays readable, and to ask again at once would
+		 * be to spin. */
+		sio_lender_trim(&e->lender);
+		sio_count(&e->counts.full, 1);
+		sio_news_wake(g->setup.news);
+		sio_gate_pause(e);
+		return 0;
+	default:
+		/* That one has gone: ECONNABORTED, EPROTO, EPERM of a firewall,
+		 * and what the network says of it.  The next may be there. */
+		if (!suspect)
+			return 1;
+		accept_later(e, SIO_CALL_ACCEPT, err);
+		return 0;
+	}
 }
 
 void sio_gate_listen(struct sio_engine *e, int number)
@@ -233,36 +328,14 @@ void sio_gate_listen(struct sio_engine *e, int number)
 		}
 		fd = sio_accept(e->seam, g->listeners[number], &from);
 		if (fd >= 0) {
+			g->failures = 0;
 			begin(e, (int)fd, &from);
 			continue;
 		}
 		__atomic_fetch_sub(g->setup.open, 1, __ATOMIC_RELAXED);
-		if (fd == -EAGAIN)
+		if (!heed_failure(e, number, (int)-fd))
 			return;
-		if (fd == -EINVAL || fd == -EBADF || fd == -ENOTSOCK) {
-			retire(e, number); /* its owner has shut it down */
-			return;
-		}
-		if (fd != -EMFILE && fd != -ENFILE && fd != -ENOBUFS &&
-		    fd != -ENOMEM)
-			continue; /* that one has gone; the next may be there */
-		/* The listener stays readable, and to ask again at once would
-		 * be to spin. */
-		sio_lender_trim(&e->lender);
-		sio_count(&e->counts.full, 1);
-		sio_news_wake(g->setup.news);
-		sio_gate_pause(e);
-		return;
 	}
-}
-
-static void close_listeners(struct sio_engine *e)
-{
-	struct sio_gate *g = &e->gate;
-
-	for (int32_t i = 0; i < g->count; i++)
-		retire(e, i);
-	g->count = 0;
 }
 
 void sio_gate_heed(struct sio_engine *e)

@@ -225,7 +225,8 @@ void sio_connect_end(struct sio_engine *e, struct sio_link *l)
 static int is_shortage(int err)
 {
 	return err == EMFILE || err == ENFILE || err == ENOBUFS ||
-	       err == ENOMEM || err == EAGAIN || err == EADDRNOTAVAIL;
+	       err == ENOMEM || err == EAGAIN || err == EADDRNOTAVAIL ||
+	       err == ENOSPC; /* of the user's watches */
 }
 
 static void won(struct sio_engine *e, struct sio_link *l, int attempt,

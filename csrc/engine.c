@@ -14,6 +14,8 @@
  *         by a number of the table and how often that number has been given
  *         out: an event that comes too late finds nobody.
  * Rule 6: deadlines lie in a heap; nothing looks at all links.
+ * Rule 7: what cannot wait cannot go on: when epoll_wait() fails, every link ends
+ *         with that error, and the thread too.
  */
 #define _GNU_SOURCE
 #include "spliceio.h"
@@ -107,6 +109,13 @@ static void cut(struct sio_engine *e, struct sio_link *l)
 	l->relay.over = BOTH;
 	if (l->phase != SIO_PHASE_LINGER)
 		l->relay.reason = SIO_REASON_CANCELLED;
+	if (sio_end_of(e) && l->accepted) {
+		l->err = sio_end_of(e);
+	} else if (sio_end_of(e)) {
+		l->failed = 1;
+		(void)sio_fail(l->relay.ab, sio_end_of(e), SIO_SIDE_NONE,
+			       SIO_CALL_EPOLL_WAIT);
+	}
 	sio_link_end(e, l);
 }
 
@@ -152,7 +161,7 @@ int sio_ask(struct sio_engine *e, struct sio_link *l, int32_t what)
 	pthread_mutex_lock(&e->lock);
 	was_empty = !e->inbox;
 	if (e->stopped) {
-		err = -ESHUTDOWN;
+		err = sio_end_of(e) ? -sio_end_of(e) : -ESHUTDOWN;
 	} else if (l->asked >= 0) {
 		if (!l->asked) {
 			l->next_asked = e->inbox;
@@ -181,9 +190,7 @@ static void heed(struct sio_engine *e, struct sio_link *l, int32_t asked)
 static void read_inbox(struct sio_engine *e)
 {
 	struct sio_link *first, *turned = NULL;
-	uint64_t wakes;
 
-	(void)!read(e->wakefd, &wakes, sizeof(wakes));
 	pthread_mutex_lock(&e->lock);
 	first = e->inbox;
 	e->inbox = NULL;
@@ -341,9 +348,15 @@ static void *engine_thread(void *engine)
 	struct epoll_event events[EVENTS];
 
 	while (!e->stopping) {
-		int n = epoll_wait(e->epfd, events, EVENTS, wait_ms(e));
+		int n = sio_epoll_wait(e->seam, e->epfd, events, EVENTS,
+				       wait_ms(e));
 
 		e->now = sio_engine_now(e);
+		if (n < 0 && n != -EINTR) {
+			sio_engine_fails(e, SIO_CALL_EPOLL_WAIT, -n,
+					 SIO_STOPPED_ALL);
+			read_inbox(e);
+		}
 		for (int i = 0; i < n; i++)
 			dispatch(e, &events[i]);
 		/* What is there goes before the shortest of timeouts counts. */
@@ -378,7 +391,9 @@ struct sio_engine *sio_engine_new(int32_t pipes, int32_t *err)
 	if (e->wakefd < 0)
 		*err = errno;
 	else if (!sio_lender_open(&e->lender, pipes) && !sio_table_grow(e))
-		*err = -sio_watch_engine(e, 0, e->wakefd, EPOLL_CTL_ADD, EPOLLIN);
+		/* Each write to it is an edge, so it need never be read. */
+		*err = -sio_watch_engine(e, 0, e->wakefd, EPOLL_CTL_ADD,
+					 EPOLLIN | EPOLLET);
 	if (!*err)
 		return e;
 	sio_engine_free(e);

@@ -47,7 +47,9 @@ enum sio_call {
 	SIO_CALL_SOCKET,
 	SIO_CALL_CONNECT,
 	SIO_CALL_PEEK,          /* recv MSG_PEEK */
-	SIO_CALL_UNSENT         /* ioctl SIOCOUTQ */
+	SIO_CALL_UNSENT,        /* ioctl SIOCOUTQ */
+	SIO_CALL_EPOLL_CTL,
+	SIO_CALL_EPOLL_WAIT
 };
 
 /* Which half of a transfer makes the call. */
@@ -101,6 +103,7 @@ struct sio_seam {
 
 struct sockaddr_storage;
 struct pollfd;
+struct epoll_event;
 
 /* ---- one shim a system call: a count, or -errno -------------------------- */
 /* `seam` is NULL outside the tests.  An offset pointer may be NULL. */
@@ -130,6 +133,11 @@ int64_t sio_connect_to(struct sio_seam *seam, int fd,
 		       const struct sockaddr_storage *to, uint32_t len);
 /* What recv would give, which stays there. */
 int64_t sio_peek(struct sio_seam *seam, int fd, void *buf, int64_t len);
+/* 0 or -errno; how many events there are, or -errno. */
+int sio_epoll_ctl(struct sio_seam *seam, int epfd, int op, int fd,
+		  struct epoll_event *event);
+int sio_epoll_wait(struct sio_seam *seam, int epfd, struct epoll_event *events,
+		   int most, int ms);
 /* Bytes that a read gets at once; 0 when none, at the end, or at an urgent
  * byte. */
 int sio_unread(struct sio_seam *seam, int fd);
@@ -642,8 +650,23 @@ void sio_news_wake(struct sio_news *news);
 /* The next link, and in *told what it tells; NULL when there is none. */
 struct sio_link *sio_news_take(struct sio_news *news, int32_t *told);
 
+enum sio_stopped {
+	SIO_STOPPED_NOTHING,    /* it is tried again, and waits meanwhile */
+	SIO_STOPPED_ACCEPTING,
+	SIO_STOPPED_ALL         /* the thread has ended, and every relay with it */
+};
+
+/* What an engine cannot do: the worst of it, or the last. */
+struct sio_trouble {
+	int32_t err;            /* 0: nothing */
+	int32_t call;           /* enum sio_call */
+	int32_t stopped;        /* enum sio_stopped */
+	int64_t times;          /* how often something was */
+};
+
 /* NULL and *err on failure. */
 struct sio_engine *sio_engine_new(int32_t pipes, int32_t *err);
+void sio_engine_trouble(struct sio_engine *e, struct sio_trouble *trouble);
 int sio_engine_start(struct sio_engine *e);
 /* End every relay, and the thread.  What is told of it stays to be taken. */
 void sio_engine_stop(struct sio_engine *e);
@@ -655,7 +678,8 @@ void sio_engine_test(struct sio_engine *e, struct sio_seam *seam,
 		     int64_t stall_ns);
 /* Let so much time pass for it, for the tests too. */
 void sio_engine_skip(struct sio_engine *e, int64_t ns);
-/* 0, or -ESHUTDOWN: it is stopped; -ECHILD: it is another process's. */
+/* 0, or -ESHUTDOWN: it is stopped; -ECHILD: it is another process's; or why it
+ * has ended by itself. */
 int sio_engine_submit(struct sio_engine *e, struct sio_link *link);
 void sio_engine_cancel(struct sio_link *link);
 void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts);
@@ -879,6 +903,10 @@ void sio_timers_free(struct sio_timers *h);
 /* news.c.  1: the link was not yet in the list. */
 int sio_news_tell(struct sio_news *news, struct sio_link *link, int32_t what);
 int32_t sio_news_count(struct sio_news *news);
+/* Let it be known that the call fails. */
+void sio_engine_fails(struct sio_engine *e, int call, int err, int stopped);
+/* The error that the thread ends with, if it does; else 0. */
+int sio_end_of(const struct sio_engine *e);
 
 /* What the files of the engine share. */
 enum sio_ask {
@@ -917,6 +945,7 @@ struct sio_gate {
 	int32_t count;          /* 0: no gate */
 	int32_t closed;
 	int32_t paused;
+	int32_t failures;       /* of accept, since it gave a connection */
 	int32_t waiting;        /* accepted, and short of a descriptor */
 	struct sio_timer pause;
 	unsigned char *peek_buf;
@@ -954,6 +983,7 @@ struct sio_engine {
 	/* Guarded by it. */
 	struct sio_link *inbox;
 	int32_t stopped;
+	struct sio_trouble trouble;
 };
 
 /* table.c.  A place in the table; 0 or -ENOMEM. */

@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -439,6 +440,32 @@ static int64_t unsent_shim(struct sio_seam *seam, int fd, int64_t len)
 int sio_unsent(struct sio_seam *seam, int fd)
 {
 	return (int)unsent_shim(seam, fd, 0);
+}
+
+static int64_t epoll_ctl_shim(struct sio_seam *seam, int epfd, int op, int fd,
+			      struct epoll_event *event, int64_t len)
+{
+	SIO_SHIM(SIO_CALL_EPOLL_CTL, fd, -1, (uint32_t)op,
+		 epoll_ctl(epfd, op, fd, event));
+}
+
+int sio_epoll_ctl(struct sio_seam *seam, int epfd, int op, int fd,
+		  struct epoll_event *event)
+{
+	return (int)epoll_ctl_shim(seam, epfd, op, fd, event, 0);
+}
+
+static int64_t epoll_wait_shim(struct sio_seam *seam, int epfd,
+			       struct epoll_event *events, int64_t len, int ms)
+{
+	SIO_SHIM(SIO_CALL_EPOLL_WAIT, epfd, -1, 0,
+		 epoll_wait(epfd, events, (int)len, ms));
+}
+
+int sio_epoll_wait(struct sio_seam *seam, int epfd, struct epoll_event *events,
+		   int most, int ms)
+{
+	return (int)epoll_wait_shim(seam, epfd, events, most, ms);
 }
 
 static int64_t poll_shim(struct sio_seam *seam, struct pollfd *fds,

@@ -72,7 +72,7 @@ static int watch(struct sio_engine *e, struct sio_link *l, int slot, int fd,
 				   e->table[l->index].given, slot),
 	};
 
-	return epoll_ctl(e->epfd, op, fd, &ev) < 0 ? -errno : 0;
+	return sio_epoll_ctl(e->seam, e->epfd, op, fd, &ev);
 }
 
 int sio_watch(struct sio_engine *e, struct sio_link *l, int slot, int fd)
@@ -83,7 +83,7 @@ int sio_watch(struct sio_engine *e, struct sio_link *l, int slot, int fd)
 void sio_unwatch(struct sio_engine *e, int fd)
 {
 	if (fd >= 0)
-		(void)epoll_ctl(e->epfd, EPOLL_CTL_DEL, fd, NULL);
+		(void)sio_epoll_ctl(e->seam, e->epfd, EPOLL_CTL_DEL, fd, NULL);
 }
 
 void sio_watch_again(struct sio_engine *e, struct sio_link *l, int slot, int fd,
@@ -100,5 +100,5 @@ int sio_watch_engine(struct sio_engine *e, int number, int fd, int op,
 		.data.u64 = tag_of((uint32_t)number, 0, SIO_SLOT_ENGINE),
 	};
 
-	return epoll_ctl(e->epfd, op, fd, &ev) < 0 ? -errno : 0;
+	return sio_epoll_ctl(e->seam, e->epfd, op, fd, &ev);
 }

@@ -56,6 +56,9 @@ CALLS = {
     lib.SIO_CALL_FALLOCATE: "fallocate",
     lib.SIO_CALL_SEEK: "lseek",
     lib.SIO_CALL_TRUNCATE: "ftruncate",
+    lib.SIO_CALL_ACCEPT: "accept4",
+    lib.SIO_CALL_EPOLL_CTL: "epoll_ctl",
+    lib.SIO_CALL_EPOLL_WAIT: "epoll_wait",
 }
 
 

@@ -38,6 +38,8 @@ CALLS = {
     "connect": lib.SIO_CALL_CONNECT,
     "peek": lib.SIO_CALL_PEEK,
     "unsent": lib.SIO_CALL_UNSENT,
+    "epoll_ctl": lib.SIO_CALL_EPOLL_CTL,
+    "epoll_wait": lib.SIO_CALL_EPOLL_WAIT,
 }
 SITES = {
     "any": lib.SIO_SITE_ANY,
