@@ -23,6 +23,7 @@ from typing import Any
 
 from . import _errors
 from ._cffi import ffi, lib
+from ._flow import CALLS
 
 __all__ = ["Engines"]
 
@@ -96,6 +97,9 @@ class Engines:
         self.check_process(call)
         if self._closing:
             raise RuntimeError(f"{call}: it is shut down")
+        failure, stopped, _ = self.trouble()
+        if failure is not None and stopped == lib.SIO_STOPPED_ALL:
+            raise failure
 
     def check_process(self, call: str) -> None:
         """Raise RuntimeError in a forked child."""
@@ -104,6 +108,25 @@ class Engines:
                 f"{call}: made in another process; threads do not survive a fork. Make a new one "
                 "in the child"
             )
+
+    def trouble(self) -> tuple[OSError | None, int, int]:
+        """Say what an engine cannot do, what has stopped for it, and how often something was."""
+        worst, stopped, times = None, int(lib.SIO_STOPPED_NOTHING), 0
+        trouble = ffi.new("struct sio_trouble *")
+        for engine in list(self.each):
+            lib.sio_engine_trouble(engine, trouble)
+            if trouble.err and (worst is None or trouble.stopped > stopped):
+                text = f"{CALLS[trouble.call]}: {os.strerror(trouble.err)}"
+                worst = OSError(trouble.err, text)
+                stopped = int(trouble.stopped)
+            times += int(trouble.times)
+        return worst, stopped, times
+
+    @property
+    def failure(self) -> OSError | None:
+        """Why nothing is accepted any more, or nothing goes on; None while all is well."""
+        failure, stopped, _ = self.trouble()
+        return failure if stopped else None
 
     def counts(self) -> dict[str, int]:
         """Add up what the engines count."""

@@ -32,8 +32,6 @@ __all__ = ["Proxy", "ProxyStats"]
 log = logging.getLogger("spliceio.proxy")
 _METHODS = {"auto": lib.SIO_SPLICE_PIPE, "read_write": lib.SIO_READ_WRITE}
 
-_A_WHILE = 0.5
-
 Listen = _address.AddressLike | socket.socket
 
 
@@ -141,8 +139,7 @@ class Proxy:
         self._router = None if route is None else Router(route, self._setup)
         self._log = ProxyLog()
         self._upstreams = self._log.number(upstreams)
-        # Put from the thread of the news, got where somebody waits. No lock that a signal handler
-        # could find held by the thread that it interrupts.
+        # No lock, which a signal handler could find held by the thread that it interrupts.
         self._news: SimpleQueue[None] = SimpleQueue()
         self._state = "new"
         self._engines = Engines(
@@ -206,12 +203,10 @@ class Proxy:
         if self._state != "new":
             raise RuntimeError("Proxy.start: it has been started")
         self._state = "started"
-        self._setup.news = self._engines.news
-        self._setup.tell = log.isEnabledFor(logging.INFO)
+        self._setup.news, self._setup.tell = self._engines.news, log.isEnabledFor(logging.INFO)
         fds = [one.fileno() for one in self._listeners]
         for engine in self._engines.each:
-            err = lib.sio_engine_serve(engine, self._setup, fds, len(fds))
-            if err:
+            if err := lib.sio_engine_serve(engine, self._setup, fds, len(fds)):
                 self._close()
                 raise _errors.failure("Proxy.start", -err)
         self._engines.start()
@@ -220,13 +215,17 @@ class Proxy:
     def serve_forever(self) -> None:
         """Wait until `shutdown` was called, and has ended everything; start it if need be.
 
-        Signal handlers run meanwhile, and may call `shutdown`.
+        Signal handlers run meanwhile, and may call `shutdown`. Raises OSError, when all is cut, if
+        a sandbox, say, refuses the system calls that it needs.
         """
         self._engines.check_process("Proxy.serve_forever")
         if self._state == "new":
             self.start()
         while self._state != "closed":
             self._wait(math.inf)
+            if (failure := self._engines.failure) is not None:
+                self.shutdown()
+                raise failure
 
     def shutdown(self, drain: float | None = None) -> None:
         """Accept no more; let what is open end for `drain` seconds, then cut it.
@@ -304,12 +303,14 @@ class Proxy:
 
     def _heard(self) -> None:
         self._log.tell_full(self._engines.counts()["full"])
+        if self._log.tell_trouble(*self._engines.trouble()):
+            self._close_listeners()
         self._news.put(None)
 
     def _wait(self, deadline: float) -> None:
         """Wait for news, but not for long: another thread may have got what was put."""
         with contextlib.suppress(Empty):
-            self._news.get(timeout=max(0.0, min(deadline - time.monotonic(), _A_WHILE)))
+            self._news.get(timeout=max(0.0, min(deadline - time.monotonic(), 0.5)))
 
     def _connect_to(self, addresses: list[list[bytes]], numbered: _upstream.Numbered) -> None:
         for engine in self._engines.each:
@@ -320,10 +321,9 @@ class Proxy:
     def _forked(self) -> None:
         """In a child: the listeners are the parent's, and nobody would serve them here."""
         self._addresses = []
-        while self._listeners:
-            self._listeners.pop().close()
-        while self._blocking:
-            self._blocking.pop().close()
+        for sockets in (self._listeners, self._blocking):
+            while sockets:
+                sockets.pop().close()
 
     def _close_listeners(self) -> None:
         listeners, self._listeners, self._addresses = self._listeners, [], []

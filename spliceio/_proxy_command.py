@@ -1,7 +1,8 @@
 """`spliceio proxy`: a Proxy as a process, with signals, statistics and metrics.
 
 SIGTERM drains and ends it, SIGINT cuts and ends it, SIGHUP reads the file of upstreams again. The
-signals are waited for in the main thread and nowhere else; the bytes are in other threads.
+signals are waited for in the main thread and nowhere else; the bytes are in other threads. When
+nothing can be accepted any more it ends with that error.
 """
 
 from __future__ import annotations
@@ -132,10 +133,14 @@ def _reload(proxy: Proxy, args: argparse.Namespace) -> None:
 
 def _serve(proxy: Proxy, args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT, and end the proxy; return which it was."""
+    failed: list[OSError] = []
+    threading.Thread(target=_watch, args=(proxy, failed), daemon=True).start()
     with _display(args.live) as show:
         while True:
             number = _wait(_REFRESH if args.live else None)
             show(proxy.stats())
+            if failed:
+                raise failed[0]
             if number == signal.SIGHUP:
                 _reload(proxy, args)
             elif number is not None:
@@ -149,6 +154,15 @@ def _serve(proxy: Proxy, args: argparse.Namespace) -> int:
                 if again in (signal.SIGTERM, signal.SIGINT):
                     return again  # whoever waits for this to end does not want to
     return number
+
+
+def _watch(proxy: Proxy, failed: list[OSError]) -> None:
+    """Wake up who waits for signals when the proxy has ended by an error."""
+    try:
+        proxy.serve_forever()
+    except OSError as error:
+        failed.append(error)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _wait(seconds: float | None) -> int | None:

@@ -36,6 +36,7 @@ class ProxyLog:
     def __init__(self) -> None:
         self._lists: list[Numbered] = []
         self._full, self._full_told = 0, -math.inf
+        self._trouble, self._trouble_told = 0, -math.inf
 
     def number(
         self, upstreams: Sequence[_address.Address], current: Numbered | None = None
@@ -119,6 +120,24 @@ class ProxyLog:
             log.warning(text, extra={"event": "full"})
             self._full_told = now
         self._full = full
+
+    def tell_trouble(self, error: OSError | None, is_end: int, times: int) -> bool:
+        """Log that a call of the engines fails: once if it is the end, else now and then.
+
+        Return whether it is.
+        """
+        if error is None:
+            return False
+        now = time.monotonic()
+        extra = {"event": "stopped" if is_end else "trouble", "errno": error.errno}
+        if is_end and self._trouble_told < math.inf:
+            log.error("nothing is accepted any more: %s", error.strerror, extra=extra)
+            self._trouble_told = math.inf
+        elif times > self._trouble and now - self._trouble_told > _TELL_AGAIN:
+            log.warning("connections wait in the backlog: %s", error.strerror, extra=extra)
+            self._trouble_told = now
+        self._trouble = times
+        return bool(is_end)
 
 
 def _free(lists: Sequence[Numbered], count: int) -> int:
