@@ -112,7 +112,7 @@ static int send_memory(struct sio_transfer *t, const struct sio_part *part)
 				SIO_CALL_WRITE);
 	t->part_pos += n;
 	t->taken += n;
-	t->from_memory += n;
+	sio_count(&t->from_memory, n);
 	sio_sent(t, n);
 	return t->part_pos == part->len ? next(t) : SIO_GO;
 }

@@ -378,6 +378,11 @@ int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len);
 /* Close and free what t owns.  Safe to repeat, and on a zeroed t. */
 void sio_transfer_close(struct sio_transfer *t);
 
+/* What it has moved, in all and by a method (SIO_METHODS: from memory).  These
+ * alone may be asked for while another thread moves its bytes. */
+int64_t sio_transfer_moved(const struct sio_transfer *t);
+int64_t sio_transfer_moved_by(const struct sio_transfer *t, int method);
+
 int64_t sio_transfer_held(const struct sio_transfer *t);
 /* Read back up to len held bytes, which then count as never taken by dst. */
 int64_t sio_transfer_take_held(struct sio_transfer *t, void *buf, int64_t len);
@@ -794,9 +799,18 @@ int64_t sio_gift_maps(struct sio_seam *seam);
 
 
 int64_t sio_now(void);
-/* Add to a number that this thread alone changes, and others read. */
-void sio_count(int64_t *number, int64_t n);
-int64_t sio_counted(const int64_t *number);
+/* Add to a number that this thread alone changes, and others read: whole, also
+ * where 64 bits are two words. */
+static inline void sio_count(int64_t *number, int64_t n)
+{
+	__atomic_store_n(number, *number + n, __ATOMIC_RELAXED);
+}
+
+static inline int64_t sio_counted(const int64_t *number)
+{
+	return __atomic_load_n(number, __ATOMIC_RELAXED);
+}
+
 /* How many are ready, or -errno. */
 int sio_poll(struct sio_seam *seam, struct pollfd *fds, int count, int ms);
 /* Ready for `events` now?  An error or hang-up counts: the call will say. */

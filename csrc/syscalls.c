@@ -65,16 +65,6 @@ int64_t sio_now(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-void sio_count(int64_t *number, int64_t n)
-{
-	__atomic_store_n(number, *number + n, __ATOMIC_RELAXED);
-}
-
-int64_t sio_counted(const int64_t *number)
-{
-	return __atomic_load_n(number, __ATOMIC_RELAXED);
-}
-
 int64_t sio_splice(struct sio_seam *seam, int in, int64_t *off_in, int out,
 		   int64_t *off_out, int64_t len, uint32_t flags)
 {

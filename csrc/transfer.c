@@ -76,7 +76,7 @@ static void took(struct sio_transfer *t, int64_t n)
 
 void sio_sent(struct sio_transfer *t, int64_t n)
 {
-	t->moved += n;
+	sio_count(&t->moved, n);
 	if (t->off_dst >= 0)
 		t->off_dst += n;
 	t->dst_free -= n + sio_packet_cost(t->slots ? t->slots : n / SIO_SLOT);
@@ -88,7 +88,7 @@ void sio_sent(struct sio_transfer *t, int64_t n)
 
 static void arrived(struct sio_transfer *t, int method, int64_t n)
 {
-	t->by_method[method] += n;
+	sio_count(&t->by_method[method], n);
 	sio_sent(t, n);
 }
 

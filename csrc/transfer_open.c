@@ -148,6 +148,17 @@ void sio_at(struct sio_transfer *t, int site)
 		t->seam->site = site;
 }
 
+int64_t sio_transfer_moved(const struct sio_transfer *t)
+{
+	return sio_counted(&t->moved);
+}
+
+int64_t sio_transfer_moved_by(const struct sio_transfer *t, int method)
+{
+	return sio_counted(method == SIO_METHODS ? &t->from_memory :
+			   &t->by_method[method]);
+}
+
 int64_t sio_transfer_held(const struct sio_transfer *t)
 {
 	return t->pipe_held + t->buf_len - t->buf_pos;

@@ -20,12 +20,15 @@
 #define SUBMITTERS 3
 #define RELAYS 200
 #define BYTES 40000
+#define CHUNK 8192
+#define MOST (BYTES + CHUNK)
 
 struct job {
 	struct sio_link link;
 	struct sio_transfer ab, ba;
 	int near[2], far[2];
 	int cut;                /* cancelled: it may end before that is heard */
+	int used;               /* its submitter looks at it no more */
 };
 
 static struct sio_engine *engines[2];
@@ -70,16 +73,31 @@ static void wait_for(int fd, short events)
 	(void)poll(&p, 1, -1);
 }
 
-/* Send to one end, read at the other; all has to come. */
-static void use(int near, int far)
+/* What is read of a running relay only ever grows. */
+static long look(const struct job *j, long before)
 {
-	static const char zeros[8192];
-	char buf[8192];
-	long sent = 0, got = 0;
+	long moved = (long)sio_transfer_moved(&j->ab);
+	long by = (long)(sio_transfer_moved_by(&j->ab, SIO_SPLICE_PIPE) +
+			 sio_transfer_moved_by(&j->ab, SIO_READ_WRITE));
+
+	if (moved < before || moved > MOST || by > MOST) {
+		fprintf(stderr, "moved %ld after %ld\n", moved, before);
+		exit(1);
+	}
+	return moved;
+}
+
+/* Send to one end, read at the other; all has to come. */
+static void use(const struct job *j, int near, int far)
+{
+	static const char zeros[CHUNK];
+	char buf[CHUNK];
+	long sent = 0, got = 0, moved = 0;
 
 	while (got < BYTES) {
 		ssize_t n = 0;
 
+		moved = look(j, moved);
 		if (sent < BYTES)
 			n = send(near, zeros, sizeof(zeros), MSG_NOSIGNAL);
 		if (n > 0)
@@ -106,7 +124,8 @@ static void *submit(void *arg)
 		if (cut) {
 			sio_engine_cancel(&j->link);
 		} else {
-			use(near, far);
+			use(j, near, far);
+			__atomic_store_n(&j->used, 1, __ATOMIC_RELEASE);
 			shutdown(near, SHUT_WR);
 			shutdown(far, SHUT_WR);
 		}
@@ -127,6 +146,9 @@ static int take(void)
 
 		if (!(told & SIO_TOLD_OVER))
 			continue;
+		/* It ends by what its submitter does after that. */
+		if (!j->cut && !__atomic_load_n(&j->used, __ATOMIC_ACQUIRE))
+			abort();
 		if (j->ab.moved < BYTES && !j->cut) {
 			fprintf(stderr, "moved %ld, reason %d\n",
 				(long)j->ab.moved, link->relay.reason);
