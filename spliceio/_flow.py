@@ -222,7 +222,7 @@ class Flow:
 
     @property
     def moved(self) -> int:
-        return int(self.c.moved)
+        return int(lib.sio_transfer_moved(self.c))
 
     @property
     def progress(self) -> int:
@@ -236,11 +236,9 @@ class Flow:
     @property
     def by_method(self) -> dict[str, int]:
         moved: dict[str, int] = {}
-        for number, name in _plan.NAMES.items():
-            if self.c.by_method[number]:
-                moved[name] = moved.get(name, 0) + int(self.c.by_method[number])
-        if self.c.from_memory:
-            moved["send"] = int(self.c.from_memory)
+        for number, name in (*_plan.NAMES.items(), (lib.SIO_METHODS, "send")):
+            if count := int(lib.sio_transfer_moved_by(self.c, number)):
+                moved[name] = moved.get(name, 0) + count
         return moved
 
     @property
