@@ -217,16 +217,22 @@ static void begin(struct sio_engine *e, int fd,
 		cannot_watch(e, err);
 }
 
-void sio_gate_pause(struct sio_engine *e)
+/* Accept nothing until a link ends here, or the pause's timer, if it is set. */
+static void hold(struct sio_engine *e)
 {
 	struct sio_gate *g = &e->gate;
 
-	sio_timer_set(&e->timers, &g->pause, e->now + PAUSE_NS);
 	if (g->paused)
 		return;
 	g->paused = 1;
 	for (int32_t i = 0; i < g->count; i++)
 		sio_unwatch(e, g->listeners[i]);
+}
+
+void sio_gate_pause(struct sio_engine *e)
+{
+	sio_timer_set(&e->timers, &e->gate.pause, e->now + PAUSE_NS);
+	hold(e);
 }
 
 void sio_gate_resume(struct sio_engine *e)
@@ -323,7 +329,10 @@ void sio_gate_listen(struct sio_engine *e, int number)
 		int64_t fd;
 
 		if (!admit(g)) {
-			sio_gate_pause(e);
+			hold(e);
+			/* The one that ends may be another engine's. */
+			if (g->setup.shared)
+				sio_gate_pause(e);
 			return;
 		}
 		fd = sio_accept(e->seam, g->listeners[number], &from);

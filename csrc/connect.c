@@ -26,7 +26,9 @@
 
 #define ATTEMPTS 3
 #define NEXT_ADDRESS_NS 250000000
+/* Doubled each time, five times at the most: nothing tells that it is over. */
 #define SHORTAGE_NS 20000000
+#define SHORTAGES 5
 #define SHUNNED_NS 1000000000
 #define SHUNNED_LONGEST_NS 30000000000
 
@@ -319,7 +321,9 @@ static void wait_out(struct sio_engine *e, struct sio_link *l)
 		sio_lender_trim(&e->lender);
 		sio_gate_pause(e);
 	}
-	arm(e, l, SHORTAGE_NS);
+	arm(e, l, (int64_t)SHORTAGE_NS << l->shortages);
+	if (l->shortages < SHORTAGES)
+		l->shortages++;
 }
 
 /* Try addresses until one is under way; 0: none is, and none is left. */
@@ -362,7 +366,7 @@ static void next_upstream(struct sio_engine *e, struct sio_link *l)
 		l->tries++;
 		l->chosen = choose(l->tried, e->now);
 		l->upstream = l->tried->first + l->chosen;
-		l->next_address = 0;
+		l->next_address = l->shortages = 0;
 		set_short(e, l, 0);
 		l->deadline = e->now + e->gate.setup.connect_ns;
 		if (try_addresses(e, l))

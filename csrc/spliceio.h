@@ -623,6 +623,7 @@ struct sio_link {
 	int32_t tries;          /* upstreams tried */
 	int32_t chosen;         /* the one that is, in its set */
 	int32_t short_of;       /* this machine could not even try */
+	int32_t shortages;      /* how often, for this upstream */
 	int32_t told_upstream;  /* of SIO_TOLD_DOWN and UP */
 	int32_t told_err;
 	int32_t next_address;

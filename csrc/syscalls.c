@@ -330,13 +330,16 @@ int64_t sio_pipe(struct sio_seam *seam, int *reader, int *writer,
 		 int64_t capacity)
 {
 	int ends[2] = { -1, -1 };
-	int64_t failed = open_pipe(seam, ends, capacity);
+	int64_t granted = open_pipe(seam, ends, capacity);
 
-	if (failed)
-		return failed;
+	if (granted)
+		return granted;
+	granted = sio_pipe_resize(ends[1], capacity);
+	if (granted < 0)
+		sio_pipe_close(&ends[0], &ends[1]);
 	*reader = ends[0];
 	*writer = ends[1];
-	return sio_pipe_resize(ends[1], capacity);
+	return granted;
 }
 
 int64_t sio_pipe_resize(int fd, int64_t capacity)
