@@ -15,6 +15,7 @@ import errno
 import fcntl
 import math
 import os
+import re
 import select
 import time
 from collections.abc import Callable
@@ -44,6 +45,7 @@ _PATIENCE, _MOST_PATIENCE = 2.0, 16.0
 A receive window that closes is no event, and Linux 5.5 to 5.13 tell only the first arrival in a
 pipe. Before there is a byte, no look is needed.
 """
+_PIPES_TELL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (5, 14)
 _SLICE = 1.0
 """Seconds until a signal is answered that comes just before the wait begins."""
 
@@ -176,7 +178,8 @@ class _Head:
                 first, stuck = self._look()
                 if self._wanted.is_in(first) or final or stuck:
                     return first
-                left = patience if first else math.inf
+                is_told = not first or (self._is_pipe and _PIPES_TELL)
+                left = math.inf if is_told else patience
                 if limit >= 0:
                     left = min(left, (begun + limit - time.monotonic_ns()) / 1e9)
                 if left <= 0:
