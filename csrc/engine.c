@@ -374,26 +374,41 @@ static void *engine_thread(void *engine)
 
 /* ---- from outside ------------------------------------------------------------------ */
 
-struct sio_engine *sio_engine_new(int32_t pipes, int32_t *err)
+/* What is missing to a new engine: 0, or -errno of *call. */
+static int furnish(struct sio_engine *e, int32_t pipes, const char **call)
+{
+	*call = "epoll_create1";
+	e->epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (e->epfd < 0)
+		return -errno;
+	*call = "eventfd";
+	e->wakefd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (e->wakefd < 0)
+		return -errno;
+	*call = "malloc";
+	if (sio_lender_open(&e->lender, pipes) || sio_table_grow(e))
+		return -ENOMEM;
+	*call = "epoll_ctl";
+	/* Each write to it is an edge, so it need never be read. */
+	return sio_watch_engine(e, 0, e->wakefd, EPOLL_CTL_ADD,
+				EPOLLIN | EPOLLET);
+}
+
+struct sio_engine *sio_engine_new(int32_t pipes, int32_t *err,
+				  const char **call)
 {
 	struct sio_engine *e = calloc(1, sizeof(*e));
+
 	*err = ENOMEM;
+	*call = "malloc";
 	if (!e)
 		return NULL;
 	e->pid = getpid();
 	e->free_seat = -1;
 	e->stall_ns = STALL_NS;
-	e->wakefd = -1;
+	e->epfd = e->wakefd = -1;
 	pthread_mutex_init(&e->lock, NULL);
-	e->epfd = epoll_create1(EPOLL_CLOEXEC);
-	if (e->epfd >= 0)
-		e->wakefd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (e->wakefd < 0)
-		*err = errno;
-	else if (!sio_lender_open(&e->lender, pipes) && !sio_table_grow(e))
-		/* Each write to it is an edge, so it need never be read. */
-		*err = -sio_watch_engine(e, 0, e->wakefd, EPOLL_CTL_ADD,
-					 EPOLLIN | EPOLLET);
+	*err = -furnish(e, pipes, call);
 	if (!*err)
 		return e;
 	sio_engine_free(e);

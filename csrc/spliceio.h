@@ -670,8 +670,9 @@ struct sio_trouble {
 	int64_t times;          /* how often something was */
 };
 
-/* NULL and *err on failure. */
-struct sio_engine *sio_engine_new(int32_t pipes, int32_t *err);
+/* NULL, and the errno and the name of the call that failed, on failure. */
+struct sio_engine *sio_engine_new(int32_t pipes, int32_t *err,
+				  const char **call);
 void sio_engine_trouble(struct sio_engine *e, struct sio_trouble *trouble);
 int sio_engine_start(struct sio_engine *e);
 /* End every relay, and the thread.  What is told of it stays to be taken. */

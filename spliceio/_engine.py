@@ -67,13 +67,13 @@ class Engines:
         self._once = threading.Lock()
         self._thread: threading.Thread | None = None
         self._name = name
-        err = ffi.new("int32_t *")
+        err, call = ffi.new("int32_t *"), ffi.new("char **")
         for number in range(threads):
             share = pipes // threads + (number < pipes % threads)
-            engine = lib.sio_engine_new(share, err)
+            engine = lib.sio_engine_new(share, err, call)
             if engine == ffi.NULL:
                 self.close()
-                raise _errors.failure("epoll_create1", err[0])
+                raise _errors.failure(ffi.string(call[0]).decode(), err[0])
             self.each.append(ffi.gc(engine, lib.sio_engine_free))
         _all.add(self)
 

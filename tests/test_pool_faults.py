@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import pytest
 import test_relay
 import test_relay_faults
 from support.pools import at_rest, c_threads, in_child, pooling, script, spawn
+from support.programs import need
 from support.states import Worker, descriptors, process_state, until
 from support.wires import MIB, payload
 from test_pipe import no_more_descriptors
@@ -53,7 +55,8 @@ from test_relay_faults import (  # noqa: F401
     test_everything_around_urgent_bytes_arrives,
 )
 
-from spliceio import RelayFuture, RelayPool
+from spliceio import RelayFuture, RelayPool, _engine
+from spliceio._cffi import lib
 
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
@@ -267,6 +270,46 @@ def test_without_a_thread_for_the_news_it_says_so(monkeypatch):
             RelayPool(2)
     gc.collect()
     assert c_threads() == before
+
+
+def test_without_a_thread_for_the_second_engine_it_says_so(monkeypatch):
+    """As pthread_create says it; the first one's ends, and nothing is left open."""
+    before, started = c_threads(), []
+
+    class Refusing:
+        def __getattr__(self, name):
+            return self.start if name == "sio_engine_start" else getattr(lib, name)
+
+        def start(self, engine):
+            started.append(engine)
+            return lib.sio_engine_start(engine) if len(started) == 1 else -errno.EAGAIN
+
+    monkeypatch.setattr(_engine, "lib", Refusing())
+    with pytest.raises(OSError, match="pthread_create") as caught:
+        RelayPool(3)
+    assert caught.value.errno == errno.EAGAIN
+    assert len(started) == 2
+    started.clear()
+    gc.collect()
+    assert c_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("call", "err"), [("epoll_create1", "EPERM"), ("eventfd2", "ENFILE"), ("epoll_ctl", "EPERM")]
+)
+def test_a_call_that_is_refused_is_named(call, err):
+    """Not another one: a sandbox is mended by its name."""
+    # The first eventfd is that of the news.
+    inject = f"inject={call}:error={err}" + ":when=2+" * (call == "eventfd2")
+    strace = [need("strace"), "-f", "-qq", "-o", os.devnull, "-e", inject]
+    done = subprocess.run(
+        [*strace, sys.executable, "-c", "import spliceio; spliceio.RelayPool()"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert f"[Errno {getattr(errno, err)}] {call.removesuffix('2')}: " in said
 
 
 def test_a_used_up_pipe_quota_means_copying():

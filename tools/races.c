@@ -167,12 +167,13 @@ static int take(void)
 int main(void)
 {
 	pthread_t threads[SUBMITTERS];
+	const char *call;
 	int32_t err;
 	int over = 0;
 
 	news = sio_news_new();
 	for (int i = 0; i < 2; i++) {
-		engines[i] = sio_engine_new(2, &err);
+		engines[i] = sio_engine_new(2, &err, &call);
 		if (!news || !engines[i] || sio_engine_start(engines[i]))
 			abort();
 	}
