@@ -567,6 +567,16 @@ struct sio_timer {
 	int32_t place;          /* 0: not set */
 };
 
+/* A socket that is nonblocking while a link has it; see modes.c. */
+struct sio_modes;
+struct sio_loan {
+	uint64_t device;
+	uint64_t inode;
+	int32_t fd;             /* -1: none */
+	int32_t was_blocking;
+	struct sio_loan *next;
+};
+
 /*
  * One relay of an engine.  Submitted by Python, which owns it and both flows,
  * and leaves them alone until SIO_TOLD_OVER; or made by the engine itself for a
@@ -579,6 +589,9 @@ struct sio_link {
 	int32_t one_way;        /* ab alone, and no half-close */
 	int32_t accepted;       /* made by the engine */
 	int32_t fds[4];         /* reader and writer of a, of b; -1: none */
+
+	struct sio_modes *modes; /* NULL: no mode is to be put back */
+	struct sio_loan loans[4];
 
 	/* The engine's while it runs; afterwards to be read. */
 	struct sio_engine *engine;
@@ -655,6 +668,15 @@ int sio_news_wait(struct sio_news *news, int ms);
 void sio_news_wake(struct sio_news *news);
 /* The next link, and in *told what it tells; NULL when there is none. */
 struct sio_link *sio_news_take(struct sio_news *news, int32_t *told);
+
+/* modes.c.  The table is never freed; NULL: no memory. */
+struct sio_modes *sio_modes_new(void);
+/* In a forked child, whose parent may have had it locked. */
+void sio_modes_reset(struct sio_modes *modes);
+/* Make the sockets among its fds nonblocking; put their modes back.  Both are
+ * safe to repeat.  A link whose sockets are lent may not be freed. */
+void sio_modes_lend(struct sio_modes *modes, struct sio_link *l);
+void sio_modes_give_back(struct sio_link *l);
 
 enum sio_stopped {
 	SIO_STOPPED_NOTHING,    /* it is tried again, and waits meanwhile */

@@ -7,11 +7,9 @@ everything on it. So sockets are nonblocking while they are lent, and get their 
 from __future__ import annotations
 
 import os
-import threading
 from typing import Any
 
 from . import _errors
-from ._about import about
 from ._cffi import ffi, lib
 from ._flow import Flow
 from ._relay import Pair, RelayResult
@@ -19,47 +17,21 @@ from ._relay import Pair, RelayResult
 __all__ = ["Link"]
 
 
-class _Modes:
-    """The blocking mode of sockets that are lent, which two transfers of one socket share."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users: dict[int, list[bool]] = {}
-
-    def borrow(self, fd: int, socket: int) -> None:
-        """Make a socket, known by its inode, nonblocking until it is given back as often."""
-        with self._lock:
-            was_blocking = os.get_blocking(fd)
-            self._users.setdefault(socket, []).append(was_blocking)
-            if was_blocking:
-                os.set_blocking(fd, False)
-
-    def give_back(self, fd: int, socket: int) -> None:
-        """Put the mode back if nobody else has the socket."""
-        with self._lock:
-            modes = self._users[socket]
-            last = modes.pop()
-            if modes:
-                modes[0] = modes[0] or last
-                return
-            del self._users[socket]
-            if last:
-                os.set_blocking(fd, True)
-
-
-_modes = _Modes()
-os.register_at_fork(after_in_child=_modes.__init__)  # type: ignore[misc]
+_modes = lib.sio_modes_new()
+if _modes == ffi.NULL:
+    raise MemoryError("no memory for the modes of sockets")
+os.register_at_fork(after_in_child=lambda: lib.sio_modes_reset(_modes))
 
 
 class Link:
     """Flows as an engine takes them; they are the engine's from `lend` to SIO_TOLD_OVER."""
 
     def __init__(self, news: Any, idle: int) -> None:
-        self.c = ffi.new("struct sio_link *")
+        # Dropped by whoever was interrupted, it still puts the modes back.
+        self.c = ffi.gc(ffi.new("struct sio_link *"), lib.sio_modes_give_back)
         self.c.news, self.c.idle_ns = news, idle
         self.flows: list[Flow] = []
         self.pair: Pair | None = None
-        self._lent: list[tuple[int, int]] = []
         self._kept: Any = None
 
     def take_pair(self, pair: Pair) -> None:
@@ -83,19 +55,14 @@ class Link:
 
         Until `returned`, that is, whatever is raised in between.
         """
+        lib.sio_modes_lend(_modes, self.c)
         for flow in self.flows:
             flow.is_lent = True
-            for fd in {flow.c.src, flow.c.dst}:
-                identity = about(fd)
-                if identity.is_socket:
-                    _modes.borrow(fd, identity.ino)
-                    self._lent.append((fd, identity.ino))
             lib.sio_transfer_refresh(flow.c)
 
     def returned(self) -> None:
         """Take the flows back; the sockets get the mode that they had."""
-        while self._lent:
-            _modes.give_back(*self._lent.pop())
+        lib.sio_modes_give_back(self.c)
         for flow in self.flows:
             flow.is_lent = False
 
