@@ -152,7 +152,9 @@ void sio_engine_wake(struct sio_engine *e)
 	(void)!write(e->wakefd, &(uint64_t){ 1 }, sizeof(uint64_t));
 }
 
-int sio_ask(struct sio_engine *e, struct sio_link *l, int32_t what)
+/* *is_cancelled: nothing may be read from the link after this. */
+static int ask(struct sio_engine *e, struct sio_link *l, int32_t what,
+	       int *is_cancelled)
 {
 	int err = 0, was_empty;
 
@@ -168,21 +170,34 @@ int sio_ask(struct sio_engine *e, struct sio_link *l, int32_t what)
 			e->inbox = l;
 		}
 		l->asked |= what;
+		l->is_cancelled |= (what & SIO_ASK_CANCEL) != 0;
 		if (what & (SIO_ASK_RELEASE | SIO_ASK_ROUTE))
 			l->released++;
 	}
+	*is_cancelled = l->is_cancelled;
 	pthread_mutex_unlock(&e->lock);
 	if (!err && was_empty)
 		sio_engine_wake(e);
 	return err;
 }
 
+int sio_ask(struct sio_engine *e, struct sio_link *l, int32_t what)
+{
+	int is_cancelled;
+
+	return ask(e, l, what, &is_cancelled);
+}
+
 static void heed(struct sio_engine *e, struct sio_link *l, int32_t asked)
 {
 	if (asked & SIO_ASK_ADD)
 		add(e, l);
-	if (asked & SIO_ASK_CANCEL)
+	if (asked & (SIO_ASK_CANCEL | SIO_ASK_CUT))
 		cut(e, l);
+	/* It may have ended by itself meanwhile; but whoever has cancelled it
+	 * has been told that it ends like this. */
+	if (asked & SIO_ASK_CANCEL)
+		l->relay.reason = SIO_REASON_CANCELLED;
 	if (asked & SIO_ASK_ROUTE)
 		sio_gate_routed(e, l, asked & SIO_ASK_MORE);
 }
@@ -494,13 +509,26 @@ void sio_engine_skip(struct sio_engine *e, int64_t ns)
 
 int sio_engine_submit(struct sio_engine *e, struct sio_link *link)
 {
+	int err;
+
 	link->engine = e;
-	return sio_ask(e, link, SIO_ASK_ADD);
+	err = sio_ask(e, link, SIO_ASK_ADD);
+	if (err)
+		link->engine = NULL;
+	return err;
 }
 
-void sio_engine_cancel(struct sio_link *link)
+int sio_engine_cancel(struct sio_link *link)
 {
-	(void)sio_ask(link->engine, link, SIO_ASK_CANCEL);
+	int is_cancelled = 0;
+
+	(void)ask(link->engine, link, SIO_ASK_CANCEL, &is_cancelled);
+	return is_cancelled;
+}
+
+void sio_engine_cut(struct sio_link *link)
+{
+	(void)sio_ask(link->engine, link, SIO_ASK_CUT);
 }
 
 void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts)

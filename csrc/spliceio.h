@@ -615,6 +615,7 @@ struct sio_link {
 
 	/* Guarded by the engine's lock. */
 	int32_t asked;          /* what Python asks of it; -1: it may not any more */
+	int32_t is_cancelled;   /* before that, so that it ends as cancelled */
 	int32_t released;
 	struct sio_upstreams *answer;
 	struct sio_link *next_asked;
@@ -710,7 +711,10 @@ void sio_engine_skip(struct sio_engine *e, int64_t ns);
 /* 0, or -ESHUTDOWN: it is stopped; -ECHILD: it is another process's; or why it
  * has ended by itself. */
 int sio_engine_submit(struct sio_engine *e, struct sio_link *link);
-void sio_engine_cancel(struct sio_link *link);
+/* End it.  1: its reason is SIO_REASON_CANCELLED; 0: it has ended otherwise. */
+int sio_engine_cancel(struct sio_link *link);
+/* End it, without a word on whose behalf. */
+void sio_engine_cut(struct sio_link *link);
 void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts);
 
 /* ---- accepting and connecting ---------------------------------------------- */
@@ -952,7 +956,8 @@ enum sio_ask {
 	SIO_ASK_CANCEL = 2,
 	SIO_ASK_ROUTE = 4,      /* answered; this and the next release the link */
 	SIO_ASK_RELEASE = 8,
-	SIO_ASK_MORE = 16       /* with ROUTE: peek again */
+	SIO_ASK_MORE = 16,      /* with ROUTE: peek again */
+	SIO_ASK_CUT = 32
 };
 
 /* Of what an event speaks: 0 to 3 of fds, 4 to 6 of attempts. */

@@ -7,7 +7,9 @@ bytes.
 Rule 1: the memory of a link belongs to its owner again only once SIO_TOLD_OVER was taken.
 Rule 2: after a fork the child has no threads: its copies of the descriptors are closed, and every
         use is refused with an error.
-Rule 3: at the end of the interpreter everything still open is cut, before Python goes away.
+Rule 3: what a caller could leave undone, when a signal handler raises, is done by the thread of the
+        news.
+Rule 4: at the end of the interpreter everything still open is cut, before Python goes away.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 from . import _errors
 from ._cffi import ffi, lib
 from ._flow import CALLS
+from ._notify import Thread
 
 __all__ = ["Engines"]
 
@@ -55,26 +58,26 @@ class Engines:
             raise ValueError(f"max_pipes cannot be negative (got {pipes})")
         self.pid = os.getpid()
         self.hear, self.heard, self.on_fork = hear, heard, on_fork
-        news = lib.sio_news_new()
-        if news == ffi.NULL:
-            raise _errors.failure("eventfd", ffi.errno)
+        self.owner: object = None  # what has to live until it is closed
         # Freed with the last reference: who counts at this moment has one. No lock, because a
         # signal handler may close what its own thread is counting.
-        self.news: Any = ffi.gc(news, lib.sio_news_free)
         self.each: list[Any] = []
-        self._closing = self._stopped = False
         self._last: dict[str, int] | None = None
-        self._once = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._closing = False
         self._name = name
+        self.news: Any = None
+        self._thread: Thread | None = None
+        self.news = _owned(lib.sio_news_free, lib.sio_news_new)
+        if self.news == ffi.NULL:
+            raise _errors.failure("eventfd", ffi.errno)
         err, call = ffi.new("int32_t *"), ffi.new("char **")
         for number in range(threads):
             share = pipes // threads + (number < pipes % threads)
-            engine = lib.sio_engine_new(share, err, call)
+            engine = _owned(lib.sio_engine_free, lib.sio_engine_new, share, err, call)
             if engine == ffi.NULL:
                 self.close()
                 raise _errors.failure(ffi.string(call[0]).decode(), err[0])
-            self.each.append(ffi.gc(engine, lib.sio_engine_free))
+            self.each.append(engine)
         _all.add(self)
 
     def __del__(self) -> None:
@@ -83,14 +86,17 @@ class Engines:
             self.close()
 
     def start(self) -> None:
-        """Start the threads, those of C and the one of Python."""
-        for engine in self.each:
-            err = lib.sio_engine_start(engine)
-            if err:
-                self.close()
-                raise _errors.failure("pthread_create", -err)
-        self._thread = threading.Thread(target=_listen, args=(self,), name=self._name, daemon=True)
-        self._thread.start()
+        """Start the threads, that of Python, which ends the others, and then those of C."""
+        self._thread = Thread(lambda: _listen(self), self._name)
+        try:
+            self._thread.start()
+            for engine in self.each:
+                err = lib.sio_engine_start(engine)
+                if err:
+                    raise _errors.failure("pthread_create", -err)
+        except BaseException:
+            self.close()
+            raise
 
     def check(self, call: str) -> None:
         """Raise RuntimeError in a forked child, or once it is closed."""
@@ -100,6 +106,13 @@ class Engines:
         failure, stopped, _ = self.trouble()
         if failure is not None and stopped == lib.SIO_STOPPED_ALL:
             raise failure
+
+    def news_for(self, call: str) -> Any:
+        """Return where a link is to tell its news; raise RuntimeError as `check` does."""
+        news = self.news
+        if news is None:
+            self.check(call)
+        return news
 
     def check_process(self, call: str) -> None:
         """Raise RuntimeError in a forked child."""
@@ -144,7 +157,7 @@ class Engines:
     @property
     def is_heard_here(self) -> bool:
         """Whether this is the thread that hears the news, and must not wait for any."""
-        return threading.current_thread() is self._thread
+        return self._thread is not None and threading.get_ident() == self._thread.ident
 
     def wake(self) -> None:
         """Let `heard` be called soon."""
@@ -153,25 +166,32 @@ class Engines:
             lib.sio_news_wake(news)
 
     def close(self) -> None:
-        """Cut what is open, let all news be heard, end the threads; safe to repeat."""
+        """Cut what is open, let all news be heard, end the threads; safe to repeat.
+
+        It is done by the thread of the news, in which no signal handler can raise; here it is
+        asked for and waited for, as often as need be.
+        """
         if self.pid != os.getpid():
             return
         self._closing = True
-        if self._once.acquire(blocking=False):
-            for engine in self.each:
-                lib.sio_engine_stop(engine)
-            self._stopped = True
-            if self._thread is None:
-                self._free()
-            else:
-                self.wake()
-        if self._thread is not None and not self.is_heard_here:
-            self._thread.join()
+        if self._thread is None or self._thread.never_runs():
+            self._cut()
+            self._free()
+        elif self.is_heard_here:
+            self._cut()
+        else:
+            self.wake()
+            self._thread.outlast()
+
+    def _cut(self) -> None:
+        for engine in self.each:
+            lib.sio_engine_stop(engine)
 
     def _free(self) -> None:
-        # What is no more is open no more, whatever was told of it and not heard.
-        self._last = {**self.counts(), "active": 0, "pipes_open": 0, "pipes_held": 0}
-        self.each, self.news = [], None
+        if self._last is None:
+            # What is no more is open no more, whatever was told of it and not heard.
+            self._last = {**self.counts(), "active": 0, "pipes_open": 0, "pipes_held": 0}
+        self.each, self.news, self.owner = [], None, None
 
     def _take(self) -> None:
         told = ffi.new("int32_t *")
@@ -195,18 +215,25 @@ class Engines:
         self.on_fork()
 
 
+def _owned(free: Any, make: Any, *args: object) -> Any:
+    """Call make(*args), and let `free` have the result when nobody refers to it any more.
+
+    In one call: between two bytecodes a signal handler could raise, and nobody would have it.
+    """
+    made = map(make, *([arg] for arg in args)) if args else iter(make, None)
+    return next(map(ffi.gc, made, [free]))
+
+
 def _listen(engines: Engines) -> None:
     # A signal that this thread took would not wake the main thread, where its handler runs.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    while True:
-        # To take the news also takes the wake-up of close(), when it comes at that moment.
-        if not engines._stopped:
-            lib.sio_news_wait(engines.news, -1)
-        last = engines._stopped  # what is told before it is set is taken below
+    # close() wakes it after it has said so, so that the word of the end is not lost.
+    while not engines._closing:
+        lib.sio_news_wait(engines.news, -1)
         engines._take()
-        if last:
-            engines._free()
-            return
+    engines._cut()
+    engines._take()
+    engines._free()
 
 
 def _close_all() -> None:

@@ -33,6 +33,8 @@ class Link:
         self.flows: list[Flow] = []
         self.pair: Pair | None = None
         self._kept: Any = None
+        # Kept while it may be asked anything; `submit` puts it here, or the caller keeps it.
+        self._engine: Any = ()
 
     def take_pair(self, pair: Pair) -> None:
         """Take two flows; `pair` was made with `self.c.relay`."""
@@ -71,9 +73,33 @@ class Link:
         if self.pair is not None:
             self.pair.close_writers(told // lib.SIO_TOLD_WRITER_B & 3)
 
-    def cancel(self) -> None:
-        """Ask the engine to end it; it must not have told SIO_TOLD_OVER."""
-        lib.sio_engine_cancel(self.c)
+    def submit(self, engine: Any) -> int:
+        """Give it to an engine; 0, or a negative errno: it has not taken it."""
+        self._engine = engine
+        return int(lib.sio_engine_submit(engine, self.c))
+
+    def cancel(self) -> bool:
+        """Ask the engine to end it; return whether that, now or before, is how it ends."""
+        engine = self._engine  # which stays until it has answered, though the link be over
+        return engine is not None and bool(lib.sio_engine_cancel(self.c))
+
+    def forget_engine(self) -> None:
+        """Let the engine go, of a link that is over."""
+        self._engine = None
+
+    def cut(self) -> None:
+        """End it for another reason than that somebody has cancelled it."""
+        lib.sio_engine_cut(self.c)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether an engine has it, or has had it."""
+        return bool(self.c.engine != ffi.NULL)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether `cancel` has ended it, once it is over."""
+        return bool(self.c.is_cancelled)
 
     @property
     def key(self) -> int:

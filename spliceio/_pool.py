@@ -6,11 +6,8 @@ back through a future. Between the two, Python is not needed.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
 import weakref
-from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -18,15 +15,12 @@ from typing import Any
 from ._cffi import ffi, lib
 from ._engine import Engines
 from ._flow import idle_ns
+from ._future import RelayFuture
 from ._link import Link
-from ._relay import Pair, RelayResult, Side
+from ._notify import Waiters
+from ._relay import Pair, Side
 
 __all__ = ["PoolStats", "RelayFuture", "RelayPool"]
-
-_FORKED = (
-    "the relay belongs to another process, which goes on with it; threads do not survive a fork. "
-    "Make a RelayPool of your own in the child"
-)
 
 
 @dataclass(frozen=True)
@@ -46,74 +40,24 @@ class PoolStats:
     pipes_held: int
 
 
-class RelayFuture(Future[RelayResult]):
-    """The result of a relay, when it has ended: a `concurrent.futures.Future`.
-
-    `cancel()` ends a relay that runs, and returns whether it did; the future is then cancelled at
-    once, and `outcome()` still tells what was relayed.
-    """
-
-    def __init__(self, pool: RelayPool) -> None:
-        super().__init__()
-        self._pool = pool
-        self._job: _Job | None = None
-        self._is_unwanted = False
-        self._relayed: RelayResult | None = None
-        self._error: BaseException | None = None
-
-    def cancel(self) -> bool:
-        """End the relay. False when it has ended by itself; bytes are not lost, see `outcome`."""
-        self._is_unwanted = True
-        # First, so that a callback of the future may wait for the outcome.
-        self._pool._cancel(self)
-        return self._be_cancelled()
-
-    def _be_cancelled(self) -> bool:
-        if not super().cancel():
-            return False
-        with self._condition:
-            if self._state == "CANCELLED":  # who waits for several futures is told once
-                self.set_running_or_notify_cancel()
-        return True
-
-    def running(self) -> bool:
-        """Return whether the relay is open."""
-        return not self.done()
-
-    def outcome(self, timeout: float | None = None) -> RelayResult:
-        """What was relayed, also of a relay that was cancelled (its `reason` is "cancelled").
-
-        Waits until the engine has let go of both sides, for at most `timeout` seconds. Raises
-        TimeoutError after that, and the relay's own error if it failed.
-        """
-        self._pool._await(self, timeout)
-        if self._error is not None:
-            raise self._error
-        assert self._relayed is not None
-        return self._relayed
-
-    @property
-    def _is_over(self) -> bool:
-        return self._relayed is not None or self._error is not None
-
-
 class _Job:
-    """One relay that an engine has."""
+    """One relay that an engine has, or is about to get."""
 
-    def __init__(self, link: Link, future: RelayFuture, engine: int) -> None:
-        self.link, self.future, self.engine = link, future, engine
+    def __init__(self, pool: RelayPool, link: Link) -> None:
+        self.link, self.future = link, RelayFuture(pool, link)
         self.error: BaseException | None = None
+        self.load: set[int] = set()
 
     def close_writers(self, told: int) -> None:
         try:
             self.link.close_writers(told)
         except Exception as error:
             self.error = error
-            self.link.cancel()
+            self.link.cut()
 
     def finish(self) -> None:
         """Read the result out of the C, close what is ours, and tell the future."""
-        link, future = self.link, self.future
+        link = self.link
         pair, result = link.pair, None
         assert pair is not None
         error = self.error or link.error
@@ -127,17 +71,7 @@ class _Job:
             pair.close()
         if error is not None:
             error.result = result  # type: ignore[attr-defined]
-        future._job = None
-        future._error, future._relayed = error, result
-        if future._is_unwanted and result is not None and result.reason == "cancelled":
-            future._be_cancelled()
-            return
-        # Cancelled meanwhile, it has been told already; outcome() tells the rest.
-        with contextlib.suppress(InvalidStateError):
-            if error is not None:
-                future.set_exception(error)
-            elif result is not None:
-                future.set_result(result)
+        self.future._end(error, result, link.is_cancelled)
 
 
 class RelayPool:
@@ -153,24 +87,32 @@ class RelayPool:
     """
 
     def __init__(self, threads: int = 1, *, max_pipes: int = 64) -> None:
+        # Tables that several threads change by atomic operations; see _notify.
         self._jobs: dict[int, _Job] = {}
-        self._changed = threading.Condition()
+        self._load: list[set[int]] = [set() for _ in range(threads)]
+        self._changed = Waiters()
         self._shut = False
-        self._load = [0] * max(threads, 1)
         # The engines must not keep the pool alive, which ends with its last reference.
-        this = weakref.ref(self)
-        jobs, changed, load = self._jobs, self._changed, self._load
+        jobs = self._jobs
 
         def hear(link: Any, told: int) -> None:
-            _hear(jobs, changed, load, link, told)
+            _hear(jobs, link, told)
 
-        def forked() -> None:
-            _disown(jobs, this())
-
-        self._engines = Engines(threads, max_pipes, hear, on_fork=forked, name="spliceio-relays")
-        self._engines.start()
-        self._finalizer = weakref.finalize(self, self._engines.close)
-        self._finalizer.atexit = False
+        self._engines = Engines(
+            threads,
+            max_pipes,
+            hear,
+            heard=self._changed.notify_all,
+            on_fork=lambda: _disown(jobs),
+            name="spliceio-relays",
+        )
+        try:
+            self._engines.start()
+            self._finalizer = weakref.finalize(self, self._engines.close)
+            self._finalizer.atexit = False
+        except BaseException:
+            self._engines.close()
+            raise
 
     def submit(
         self,
@@ -196,29 +138,44 @@ class RelayPool:
         self._engines.check("RelayPool.submit")
         if self._shut:
             raise RuntimeError("RelayPool.submit: it is shut down")
-        link = Link(self._engines.news, idle_ns(idle_timeout, "idle_timeout"))
+        news = self._engines.news_for("RelayPool.submit")
+        link = Link(news, idle_ns(idle_timeout, "idle_timeout"))
         pair = Pair(a, b, to_a, to_b, byte_limit, c=link.c.relay)
         try:
             link.take_pair(pair)
-            return self._begin(link)
+            job = _Job(self, link)
+            self._begin(job)
+            return job.future
         except BaseException:
-            pair.close()
+            self._give_up(link, pair)
             raise
 
-    def _begin(self, link: Link) -> RelayFuture:
-        future = RelayFuture(self)
-        with self._changed:
-            number, engines = self._load.index(min(self._load)), list(self._engines.each)
-            job = _Job(link, future, number)
+    def _begin(self, job: _Job) -> None:
+        link, engines = job.link, list(self._engines.each)
+        if engines:
+            number = min(range(len(engines)), key=lambda n: len(self._load[n]))
             link.lend()
-            # Before it is submitted: an exception in between must not lose it.
-            self._jobs[link.key] = future._job = job
-            self._load[number] += 1
-            if not engines or lib.sio_engine_submit(engines[number], link.c):
-                del self._jobs[link.key]
-                link.returned()
-                raise RuntimeError("RelayPool.submit: it is shut down")
-        return future
+            job.load = self._load[number]
+            # Before it is submitted: its end may be told before that has returned.
+            job.load.add(link.key)
+            self._jobs[link.key] = job
+        if not engines or link.submit(engines[number]):
+            raise RuntimeError("RelayPool.submit: it is shut down")
+
+    def _give_up(self, link: Link, pair: Pair) -> None:
+        """Undo a submit that has failed, at whatever point."""
+        if link.is_taken:  # its end will be told, and closes everything
+            link.cut()
+            return
+        job = self._jobs.pop(link.key, None)
+        if job is not None:
+            job.load.discard(link.key)
+        link.returned()
+        pair.close()
+
+    def _is_quiet(self) -> bool:
+        """Whether no relay is open; one that is being submitted will find it shut."""
+        return not any(job.link.is_taken for job in list(self._jobs.values()))
 
     def stats(self) -> PoolStats:
         """Count what is open now, and what was done since the pool was made."""
@@ -244,8 +201,7 @@ class RelayPool:
                 "and would wait for itself; use wait=False, or another thread"
             )
         if wait:
-            with self._changed:
-                self._changed.wait_for(lambda: not self._jobs, drain)
+            self._changed.wait_for(self._is_quiet, drain)
         self._engines.close()
 
     def __enter__(self) -> RelayPool:
@@ -259,52 +215,26 @@ class RelayPool:
     ) -> None:
         self.shutdown(wait=kind is None)
 
-    def _cancel(self, future: RelayFuture) -> None:
-        if self._engines.pid != os.getpid():
-            return
-        with self._changed:  # so that the link is not given up meanwhile
-            job = future._job
-            if job is not None and job.link.key in self._jobs:
-                job.link.cancel()
 
-    def _await(self, future: RelayFuture, timeout: float | None) -> None:
-        """Wait until the engine has let go of the relay."""
-        if self._engines.pid != os.getpid():
-            raise RuntimeError(f"outcome: {_FORKED}")
-        with self._changed:
-            if not self._changed.wait_for(lambda: future._is_over, timeout):
-                raise TimeoutError("outcome: the relay is still open")
-
-
-def _hear(
-    jobs: dict[int, _Job], changed: threading.Condition, load: list[int], link: Any, told: int
-) -> None:
+def _hear(jobs: dict[int, _Job], link: Any, told: int) -> None:
     key = int(ffi.cast("intptr_t", link))
-    with changed:
-        job = jobs[key]
+    job = jobs[key]
     if told & (lib.SIO_TOLD_WRITER_A | lib.SIO_TOLD_WRITER_B):
         job.close_writers(told)
-    if not told & lib.SIO_TOLD_OVER:
-        return
-    with changed:
+    if told & lib.SIO_TOLD_OVER:
         del jobs[key]
-        load[job.engine] -= 1
-    job.finish()
-    with changed:
-        changed.notify_all()
+        job.load.discard(key)
+        try:
+            job.finish()
+        finally:
+            job.link.forget_engine()
 
 
-def _disown(jobs: dict[int, _Job], pool: RelayPool | None) -> None:
+def _disown(jobs: dict[int, _Job]) -> None:
     """In a child: what the parent's engines do will never be told here."""
-    if pool is not None:
-        pool._changed = threading.Condition()
     for job in list(jobs.values()):
         for flow in job.link.flows:
             flow.is_lent = False
             flow.close()
-        # Locks that another thread held at the moment of the fork are held for ever.
-        job.future._condition = threading.Condition()
-        job.future._done_callbacks.clear()  # type: ignore[attr-defined]
-        if not job.future.done():
-            job.future.set_exception(RuntimeError(_FORKED))
+        job.future._disown()
     jobs.clear()

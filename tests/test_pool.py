@@ -13,9 +13,11 @@ import concurrent.futures
 import contextlib
 import ctypes
 import gc
+import itertools
 import logging
 import os
 import select
+import socket
 import threading
 import weakref
 from typing import NamedTuple
@@ -348,17 +350,38 @@ def test_cancel_twice_says_yes_twice():
 
 
 def test_cancel_at_the_very_moment_of_the_end():
-    """Either is right, but the outcome is always told, and cancelled() says which it was."""
+    """Either is right, and cancel(), cancelled() and the outcome say the same."""
     with pooling() as pool:
-        for _ in range(150):
-            with sides("unix", "unix") as (one, two):
-                future = pool.submit(one.near, two.near)
-                one.finish()
-                two.finish()
+        for number in range(2000):
+            (a, x), (b, y) = socket.socketpair(), socket.socketpair()
+            with a, b, x, y:
+                future = pool.submit(a, b)
+                x.close()
+                y.close()
+                for _ in range(number % 40):
+                    os.sched_yield()
                 cancelled = future.cancel()
                 assert future.cancelled() == cancelled
-                assert future.outcome().reason in (("eof", "cancelled") if cancelled else ("eof",))
+                assert future.outcome().reason == ("cancelled" if cancelled else "eof")
+                assert future.cancel() == cancelled
         assert pool.stats().active == 0
+
+
+def test_cancel_after_an_end_that_nobody_has_heard_of_says_no():
+    """The relay has ended by itself, though the future does not know it yet."""
+    with relayed() as (pool, first, *ends), sides("unix", "unix") as (one, two):
+        inside, leave = threading.Event(), threading.Event()
+        first.add_done_callback(lambda _: (inside.set(), leave.wait()))
+        second = pool.submit(one.near, two.near)
+        finish(first, *ends)
+        inside.wait()  # in the thread of the news
+        one.finish()
+        two.finish()
+        until(lambda: pool.stats().active == 0)
+        assert not second.done()
+        cancelled = second.cancel()
+        leave.set()
+        assert (cancelled, second.cancelled(), second.outcome().reason) == (False, False, "eof")
 
 
 def test_who_waits_for_a_cancelled_relay_is_told():
@@ -397,6 +420,38 @@ def test_wait_and_as_completed():
         done, left = concurrent.futures.wait(futures)
         assert (done, left) == (set(futures), set())
         assert not concurrent.futures.wait([pool.submit(*(s.near for s in pairs[0]))], 5).not_done
+
+
+def test_who_waits_for_many_misses_none():
+    """Each ends at some moment while wait() and as_completed() look at them."""
+    with pooling(2) as pool:
+        for _ in range(60):
+            with contextlib.ExitStack() as stack:
+                pairs = [socket.socketpair() for _ in range(12)]
+                for sock in itertools.chain(*pairs):
+                    stack.enter_context(sock)
+                near, far = zip(*pairs, strict=True)
+                futures = [pool.submit(*near[n : n + 2]) for n in range(0, 12, 2)]
+                closing = Worker(lambda far=far: [sock.close() for sock in far])
+                done, left = concurrent.futures.wait(futures)
+                assert (done, left) == (set(futures), set())
+                assert set(concurrent.futures.as_completed(futures)) == done
+                closing.result()
+
+
+def test_a_future_is_set_by_the_pool_alone():
+    """As those of an executor should be."""
+    with relayed() as (_, future, one, two):
+        for spoil in (
+            future.set_running_or_notify_cancel,
+            lambda: future.set_result(None),
+            lambda: future.set_exception(None),
+        ):
+            with pytest.raises(concurrent.futures.InvalidStateError):
+                spoil()
+        assert "pending" in repr(future)
+        finish(future, one, two)
+        assert "finished returned RelayResult" in repr(future)
 
 
 def test_asyncio_awaits_it_and_cancels_it():
