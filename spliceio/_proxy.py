@@ -7,15 +7,12 @@ wants to see them.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 import os
-import socket
-import time
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, Literal
 
@@ -23,16 +20,16 @@ from . import _address, _errors, _upstream
 from ._cffi import ffi, lib
 from ._engine import Engines
 from ._flow import idle_ns, limit_ns
+from ._listeners import Listen, Listeners
 from ._names import Names
+from ._notify import Event, Waiters
 from ._proxy_log import ProxyLog
 from ._route import More, Route, Router
 
-__all__ = ["Proxy", "ProxyStats"]
+__all__ = ["Listen", "Proxy", "ProxyStats"]
 
 log = logging.getLogger("spliceio.proxy")
 _METHODS = {"auto": lib.SIO_SPLICE_PIPE, "read_write": lib.SIO_READ_WRITE}
-
-Listen = _address.AddressLike | socket.socket
 
 
 @dataclass(frozen=True)
@@ -136,51 +133,34 @@ class Proxy:
         upstreams = [] if upstream is None else _upstream.upstreams(upstream)
         if upstream is not None and not upstreams:
             raise ValueError("Proxy: the list of upstreams is empty")
-        self._router = None if route is None else Router(route, self._setup)
         self._log = ProxyLog()
         self._upstreams = self._log.number(upstreams)
-        # No lock, which a signal handler could find held by the thread that it interrupts.
-        self._news: SimpleQueue[None] = SimpleQueue()
+        self._heard_news, self._ended = Waiters(), Event()
         self._state = "new"
-        self._engines = Engines(
+        self._down: set[int] = set()
+        self._listeners = Listeners()
+        # Nothing that it owns refers back to it before it is started: dropped until then, it is
+        # closed with its last reference.
+        this = weakref.ref(self)
+        self._engines = engines = Engines(
             threads,
             max_pipes,
-            self._hear,
-            heard=self._heard,
-            on_fork=self._forked,
+            lambda link, told: _of(this)._hear(link, told),
+            heard=lambda: _of(this)._heard(),
+            on_fork=self._listeners.abandon,
             name="spliceio-proxy",
         )
-        self._down: set[int] = set()
-        self._names = Names(self._connect_to, lambda: bool(self._down))
-        self._listeners: list[socket.socket] = []
-        self._addresses: list[str] = []
-        self._blocking: list[socket.socket] = []
-        self._paths: list[tuple[str, int]] = []
+        self._names = Names(partial(_connect_to, engines), partial(bool, self._down))
+        self._router = None if route is None else Router(route, self._setup, engines.wake)
         try:
             wanted = listen if isinstance(listen, list) else [listen]
             if not wanted:
                 raise ValueError("Proxy: the list of addresses to listen on is empty")
             for one in wanted:
-                self._listeners.append(self._listen(one, reuse_port))
-                self._addresses.append(_address.shown(self._listeners[-1]))
+                self._listeners.add(one, reuse_port)
         except BaseException:
             self._close()
             raise
-
-    def _listen(self, given: Listen, reuse_port: bool) -> socket.socket:
-        if isinstance(given, socket.socket):
-            if not given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                raise ValueError("Proxy: a socket to listen on has to listen; call listen() first")
-            if os.get_blocking(given.fileno()):
-                self._blocking.append(given.dup())
-            made = given.dup()
-        else:
-            address = _address.of(given)
-            made = _address.listen(address, reuse_port=reuse_port)
-            if address.path:
-                self._paths.append((address.path, os.stat(address.path).st_ino))
-        made.setblocking(False)
-        return made
 
     # -- the public face ---------------------------------------------------------------------------
 
@@ -195,7 +175,7 @@ class Proxy:
     @property
     def addresses(self) -> list[str]:
         """All it listens on, in the forms that `listen` takes; after `shutdown`, none."""
-        return list(self._addresses)
+        return list(self._listeners.addresses)
 
     def start(self) -> None:
         """Begin to accept, in threads of its own; `with` does it too."""
@@ -203,8 +183,9 @@ class Proxy:
         if self._state != "new":
             raise RuntimeError("Proxy.start: it has been started")
         self._state = "started"
+        self._engines.owner = self
         self._setup.news, self._setup.tell = self._engines.news, log.isEnabledFor(logging.INFO)
-        fds = [one.fileno() for one in self._listeners]
+        fds = self._listeners.fds
         for engine in self._engines.each:
             if err := lib.sio_engine_serve(engine, self._setup, fds, len(fds)):
                 self._close()
@@ -221,11 +202,14 @@ class Proxy:
         self._engines.check_process("Proxy.serve_forever")
         if self._state == "new":
             self.start()
-        while self._state != "closed":
-            self._wait(math.inf)
-            if (failure := self._engines.failure) is not None:
-                self.shutdown()
-                raise failure
+        self._heard_news.wait_for(self._has_ended, None)
+        if (failure := self._engines.failure) is not None:
+            self.shutdown()
+            raise failure
+        self._ended.wait()
+
+    def _has_ended(self) -> bool:
+        return self._ended.is_set() or self._engines.failure is not None
 
     def shutdown(self, drain: float | None = None) -> None:
         """Accept no more; let what is open end for `drain` seconds, then cut it.
@@ -233,16 +217,17 @@ class Proxy:
         Without `drain` it is cut at once: both sides see a reset, so nothing looks whole that is
         not. Safe to repeat and to call from another thread; not from the route.
         """
-        if self._state == "closed" or self._engines.pid != os.getpid():
+        if self._engines.pid != os.getpid():
             return
         for engine in self._engines.each:
             lib.sio_engine_close_gate(engine)
-        self._close_listeners()
+        self._listeners.close()
         if drain and self._state == "started":
-            deadline = time.monotonic() + drain
-            while self.stats().active and time.monotonic() < deadline:
-                self._wait(deadline)
+            self._heard_news.wait_for(self._is_drained, drain)
         self._close()
+
+    def _is_drained(self) -> bool:
+        return self._ended.is_set() or not self._engines.counts()["active"]
 
     def set_upstreams(self, upstream: _address.AddressLike | list[_address.AddressLike]) -> None:
         """Connect to these from now on; connections that are open stay.
@@ -302,49 +287,40 @@ class Proxy:
                 lib.sio_link_release(link)
 
     def _heard(self) -> None:
-        self._log.tell_full(self._engines.counts()["full"])
-        if self._log.tell_trouble(*self._engines.trouble()):
-            self._close_listeners()
-        self._news.put(None)
-
-    def _wait(self, deadline: float) -> None:
-        """Wait for news, but not for long: another thread may have got what was put."""
-        with contextlib.suppress(Empty):
-            self._news.get(timeout=max(0.0, min(deadline - time.monotonic(), 0.5)))
-
-    def _connect_to(self, addresses: list[list[bytes]], numbered: _upstream.Numbered) -> None:
-        for engine in self._engines.each:
-            lib.sio_engine_upstreams(engine, _upstream.packed(addresses, numbered))
+        try:
+            self._log.tell_full(self._engines.counts()["full"])
+            if self._log.tell_trouble(*self._engines.trouble()):
+                self._listeners.close()
+        finally:
+            if self._router is not None:
+                self._router.answer()
+            self._heard_news.notify_all()
 
     # -- the end -----------------------------------------------------------------------------------
 
-    def _forked(self) -> None:
-        """In a child: the listeners are the parent's, and nobody would serve them here."""
-        self._addresses = []
-        for sockets in (self._listeners, self._blocking):
-            while sockets:
-                sockets.pop().close()
-
-    def _close_listeners(self) -> None:
-        listeners, self._listeners, self._addresses = self._listeners, [], []
-        for one in listeners:
-            one.close()
-        paths, self._paths = self._paths, []
-        for path, inode in paths:
-            with contextlib.suppress(FileNotFoundError):
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
-
     def _close(self) -> None:
-        self._state = "closing"
+        # Each step can be repeated, as it is when a signal handler that raises has interrupted it.
+        if self._state != "closed":
+            self._state = "closing"
         self._names.close()
-        self._close_listeners()
+        self._listeners.close()
         if self._router is not None:
             self._router.close()
         self._engines.close()
-        # Only now does nobody accept on what was given any more.
-        while self._blocking:
-            with self._blocking.pop() as given:
-                os.set_blocking(given.fileno(), True)
+        self._listeners.give_back()
         self._state = "closed"
-        self._news.put(None)
+        self._ended.set()
+        self._heard_news.notify_all()
+
+
+def _of(this: weakref.ref[Proxy]) -> Proxy:
+    proxy = this()
+    assert proxy is not None
+    return proxy
+
+
+def _connect_to(
+    engines: Engines, addresses: list[list[bytes]], numbered: _upstream.Numbered
+) -> None:
+    for engine in engines.each:
+        lib.sio_engine_upstreams(engine, _upstream.packed(addresses, numbered))

@@ -2,19 +2,22 @@
 
 The C has peeked at what the client sent and waits for the answer; nothing has been consumed. The
 callable runs in threads of its own, so that one that waits (for a resolver, say) holds up neither
-the bytes of other connections nor their news.
+the bytes of other connections nor their news; and one that hangs does not keep the interpreter from
+ending.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from . import _address, _upstream
 from ._cffi import ffi, lib
+from ._notify import Thread
 from ._sniff import More
 
 __all__ = ["Chosen", "ClientAddress", "More", "Route", "Router", "shown"]
@@ -36,22 +39,76 @@ def shown(client: ClientAddress) -> str:
 class Router:
     """Asks a route in threads, and gives its answers to the engines until it is closed.
 
-    `setup` says whether every end is told, so that `forget` is called for each link.
+    `ask`, `answer` and `forget` are for the thread of the news, which alone touches links and the
+    tables here: a link may be no more once that has ended. The threads of the route call `wake`
+    when there is something to answer. `setup` says whether every end is told, so that `forget` is
+    called for each link.
     """
 
-    def __init__(self, route: Route, setup: Any) -> None:
-        self._route, self._setup = route, setup
-        self._lock = threading.RLock()
+    def __init__(self, route: Route, setup: Any, wake: Callable[[], object]) -> None:
+        self._route, self._setup, self._wake = route, setup, wake
         self._closed = False
+        self._asked: SimpleQueue[tuple[Any, ClientAddress, bytes] | None] = SimpleQueue()
+        self._answered: deque[tuple[Any, list[_address.Address], list[list[bytes]], bool]] = deque()
+        self._threads: list[Thread] = []
+        self._idle: deque[None] = deque()  # one for each thread that waits
+        self._open: set[int] = set()
         self._chosen: dict[int, list[str]] = {}
-        self._threads = ThreadPoolExecutor(_WORKERS, "spliceio-route")
 
     def ask(self, link: Any, client: ClientAddress) -> None:
         """Let the route decide about a link that is held for this until it is answered."""
         first = bytes(ffi.buffer(link.peeked, link.peeked_len)) if link.peeked_len else b""
-        with self._lock:
-            if not self._closed:
-                self._threads.submit(self._decide, link, client, first)
+        try:
+            self._employ()
+        except RuntimeError as error:
+            if not self._threads:  # nobody will ever ask
+                _log_failure(client, error)
+                lib.sio_link_route(link, ffi.NULL, 0)
+                return
+        self._open.add(_key(link))
+        self._asked.put((link, client, first))
+
+    def answer(self) -> None:
+        """Tell the engines what the route has decided meanwhile."""
+        while self._answered:
+            link, named, addresses, more = self._answered.popleft()
+            key = _key(link)
+            if key in self._open and self._setup.tell:  # else nobody will ask what was chosen
+                self._chosen[key] = [str(one) for one in named]
+            self._open.discard(key)
+            lib.sio_link_route(link, _upstream.packed(addresses) if addresses else ffi.NULL, more)
+
+    def forget(self, link: Any) -> list[str]:
+        """Return what was chosen for a link that is over."""
+        self._open.discard(_key(link))
+        return self._chosen.pop(_key(link), [])
+
+    def close(self) -> None:
+        """Ask no more. A route that is running is left to itself, and what it says is nobody's."""
+        self._closed = True
+        for _ in range(_WORKERS):
+            self._asked.put(None)
+
+    def _employ(self) -> None:
+        """See to it that a thread takes what is asked next; RuntimeError if there can be none."""
+        with contextlib.suppress(IndexError):
+            return self._idle.pop()
+        if len(self._threads) < _WORKERS:
+            thread = Thread(self._work, f"spliceio-route_{len(self._threads)}")
+            thread.start()
+            self._threads.append(thread)
+        return None
+
+    def _work(self) -> None:
+        # Not idle at first: that for which it was started is about to come.
+        asked = self._asked.get()
+        while asked is not None and not self._closed:
+            self._decide(*asked)
+            try:
+                asked = self._asked.get_nowait()
+            except Empty:
+                self._idle.append(None)
+                asked = self._asked.get()
 
     def _decide(self, link: Any, client: ClientAddress, first: bytes) -> None:
         chosen: Chosen = None
@@ -66,29 +123,8 @@ class Router:
             chosen = None
             if not self._closed:  # at the end an async route is cancelled, which is no failure
                 _log_failure(client, error)
-        self._answer(link, named, addresses, isinstance(chosen, More))
-
-    def _answer(
-        self, link: Any, named: list[_address.Address], addresses: list[list[bytes]], more: bool
-    ) -> None:
-        # Once it is closed the link may be no more: its engine has cut it.
-        with self._lock:
-            if not self._closed:
-                if self._setup.tell:
-                    self._chosen[_key(link)] = [str(one) for one in named]
-                to = _upstream.packed(addresses) if addresses else ffi.NULL
-                lib.sio_link_route(link, to, more)
-
-    def forget(self, link: Any) -> list[str]:
-        """Return what was chosen for a link that is over."""
-        with self._lock:
-            return self._chosen.pop(_key(link), [])
-
-    def close(self) -> None:
-        """Answer no more; the engines are about to go."""
-        with self._lock:
-            self._closed = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._answered.append((link, named, addresses, isinstance(chosen, More)))
+        self._wake()
 
 
 def _log_failure(client: ClientAddress, error: BaseException) -> None:

@@ -67,6 +67,7 @@ HOUSE = [
     "_sniff",
     "_route",
     "_proxy_log",
+    "_listeners",
     "_proxy",
     "_metrics",
     "_processes",

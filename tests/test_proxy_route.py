@@ -11,6 +11,8 @@ import contextlib
 import errno
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -37,7 +39,7 @@ from support.proxies import (
 )
 from support.states import Worker, until
 from support.wires import payload
-from test_cli import unused_port
+from test_cli import HANG, unused_port
 from test_proxy import Server, ask, echo, read_all
 
 from spliceio import Proxy, _address, _names, _upstream
@@ -821,3 +823,88 @@ def test_a_route_asks_the_proxy_itself():
             idle(proxy)
             with pytest.raises(RuntimeError, match="its route decides; there is no list"):
                 proxy.set_upstreams(server.address)
+
+
+def test_a_route_that_hangs_does_not_keep_the_interpreter(told):
+    """The program ends, with a client in a route that never answers, shut down or not."""
+    script = """
+import socket, sys, threading
+from spliceio import Proxy
+inside = threading.Event()
+def route(client, first):
+    inside.set()
+    threading.Event().wait()
+proxy = Proxy("127.0.0.1:0", route=route)
+proxy.start()
+host, port = proxy.address.split(":")
+client = socket.create_connection((host, int(port)))
+client.sendall(b"hello")
+inside.wait()
+if sys.argv[1] == "shut":
+    proxy.shutdown()
+print("ended")
+"""
+    for how in ("shut", "open"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, how], capture_output=True, text=True, timeout=HANG
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
+@pytest.fixture
+def no_threads(monkeypatch):
+    """Refuse to start a thread, until the context that it gives is over."""
+
+    @contextlib.contextmanager
+    def refusing():
+        def refuse(*_args):
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            yield
+
+    return refusing
+
+
+def test_no_thread_for_the_first_route(told, no_threads):
+    """The connection is closed, and the log says why; the next one is served."""
+    with Server(named(b"A")) as server, Proxy(ANY, route=lambda *_: server.address) as proxy:
+        sock = At(proxy).connect()
+        with sock, no_threads(), contextlib.suppress(ConnectionResetError):
+            sock.sendall(b"x")
+            assert sock.recv(1) == b""
+        (record,) = told("route-failed")
+        assert "can't start new thread" in record.getMessage()
+        with At(proxy).connect() as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"A"
+        idle(proxy)
+
+
+def test_no_thread_for_the_second_route(no_threads):
+    """It waits for the first one's, and is served."""
+    with Server(named(b"A")) as server:
+        gate = Gate(server.address)
+        with Proxy(ANY, route=gate) as proxy, At(proxy).connect() as one:
+            one.sendall(b"x")
+            until(lambda: gate.inside)
+            with At(proxy).connect() as two:
+                with no_threads():
+                    two.sendall(b"x")
+                    until(lambda: proxy._router._asked.qsize())
+                gate.opened.set()
+                assert one.recv(1) == two.recv(1) == b"A"
+
+
+def test_no_thread_for_names(resolver, told, no_threads):
+    """They are looked up without one."""
+    with Server(named(b"A")) as server:
+        resolver.known["name.test"] = [server.address]
+        with Proxy(ANY, "127.0.0.1:1") as proxy:
+            with no_threads():
+                proxy.set_upstreams("name.test:80")
+            assert whom(proxy) == b"A"
+            (record,) = told("names")
+            assert "can't start new thread" in record.getMessage()
+            idle(proxy)
