@@ -29,6 +29,7 @@ log = logging.getLogger("spliceio.proxy")
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _FIRST_PASSED = 3  # sd_listen_fds(3)
 _REFRESH = 0.5
+_IDLE = 1.0
 
 
 def run(args: argparse.Namespace) -> None:
@@ -136,21 +137,17 @@ def _serve(proxy: Proxy, args: argparse.Namespace) -> int:
     failed: list[OSError] = []
     threading.Thread(target=_watch, args=(proxy, failed), daemon=True).start()
     with _display(args.live) as show:
-        while True:
-            number = _wait(_REFRESH if args.live else None)
-            show(proxy.stats())
+        number = None
+        while number not in (signal.SIGTERM, signal.SIGINT):
+            number = _wait(show(proxy.stats()))
             if failed:
                 raise failed[0]
             if number == signal.SIGHUP:
                 _reload(proxy, args)
-            elif number is not None:
-                break
         if number == signal.SIGTERM:
-            closing = threading.Thread(target=proxy.shutdown, args=(args.drain,))
-            closing.start()
-            while closing.is_alive():
-                again = _wait(0.05)
-                show(proxy.stats())
+            closing = _Closing(proxy, args.drain)
+            while not closing.is_over:
+                again = _wait(show(proxy.stats()))
                 if again in (signal.SIGTERM, signal.SIGINT):
                     return again  # whoever waits for this to end does not want to
     return number
@@ -165,6 +162,22 @@ def _watch(proxy: Proxy, failed: list[OSError]) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+class _Closing:
+    """A shutdown in a thread, whose end comes to the main thread as a signal."""
+
+    def __init__(self, proxy: Proxy, drain: float | None) -> None:
+        self.is_over = False
+        self._proxy, self._drain = proxy, drain
+        threading.Thread(target=self._run).start()
+
+    def _run(self) -> None:
+        try:
+            self._proxy.shutdown(self._drain)
+        finally:
+            self.is_over = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGHUP)
+
+
 def _wait(seconds: float | None) -> int | None:
     if seconds is None:
         return signal.sigwait(_SIGNALS)
@@ -173,8 +186,11 @@ def _wait(seconds: float | None) -> int | None:
 
 
 @contextlib.contextmanager
-def _display(wanted: bool) -> Iterator[Callable[[ProxyStats], None]]:
-    """Give what shows the counts: a line on standard error, or nothing."""
+def _display(wanted: bool) -> Iterator[Callable[[ProxyStats], float | None]]:
+    """Give what shows the counts, in a line on standard error or nowhere.
+
+    It returns in how many seconds to call it again, if at all.
+    """
     if not wanted:
         yield lambda stats: None
         return
@@ -183,9 +199,10 @@ def _display(wanted: bool) -> Iterator[Callable[[ProxyStats], None]]:
     from rich.live import Live
 
     before: list[tuple[float, int]] = [(time.monotonic(), 0)]
+    shown: list[str] = []
     with Live(console=Console(stderr=True), auto_refresh=False) as live:
 
-        def show(stats: ProxyStats) -> None:
+        def show(stats: ProxyStats) -> float:
             now, total = time.monotonic(), stats.a_to_b + stats.b_to_a
             (then, was), before[0] = before[0], (now, total)
             rate = decimal(int((total - was) / max(now - then, 1e-3)))
@@ -194,7 +211,11 @@ def _display(wanted: bool) -> Iterator[Callable[[ProxyStats], None]]:
                 f"{decimal(stats.a_to_b)} there, {decimal(stats.b_to_a)} back, {rate}/s; "
                 f"{stats.pipes_held} of {stats.pipes_open} pipes in use"
             )
+            if [text] == shown:
+                return _IDLE
+            shown[:] = [text]
             live.update(text, refresh=True)
+            return _REFRESH
 
         yield show
 
