@@ -50,8 +50,11 @@ static int is_pipe(const struct sio_sink *s)
 	return s->out && s->out->dst_kind == SIO_KIND_PIPE;
 }
 
+/* Once: what is counted here is what keeps the others going. */
 static void detach(struct sio_fanout *f, struct sio_sink *s, int fate)
 {
+	if (!is_open(s))
+		return;
 	s->fate = fate;
 	f->changed = 1;
 	if (--f->attached) {
@@ -483,7 +486,8 @@ int64_t sio_fanout_take(struct sio_fanout *f, int32_t i, void *buf, int64_t len)
 		n = sio_read(f->seam, s->pipe_r, NULL, buf, n);
 		if (n > 0)
 			s->staged -= n;
-	} else if (!s->out && sio_head_in_memory(f) && s->got < f->end) {
+	} else if (!s->out && is_open(s) && sio_head_in_memory(f) &&
+		   s->got < f->end) {
 		n = f->end - s->got < len ? f->end - s->got : len;
 		memcpy(buf, f->mem + f->mem_pos + s->got - f->base, (size_t)n);
 		s->got += n;

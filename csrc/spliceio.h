@@ -517,9 +517,10 @@ int sio_fanout_open(struct sio_fanout *f);
  * (SIO_EVENT), nothing moved for idle_ns, or ns are over. */
 int sio_fanout_run(struct sio_fanout *f, int64_t ns, int64_t idle_ns);
 /* Take what is for sink i alone: from its pipe, and without `out` also from
- * memory.  A count, 0 when there is none, or -errno. */
+ * memory.  A count, 0 when there is none, or -errno.  One that is detached has
+ * none, but for the last: what its pipe still holds. */
 int64_t sio_fanout_take(struct sio_fanout *f, int32_t i, void *buf, int64_t len);
-/* The caller's own sink takes no more. */
+/* The caller's own sink takes no more; safe to repeat. */
 void sio_fanout_detach(struct sio_fanout *f, int32_t i);
 /* At the end, how much was taken from the source, or given to some sink, that
  * not all have got; and take it: a count, or -errno. */
