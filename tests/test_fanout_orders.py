@@ -266,7 +266,8 @@ def test_stopped_after_that(wires, monkeypatch, kind, mode, order):
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode", "order"), cases(["unix", "pipe"], [order for order in ORDERS if len(order) > 1])
+    ("kind", "mode", "order"),
+    cases(["unix", "pipe"], [order for order in ORDERS if len(order) > 1]),
 )
 def test_until_nobody_is_left(wires, monkeypatch, kind, mode, order):
     """The last one's going ends it: "no sinks", and what nobody got is unread or in the source."""

@@ -1,0 +1,112 @@
+"""A signal handler that raises, at every place of a call: what is left open afterwards?
+
+The n-th step of the call (a line, or one opcode) raises, for n = 1, 2, 3 ... until the call ends
+before its n-th step. Python runs signal handlers between opcodes, so that is everywhere one of them
+can raise, between the return of a function and the name given to what it returned included. Only C
+code has no such places.
+
+Rule 1: the collector is off: descriptors and threads are right as soon as the exception is gone.
+Rule 2: steps of the package's own code raise; so do those of what it calls in the standard library,
+        where `deep` is asked for.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import spliceio
+
+from support.states import descriptors
+
+PACKAGE = str(Path(spliceio.__file__).parent)
+
+
+class Interrupted(BaseException):
+    """What the handler raises."""
+
+
+class Stepper:
+    """A trace function that raises at the n-th step; `at` says where that was."""
+
+    def __init__(self, n: int, *, opcodes: bool = True, deep: bool = False) -> None:
+        self.left, self.opcodes, self.deep = n, opcodes, deep
+        self.at: tuple[str, str, int] | None = None
+        self.kind = Interrupted
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
+        if not (self.deep or frame.f_code.co_filename.startswith(PACKAGE)):
+            return None
+        frame.f_trace_opcodes = self.opcodes
+        frame.f_trace_lines = not self.opcodes
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, arg: object) -> Any:
+        if event in ("line", "opcode") and self.at is None:
+            self.left -= 1
+            if not self.left:
+                code = frame.f_code
+                self.at = (Path(code.co_filename).name, code.co_name, frame.f_lineno)
+                raise self.kind
+        return self._step
+
+    def run(self, call: Callable[[], object]) -> object:
+        """Return what the call returns, or None when it was interrupted."""
+        before = sys.gettrace()
+        try:
+            sys.settrace(self)
+            try:
+                return call()
+            finally:
+                sys.settrace(before)
+        except Interrupted:
+            return None
+
+
+def leaks(
+    call: Callable[[], object],
+    *,
+    opcodes: bool = True,
+    deep: bool = False,
+    first: int = 1,
+    stride: int = 1,
+    reset: Callable[[], object] = lambda: None,
+) -> tuple[int, list[str]]:
+    """Interrupt `call` at every step; return how many there were, and what each has left open.
+
+    `call` closes what it gets when it is not interrupted, and `reset` is called before each turn,
+    and is no part of what is counted.
+    """
+    call()  # modules are loaded, and caches filled
+    found: list[str] = []
+    n, was = first, gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        while True:
+            reset()
+            before, threads = descriptors(), set(threading.enumerate())
+            stepper = Stepper(n, opcodes=opcodes, deep=deep)
+            stepper.run(call)
+            now = descriptors()
+            new = {fd: to for fd, to in now.items() if before.get(fd) != to}
+            gone = {fd: to for fd, to in before.items() if fd not in now}
+            for fd, to in new.items():
+                found.append(f"step {n}, {stepper.at}: {fd} -> {to} is left open")
+            for fd, to in gone.items():
+                found.append(f"step {n}, {stepper.at}: {fd} -> {to} of another was closed")
+            for thread in set(threading.enumerate()) - threads:
+                found.append(f"step {n}, {stepper.at}: thread {thread.name} is left")
+            if new:
+                gc.collect()
+            if stepper.at is None:
+                return n, found
+            n += stride
+    finally:
+        if was:
+            gc.enable()
