@@ -358,6 +358,7 @@ static void ask_for(struct sio_fanout *f)
 		f->fds[i + 1] = (struct pollfd){ watch ? s->out->dst : -1,
 						 s->full ? POLLOUT : 0, 0 };
 	}
+	f->fds[f->sink_count + 1] = (struct pollfd){ f->wake_fd, POLLIN, 0 };
 }
 
 static void heed(struct sio_fanout *f)
@@ -399,7 +400,7 @@ static int wait_all(struct sio_fanout *f, int64_t slice_end, int64_t idle_ns)
 		spent = 0;
 	}
 	ask_for(f);
-	n = sio_poll(f->seam, f->fds, f->sink_count + 1,
+	n = sio_poll(f->seam, f->fds, f->sink_count + 2,
 		     sio_wait_ms(slice_end, limit, spent));
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
@@ -407,8 +408,10 @@ static int wait_all(struct sio_fanout *f, int64_t slice_end, int64_t idle_ns)
 		return sio_fail(f->in, -n, SIO_SIDE_NONE, SIO_CALL_POLL);
 	if (n > 0)
 		heed(f);
+	f->woken = n > 0 && f->fds[f->sink_count + 1].revents;
 	if (f->stall_ns >= 0)
 		drop_stalled(f);
+	f->waiting = n == 0 && !f->changed;
 	if (n > 0 || f->changed || idle_ns < 0)
 		return SIO_BUDGET;
 	idle = sio_idle_for(&f->active_ns, &f->active_mark, f->progress);
@@ -429,51 +432,69 @@ static void refresh(struct sio_fanout *f)
 	}
 }
 
+/* Nobody can move.  Before the wait the others get the processor once. */
+static int must_wait(struct sio_fanout *f, int64_t *yielded)
+{
+	if (*yielded == f->progress)
+		return 1;
+	*yielded = f->progress;
+	sched_yield();
+	for (int32_t i = 0; i < f->sink_count; i++)
+		f->sinks[i].full = 0;
+	return 0;
+}
+
+/* Move what can be moved: the state to return, or SIO_BUDGET to go on.  Then
+ * f->waiting is set when there is nothing to do but to wait. */
+static int advance(struct sio_fanout *f, int64_t *yielded)
+{
+	int64_t before = f->progress;
+	int r = pass(f);
+
+	if (r)
+		return r;
+	if (f->changed)
+		return SIO_EVENT;
+	if (is_through(f))
+		return f->failed ? SIO_ERROR : SIO_DONE;
+	if (f->progress == before) {
+		r = make_room(f);
+		if (r)
+			return r;
+	}
+	if (f->changed)
+		return SIO_EVENT;
+	if (f->progress != before)
+		return SIO_BUDGET;
+	if (caller_is_due(f))
+		return SIO_EVENT;
+	f->waiting = must_wait(f, yielded);
+	return SIO_BUDGET;
+}
+
 int sio_fanout_run(struct sio_fanout *f, int64_t ns, int64_t idle_ns)
 {
 	int64_t slice_end = sio_now() + ns, yielded = -1;
+	int r = SIO_BUDGET;
 
 	if (f->in->pid != getpid())
 		return SIO_FORKED;
 	if (!f->attached)
 		return SIO_DONE;
-	refresh(f);
-	f->changed = 0;
+	if (!f->waiting)
+		refresh(f);
+	f->changed = f->woken = 0;
 	do {
-		int64_t before = f->progress;
-		int r = pass(f);
-
-		if (r)
-			return r;
-		if (f->changed)
-			return SIO_EVENT;
-		if (is_through(f))
-			return f->failed ? SIO_ERROR : SIO_DONE;
-		if (f->progress == before) {
-			r = make_room(f);
-			if (r)
-				return r;
-		}
-		if (f->changed)
-			return SIO_EVENT;
-		if (f->progress != before)
-			continue;
-		if (caller_is_due(f))
-			return SIO_EVENT;
-		if (yielded != f->progress) {
-			yielded = f->progress;
-			sched_yield();
-			for (int32_t i = 0; i < f->sink_count; i++)
-				f->sinks[i].full = 0;
-			continue;
-		}
-		r = wait_all(f, slice_end, idle_ns);
+		if (!f->waiting)
+			r = advance(f, &yielded);
+		if (r == SIO_BUDGET && f->waiting)
+			r = wait_all(f, slice_end, idle_ns);
 		if (r != SIO_BUDGET)
-			return r;
-		if (f->changed)
-			return SIO_EVENT;
-	} while (sio_now() < slice_end);
-	return SIO_BUDGET;
+			f->waiting = 0;
+		else if (f->changed)
+			r = SIO_EVENT;
+	} while (r == SIO_BUDGET && !f->woken && sio_now() < slice_end);
+	return r;
 }
 
 int64_t sio_fanout_take(struct sio_fanout *f, int32_t i, void *buf, int64_t len)
@@ -499,5 +520,6 @@ int64_t sio_fanout_take(struct sio_fanout *f, int32_t i, void *buf, int64_t len)
 
 void sio_fanout_detach(struct sio_fanout *f, int32_t i)
 {
+	f->waiting = 0;
 	detach(f, &f->sinks[i], SIO_FATE_FAILED);
 }

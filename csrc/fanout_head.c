@@ -63,11 +63,11 @@ int sio_fanout_open(struct sio_fanout *f)
 {
 	size_t count = (size_t)f->sink_count;
 
-	f->head_r = -1;
+	f->head_r = f->null_fd = -1;
 	f->full_at = -1;
 	f->direct = f->in->src_kind == SIO_KIND_PIPE;
 	f->attached = f->sink_count;
-	f->fds = calloc(count + 1, sizeof(*f->fds));
+	f->fds = calloc(count + 2, sizeof(*f->fds));
 	f->sinks = calloc(count, sizeof(*f->sinks));
 	if (!f->fds || !f->sinks) {
 		sio_fanout_close(f);
@@ -77,6 +77,8 @@ int sio_fanout_open(struct sio_fanout *f)
 		f->sinks[i].pipe_r = f->sinks[i].pipe_w = -1;
 		f->sinks[i].beyond = -1;
 	}
+	if (!f->copying)
+		f->null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	if (!f->direct && !f->copying)
 		open_head(f);
 	return 0;
@@ -87,8 +89,7 @@ void sio_fanout_close(struct sio_fanout *f)
 	/* A zeroed one has never been opened: its 0 is nobody's descriptor. */
 	if (!f->fds)
 		return;
-	if (f->head_r >= 0)
-		close(f->head_r);
+	sio_pipe_close(&f->head_r, &f->null_fd);
 	for (int32_t i = 0; f->sinks && i < f->sink_count; i++)
 		sio_pipe_close(&f->sinks[i].pipe_r, &f->sinks[i].pipe_w);
 	free(f->sinks);
@@ -97,7 +98,6 @@ void sio_fanout_close(struct sio_fanout *f)
 	f->sinks = NULL;
 	f->mem = NULL;
 	f->fds = NULL;
-	f->head_r = -1;
 	f->sink_count = 0;
 	f->mem_pos = f->mem_len = f->head_held = 0;
 }

@@ -480,8 +480,9 @@ struct sio_fanout {
 	struct sio_seam *seam;
 	struct sio_transfer *in;        /* of the source; the caller's */
 	int32_t sink_count;
-	int32_t null_fd;        /* /dev/null, or -1; the caller's */
 	int32_t copying;        /* 1: no tee() from the start */
+	int32_t wake_fd;        /* ends the wait when it can be read; -1: none.  The
+				 * caller's */
 	int64_t stall_ns;       /* a sink may be full for so long; -1: no limit */
 
 	/* Its `out` is set after open.  Pipes first: they need no pipe between. */
@@ -499,6 +500,9 @@ struct sio_fanout {
 	int32_t changed;        /* a sink's fate has */
 	int32_t want_src;
 	int32_t interrupted;    /* the last move was, after what it took */
+	int32_t waiting;        /* the slice ended in poll(), with nothing to do */
+	int32_t woken;          /* by wake_fd */
+	int32_t null_fd;        /* /dev/null, or -1 */
 	int32_t head_r;
 	int64_t head_held;
 	int64_t full_at;        /* base when the head took no more */
@@ -514,7 +518,8 @@ struct sio_fanout {
 
 int sio_fanout_open(struct sio_fanout *f);
 /* Until it is done, a sink's fate changes or the caller has bytes to take
- * (SIO_EVENT), nothing moved for idle_ns, or ns are over. */
+ * (SIO_EVENT), nothing moved for idle_ns, wake_fd says so, or ns are over.  One
+ * that waited goes on waiting, and asks for nothing else. */
 int sio_fanout_run(struct sio_fanout *f, int64_t ns, int64_t idle_ns);
 /* Take what is for sink i alone: from its pipe, and without `out` also from
  * memory.  A count, 0 when there is none, or -errno.  One that is detached has

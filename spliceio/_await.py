@@ -190,7 +190,9 @@ async def finished(
     with transfer:
         try:
             if waits_for_nobody(transfer):
-                await in_thread(transfer.run, progress, lambda: transfer.moved)
+                await in_thread(
+                    lambda told, _: transfer.run(told), progress, lambda: transfer.moved
+                )
             else:
                 await _by_engine(transfer, progress)
             return whole_result(transfer)
@@ -235,7 +237,9 @@ async def fanned_out(made: Fanout, progress: Callable[[int], object] | None = No
     with contextlib.closing(made):
         try:
             await in_thread(
-                lambda told: done.append(made.drive(told)), progress, lambda: made.moved
+                lambda told, wake: done.append(made.drive(told, wake=wake)),
+                progress,
+                lambda: made.moved,
             )
         except BaseException as error:
             made.salvage(error)

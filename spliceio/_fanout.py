@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import time
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from . import _errors, _fds
 from ._arguments import FileDescriptorLike
 from ._cffi import ffi, lib
+from ._ending import Ending
 from ._ends import begin, checked_count, least, refuse_circle, within
-from ._flow import CALLS, INT64_MAX, SLICE_NS, Fallback, Flow, idle_ns, refuse_child
+from ._flow import INT64_MAX, SLICE_NS, Flow, idle_ns, next_slice, refuse_child
+from ._handlers import installed
+from ._remains import refusals, rest, too_many
 from ._sinks import (
     DescriptorSink,
     FanoutResult,
@@ -64,34 +66,38 @@ class Fanout:
         self._stall, stall_ns = stall_timeout, idle_ns(stall_timeout, "stall_timeout")
         self._count = checked_count(count)
         self._begun = time.monotonic()
+        self._slice_ns = SLICE_NS
         self._memory = bytearray(_TAKE)
-        self._closing = contextlib.ExitStack()
-        with contextlib.ExitStack() as stack:
-            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            stack.callback(os.close, null)
-            self._open_ends(src, listed(sinks), timeout, ahead, stack)
-            self._open_c(null, method == "read_write", stall_ns if on_slow == "drop" else -1)
-            stack.callback(ffi.release, self.c)
-            self._closing = stack.pop_all()
+        self.sinks: list[DescriptorSink | ObjectSink] = []
+        self._source: Flow | None = None
+        self._is_closed = False
+        self.c: Any = None
+        try:
+            self._open_ends(src, listed(sinks), timeout, ahead)
+            self._open_c(method == "read_write", stall_ns if on_slow == "drop" else -1)
+        except BaseException:
+            self.close()
+            raise
 
     def _open_ends(
-        self,
-        src: FileDescriptorLike,
-        sinks: list[object],
-        timeout: float | None,
-        ahead: bytes,
-        stack: contextlib.ExitStack,
+        self, src: FileDescriptorLike, sinks: list[object], timeout: float | None, ahead: bytes
     ) -> None:
         if not sinks:
             raise ValueError("fanout: there are no sinks; discard() reads and forgets")
         from_ = _fds.source(src, "fanout")
-        stack.callback(from_.close)
+        try:
+            self._open_between(from_, sinks, timeout, ahead)
+        finally:
+            from_.close()
+
+    def _open_between(
+        self, from_: _fds.Stream, sinks: list[object], timeout: float | None, ahead: bytes
+    ) -> None:
         length = INT64_MAX if self._count is None else self._count
         between = pipe_between()
-        self.sinks: list[DescriptorSink | ObjectSink] = []
         for number, given in enumerate(sinks):
             name = f"sinks[{number}]"
-            one = as_object(given, name) or DescriptorSink(given, name, between, stack)
+            one = as_object(given, name) or DescriptorSink(given, name, between)
             self.sinks.append(one)
             if isinstance(one, DescriptorSink):
                 refuse_circle("fanout", from_, one.stream, length)
@@ -100,12 +106,11 @@ class Fanout:
         direct = from_.about.is_pipe
         ahead, left = within(ahead, self._count)
         count = begin("fanout", from_, None, left)
-        self._in = Flow(
+        self._in = self._source = Flow(
             from_, None, _BY_COPY if direct else _BY_TEE, call="fanout", count=count, prefix=ahead
         )
-        stack.callback(self._close_source)
 
-    def _open_c(self, null: int, copying: bool, stall_ns: int) -> None:
+    def _open_c(self, copying: bool, stall_ns: int) -> None:
         descriptors = [sink for sink in self.sinks if isinstance(sink, DescriptorSink)]
         self._objects = [sink for sink in self.sinks if isinstance(sink, ObjectSink)]
         pipes = [one for one in descriptors if one.flow.c.dst_kind == lib.SIO_KIND_PIPE]
@@ -113,7 +118,8 @@ class Fanout:
         self._order: list[DescriptorSink | None] = [*pipes, *[None][: len(self._objects)], *others]
         self._place = len(pipes)
         c = ffi.new("struct sio_fanout *")
-        c.seam, c.null_fd, c.copying, c.stall_ns = self._in.c.seam, null, copying, stall_ns
+        c.seam, c.copying, c.stall_ns = self._in.c.seam, copying, stall_ns
+        c.wake_fd = -1
         setattr(c, "in", self._in.c)
         c.sink_count = len(self._order)
         self.c = ffi.gc(c, lib.sio_fanout_close)
@@ -133,22 +139,28 @@ class Fanout:
 
     def run(self, progress: Callable[[int], object] | None = None) -> FanoutResult:
         """Run to the end and close; an exception takes along what each sink got."""
-        with contextlib.closing(self):
-            try:
+        try:
+            with Ending(self):
                 return self.drive(progress)
-            except BaseException as error:
-                self.salvage(error)
-                raise
+        finally:
+            # Once more, if a handler raised there: a sink's traceback may have us in a cycle.
+            self.close()
 
     def drive(
         self,
         progress: Callable[[int], object] | None = None,
         detached: Callable[[SinkResult], object] | None = None,
+        wake: int = -1,
     ) -> FanoutResult:
-        """Run to the end. `detached` is called for each sink that fails or is dropped."""
+        """Run to the end. `detached` is called for each sink that fails or is dropped.
+
+        While the descriptor `wake` can be read there is no waiting, and `progress` is called.
+        """
+        self.c.wake_fd = wake
         told = time.monotonic()
         while not self._slice(detached):
-            if progress is not None and time.monotonic() - told >= SLICE_NS / 1e9:
+            is_due = self.c.woken or time.monotonic() - told >= SLICE_NS / 1e9
+            if progress is not None and is_due:
                 progress(self.moved)
                 told = time.monotonic()
         if progress is not None:
@@ -160,15 +172,18 @@ class Fanout:
         error.result = self._result("stopped", "stopped")  # type: ignore[attr-defined]
 
     def _slice(self, detached: Callable[[SinkResult], object] | None) -> bool:
-        """Go on for about 80 ms; whether it is done."""
-        state = lib.sio_fanout_run(self.c, SLICE_NS, self._limit)
+        """Go on for about 80 ms, or while nothing moves for up to a second; whether it is done."""
+        before = self.c.progress
+        state = lib.sio_fanout_run(self.c, self._slice_ns, self._limit)
+        has_moved = state != lib.SIO_BUDGET or self.c.progress != before
+        self._slice_ns = next_slice(self._slice_ns, has_moved=has_moved)
         refuse_child(state)
         gone = [sink for sink in self.sinks if sink.has_gone(self._stall)]
         for sink in gone:
             if detached is not None:
                 detached(sink.result(""))
         if state == lib.SIO_ERROR:
-            raise self._in.error()
+            raise too_many(self._in.c, len(self._order)) or self._in.error()
         if state == lib.SIO_TIMEOUT:
             raise TimeoutError(
                 errno.ETIMEDOUT,
@@ -180,10 +195,11 @@ class Fanout:
 
     def _give(self) -> None:
         """Hand what there is to the Python objects."""
+        handlers = installed()
         while self._take(self._place):
             self._note_handed()
             for sink in self._objects:
-                sink.give()
+                sink.give(handlers)
             if all(sink.error for sink in self._objects):
                 lib.sio_fanout_detach(self.c, self._place)
                 return
@@ -224,34 +240,18 @@ class Fanout:
             time.monotonic() - self._begun,
             reason,
             tuple(sink.result(fate) for sink in self.sinks),
-            self._fallbacks(),
+            (*self._in.fallbacks, *refusals(self.c)),
             unread if reason == "no sinks" else b"",
         )
 
-    def _fallbacks(self) -> tuple[Fallback, ...]:
-        err = int(self.c.refused)
-        if not err:
-            return self._in.fallbacks
-        why = _errors.why(CALLS[self.c.refused_call], err)
-        return (*self._in.fallbacks, Fallback("tee", err, why))
-
-    def _rest(self) -> bytes:
-        """Take out of the head what not every sink has got."""
-        parts = []
-        while (left := lib.sio_fanout_rest(self.c)) > 0:
-            memory = bytearray(left)
-            n = lib.sio_fanout_take_rest(self.c, ffi.from_buffer(memory), left)
-            if n <= 0:
-                break
-            parts.append(bytes(memoryview(memory)[:n]))
-        return b"".join(parts)
-
     def _hold(self) -> bytes:
         """Give each sink that was stopped what had been taken for it; return what nobody got."""
+        for served in self._objects:
+            served.settle()
         self._note_handed()
         for one in self.sinks:
             one.has_gone(self._stall)
-        base, rest, unread = int(self.c.base), self._rest(), b""
+        base, left, unread = int(self.c.base), rest(self.c), b""
         for place, sink in enumerate(self._order):
             c = self.c.sinks[place]
             if c.fate != lib.SIO_FATE_OPEN and (self.c.attached or place != self.c.last):
@@ -260,7 +260,7 @@ class Fanout:
             while n := self._take(place):
                 held += self._taken(n)
                 self.c.handed = 0
-            held += rest[int(c.got) - base :]
+            held += left[int(c.got) - base :]
             for one in [sink] if sink is not None else self._objects:
                 one.due += held
                 if len(one.due) + one.moved == self.moved:
@@ -271,16 +271,24 @@ class Fanout:
     # -- ending it -----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close everything that is its own."""
-        for sink in self.sinks:
-            if isinstance(sink, DescriptorSink) and not sink.fate:
-                sink.close()
-        self._closing.close()
-
-    def _close_source(self) -> None:
-        if self._in.is_ours:
-            self._in.src.moved(self.moved)
-        self._in.close()
+        """Close everything that is its own; safe to repeat."""
+        if self._is_closed:
+            return
+        mine = [sink for sink in self.sinks if isinstance(sink, DescriptorSink) and not sink.fate]
+        source = self._source
+        for sink in mine:
+            sink.let_go()
+        if self.c is not None:
+            lib.sio_fanout_close(self.c)
+        if source is not None:
+            source.close()
+        # Objects of the caller, which may raise: each is told all the same.
+        with contextlib.ExitStack() as stack:
+            if source is not None and source.is_ours:
+                stack.callback(source.src.moved, self.moved)
+            for sink in mine:
+                stack.callback(sink.synchronise)
+            self._is_closed = True
 
 
 def fanout(
@@ -313,13 +321,17 @@ def fanout(
 
     `timeout` is the longest time in seconds without any byte moving anywhere; None takes the
     shortest `settimeout()` of the sockets among the ends, or waits for ever. `progress` is called
-    about every 80 ms with the number of bytes taken from `src`.
+    with the number of bytes taken from `src`, about every 80 ms, and about once a second while
+    nothing moves.
 
     Returns a FanoutResult: bytes, method and fate of each sink. When all sinks are gone it returns
     too, with "no sinks" as the reason. Raises, before a byte moves, ValueError for no sinks and
     what `copy` raises for ends it refuses; TimeoutError; and OSError when the source fails, once
-    all that came before has arrived. An exception carries `result`: what each sink got, and what
-    had been taken for it. Linux 2.6.17; tee(2), splice(2).
+    all that came before has arrived. What a signal handler raises ends it too, wherever it comes,
+    in a sink's own method included. An exception carries `result`: what each sink got, and what had
+    been taken for it. A `write` or `update` that was interrupted counts when it has returned; one
+    written in Python that was cut short counts as far as the position of a file, or the digest of
+    a hash, says, and else as not made. Linux 2.6.17; tee(2), splice(2).
 
     Not promised: that the bytes are a snapshot. All pipes refer to the same pages, and a file that
     is edited meanwhile shows that to some sinks and not to others; `method="read_write"` gives all

@@ -2,12 +2,12 @@
 
 A sink with a descriptor is a flow that csrc/fanout.c drives. An object of Python is one that has
 `update`, as hashes do, or `write`, as files do: it is called with `bytes`, which it may keep. What
-it raises ends that sink and no other; KeyboardInterrupt and its like end everything.
+it raises ends that sink and no other; KeyboardInterrupt and its like, and whatever a signal handler
+raises meanwhile, end everything.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
@@ -15,11 +15,13 @@ import socket
 import stat
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 from . import _errors, _fds
 from ._cffi import lib
 from ._flow import CALLS, Fallback, Flow
+from ._handlers import came_from_handler
 from ._pipe import Pipe
 
 __all__ = [
@@ -87,16 +89,15 @@ class FanoutResult:
 class DescriptorSink:
     """A sink with a descriptor: the flow into it, from whichever pipe the C says."""
 
-    def __init__(
-        self, given: object, name: str, between: _fds.Stream, stack: contextlib.ExitStack
-    ) -> None:
-        """Take a descriptor, which `stack` lets go of; raises what `copy` does for a `dst`."""
+    def __init__(self, given: object, name: str, between: _fds.Stream) -> None:
+        """Take a descriptor; raises what `copy` does for a `dst`."""
         self.given, self.name = given, name
         self.stream = _fds.destination(given, "fanout", name)  # type: ignore[arg-type]
-        stack.callback(self.stream.close)
         self.text, self.timeout = self.stream.text, self.stream.timeout
-        self.flow = Flow(between, self.stream, _METHODS, call="fanout")
-        stack.callback(self.flow.close)
+        try:
+            self.flow = Flow(between, self.stream, _METHODS, call="fanout")
+        finally:
+            self.stream.close()
         self.c: Any = None
         self.error: BaseException | None = None
         self.fate = ""
@@ -134,14 +135,19 @@ class DescriptorSink:
             )
         self.due += self.flow.take_held()
         self.fate = fate
-        self.close()
+        self.let_go()
+        self.synchronise()
         return True
 
-    def close(self) -> None:
+    def let_go(self) -> None:
+        """Close what the kernel has for it."""
+        _, self.c = self.teed, None
+        self.flow.close()
+
+    def synchronise(self) -> None:
+        """Put the position of a buffered object where the bytes are."""
         if self.flow.is_ours and self.flow.dst is not None:
             self.flow.dst.moved(self.moved)
-        self.flow.close()
-        _, self.c = self.teed, None
 
     def result(self, fate: str) -> SinkResult:
         by_method = self.flow.by_method
@@ -161,55 +167,70 @@ class DescriptorSink:
 
 
 class ObjectSink:
-    """One object, and how it takes bytes."""
+    """One object, and how it takes bytes.
+
+    A call of its method is counted in one step, from what it has returned; the answer is put down
+    within the C that makes the call, so that a signal handler comes before both or after both.
+    """
 
     def __init__(self, given: object, method: str, name: str) -> None:
         self.given = given
         self.method = method
         self.name = name
-        self.moved = 0
         self.timeout: float | None = None
         self.error: BaseException | None = None
         self._told = False
-        self.due = b""
+        # How many bytes it got, what is due to it, what the call under way has answered, and what
+        # the object said of itself before that call.
+        self._state: tuple[int, bytes, list[Any], object] = (0, b"", [], None)
+        self._ask = _question(given, method)
+
+    @property
+    def moved(self) -> int:
+        return self._state[0]
+
+    @property
+    def due(self) -> bytes:
         """What has been taken from the source for it and not yet given."""
+        return self._state[1]
+
+    @due.setter
+    def due(self, data: bytes) -> None:
+        self._state = (self.moved, data, [], None)
 
     def has_gone(self, stall: float) -> bool:
         """Whether it has failed since the last time."""
         told, self._told = self._told, self.error is not None
         return self._told and not told
 
-    def give(self) -> None:
-        """Give what is due; what goes wrong is kept in `error`."""
+    def give(self, handlers: list[Any]) -> None:
+        """Give what is due; what goes wrong is kept in `error`, but for what a handler raised."""
         if self.error is not None:
             return
         try:
-            if self.method == "update":
-                self.given.update(self.due)  # type: ignore[attr-defined]
-                self._given(len(self.due))
-            else:
-                self._write(self.given.write)  # type: ignore[attr-defined]
+            while self.due:
+                before = self._said()
+                self._state = (self.moved, self.due, [], before)
+                self._state[2].extend(map(getattr(self.given, self.method), (self.due,)))
+                self._count(self._taken(self._state[2][0]))
         except Exception as error:
+            if came_from_handler(error, handlers):
+                raise
             self.error = error
 
-    def _write(self, write: Callable[[bytes], Any]) -> None:
-        """Write all of it: a raw file may take less, and says how much."""
-        while self.due:
-            taken = write(self.due)
-            if taken is None and isinstance(self.given, io.RawIOBase):
-                raise BlockingIOError(
-                    errno.EAGAIN,
-                    f"fanout: {self.name}.write would block; pass one that waits",
-                    0,
-                )
-            # Many a writer returns nothing, and has taken everything.
-            taken = len(self.due) if taken is None else int(taken)
-            if not 0 < taken <= len(self.due):
-                raise OSError(
-                    errno.EIO,
-                    f"fanout: {self.name}.write returned {taken} for {len(self.due)} bytes",
-                )
-            self._given(taken)
+    def settle(self) -> None:
+        """After an interruption, count the call that was under way, if it was made."""
+        _, due, answer, before = self._state
+        if self.error is not None:
+            return
+        if answer:
+            self._count(self._taken(answer[0]))
+        elif before is not None:
+            now = self._said()
+            if isinstance(now, int) and isinstance(before, int):
+                self._count(min(max(0, now - before), len(due)))
+            elif now is not None and now != before:
+                self._count(len(due))
 
     def result(self, fate: str) -> SinkResult:
         by_method = {self.method: self.moved} if self.moved else {}
@@ -218,9 +239,49 @@ class ObjectSink:
             fate, held = "failed", b""
         return SinkResult(self.given, self.moved, method, fate, self.error, by_method, (), held)
 
-    def _given(self, count: int) -> None:
-        self.moved += count
-        self.due = self.due[count:]
+    def _said(self) -> object:
+        if self._ask is None:
+            return None
+        try:
+            return self._ask()
+        except Exception:
+            self._ask = None
+            return None
+
+    def _taken(self, answer: Any) -> int:
+        """How much of what was due a call has taken: a raw file may take less, and says so."""
+        most = len(self.due)
+        if self.method == "update":
+            return most
+        if answer is None and isinstance(self.given, io.RawIOBase):
+            raise BlockingIOError(
+                errno.EAGAIN, f"fanout: {self.name}.write would block; pass one that waits", 0
+            )
+        # Many a writer returns nothing, and has taken everything.
+        taken = most if answer is None else int(answer)
+        if not 0 < taken <= most:
+            raise OSError(errno.EIO, f"fanout: {self.name}.write returned {taken} for {most} bytes")
+        return taken
+
+    def _count(self, taken: int) -> None:
+        self._state = (self.moved + taken, self.due[taken:], [], None)
+
+
+def _question(given: Any, method: str) -> Callable[[], object] | None:
+    """How to ask an object what it has got, when a call of its method has been interrupted.
+
+    One whose method is C is not: it returns before a handler runs. Of a hash in Python, as hmac's,
+    the digest tells, of a file its position; of others nothing does.
+    """
+    if isinstance(given, io.BytesIO):
+        return None
+    if isinstance(given, io.IOBase):
+        return given.tell
+    if not isinstance(getattr(given, method), MethodType) or method != "update":
+        return None
+    if callable(getattr(given, "copy", None)) and callable(getattr(given, "digest", None)):
+        return lambda: given.copy().digest()
+    return None
 
 
 def pipe_between() -> _fds.Stream:

@@ -27,22 +27,26 @@ class _Stopped(Exception):
 
 
 class _Thread(threading.Thread):
-    """Runs `drive`, which calls what it is given now and then; an eventfd tells of its end."""
+    """Runs `drive`, which calls what it is given now and then; an eventfd tells of its end.
 
-    def __init__(self, drive: Callable[[Callable[[int], object]], object]) -> None:
+    Another one, `wake`, tells `drive` to call it now: what waits in the kernel polls that too.
+    """
+
+    def __init__(self, drive: Callable[[Callable[[int], object], int], object]) -> None:
         super().__init__(name="spliceio-aio", daemon=True)
         self._drive, self._contextvars = drive, contextvars.copy_context()
         self._stop_asked = False
         # Ctrl-C may come while start() is under way: whoever takes this first, it or we.
         self._begun, self._over = threading.Lock(), threading.Event()
         self.ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.error: BaseException | None = None
 
     def run(self) -> None:
         if not self._begun.acquire(blocking=False):
             return
         try:
-            self._contextvars.run(self._drive, self._told)
+            self._contextvars.run(self._drive, self._told, self.wake)
         except BaseException as error:
             self.error = error
         finally:
@@ -53,6 +57,10 @@ class _Thread(threading.Thread):
         if self._stop_asked:
             raise _Stopped
 
+    def _ask_to_stop(self) -> None:
+        self._stop_asked = True
+        os.eventfd_write(self.wake, 1)
+
     def _is_running(self) -> bool:
         if self._begun.acquire(blocking=False):
             self._over.set()  # it has not begun, and will not
@@ -60,7 +68,7 @@ class _Thread(threading.Thread):
 
     async def let_go(self) -> None:
         """Stop it, and wait until it has, while the event loop goes on."""
-        self._stop_asked = True
+        self._ask_to_stop()
         while self._is_running():
             try:
                 with anyio.CancelScope(shield=True):
@@ -73,18 +81,22 @@ class _Thread(threading.Thread):
 
     def outlast(self) -> None:
         """Wait for it without a loop, and whatever is raised: an exception is on its way."""
-        self._stop_asked = True
+        self._ask_to_stop()
         while self._is_running():
             with contextlib.suppress(BaseException):
                 self._over.wait()
 
 
 async def in_thread(
-    drive: Callable[[Callable[[int], object]], object],
+    drive: Callable[[Callable[[int], object], int], object],
     progress: Callable[[int], object] | None,
     moved: Callable[[], int],
 ) -> None:
-    """Run `drive` in a thread; call `progress` with `moved()` in the event loop meanwhile."""
+    """Run `drive` in a thread; call `progress` with `moved()` in the event loop meanwhile.
+
+    `drive` is given what it calls now and then, and at once when the descriptor that comes with it
+    can be read: that raises when nobody waits for it any more.
+    """
     await anyio.lowlevel.checkpoint()
     thread = _Thread(drive)
     try:
@@ -97,6 +109,7 @@ async def in_thread(
     finally:
         thread.outlast()
         os.close(thread.ended)
+        os.close(thread.wake)
     if thread.error is not None:
         raise thread.error
 

@@ -210,7 +210,7 @@ class Orders:
 
 
 def cases(kinds, orders=ORDERS):
-    """Every order in every mode; the source changes from one to the next, so that each meets all."""
+    """Every order in every mode; the source changes from one to the next: each meets all."""
     found = []
     for row, mode in enumerate(MODES):
         for column, order in enumerate(orders):

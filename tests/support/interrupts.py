@@ -1,4 +1,4 @@
-"""A signal handler that raises, at every place of a call: what is left open afterwards?
+"""A signal handler that raises, at every place of a call, and what is left open afterwards.
 
 The n-th step of the call (a line, or one opcode) raises, for n = 1, 2, 3 ... until the call ends
 before its n-th step. Python runs signal handlers between opcodes, so that is everywhere one of them
@@ -7,7 +7,7 @@ code has no such places.
 
 Rule 1: the collector is off: descriptors and threads are right as soon as the exception is gone.
 Rule 2: steps of the package's own code raise; so do those of what it calls in the standard library,
-        where `deep` is asked for.
+        where `deep` is asked for. Not those of a finaliser, whose exceptions Python throws away.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from types import FrameType
 from typing import Any
 
 import spliceio
-
 from support.states import descriptors
 
 PACKAGE = str(Path(spliceio.__file__).parent)
@@ -40,7 +39,7 @@ class Stepper:
         self.kind = Interrupted
 
     def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
-        if not (self.deep or frame.f_code.co_filename.startswith(PACKAGE)):
+        if not (self.deep or frame.f_code.co_filename.startswith(PACKAGE)) or _is_finaliser(frame):
             return None
         frame.f_trace_opcodes = self.opcodes
         frame.f_trace_lines = not self.opcodes
@@ -66,6 +65,14 @@ class Stepper:
                 sys.settrace(before)
         except Interrupted:
             return None
+
+
+def _is_finaliser(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def leaks(
