@@ -180,6 +180,23 @@ int64_t sio_pipe_resize(int fd, int64_t capacity);
 /* Close both, once: each number is replaced by -1. */
 void sio_pipe_close(int *reader, int *writer);
 
+/* One descriptor, close-on-exec, or -1; what opens it puts it there.  0 or -errno,
+ * and then it is as it was. */
+struct sio_owned {
+	int32_t fd;
+};
+
+/* In a folder, or AT_FDCWD. */
+int sio_owned_open(struct sio_owned *o, int folder, const char *path, int flags,
+		   uint32_t mode);
+int sio_owned_dup(struct sio_owned *o, int fd);
+int sio_owned_memfd(struct sio_owned *o, const char *name, uint32_t flags);
+/* The capacity granted, or -errno. */
+int64_t sio_owned_pipe(struct sio_owned *reader, struct sio_owned *writer,
+		       int64_t capacity);
+/* Safe to repeat. */
+void sio_owned_close(struct sio_owned *o);
+
 /* How much of a *blocking* socket's send buffer is free; 0 when poll() would not
  * say POLLOUT. */
 int64_t sio_socket_free(int fd, int tcp);

@@ -11,13 +11,16 @@ import errno
 import os
 import secrets
 from types import TracebackType
+from typing import Any
+
+from . import _owned
 
 __all__ = ["Part"]
 
 # NAME_MAX is 255 bytes nearly everywhere; what is added takes 15 of them.
 _MOST = 200
 _MOST_LINKS = 40
-_HOLD = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_HOLD = os.O_PATH | os.O_DIRECTORY
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -30,19 +33,26 @@ class Part:
     def __init__(self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes], mode: int):
         self._given = path
         self._mode = mode
-        self._folder = -1
+        self._in, self._file = _owned.owner(), _owned.owner()
         self._final = self._name = b""
-        self.fd = -1
+
+    @property
+    def fd(self) -> int:
+        return int(self._file.fd)
+
+    @property
+    def _folder(self) -> int:
+        return int(self._in.fd)
 
     def __enter__(self) -> Part:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         try:
-            self._folder, self._final = _place(os.fsencode(self._given))
+            self._final = _place(self._in, os.fsencode(self._given))
             while self.fd < 0:
                 part = b".%b.%b.part" % (self._final[:_MOST], secrets.token_hex(4).encode())
                 self._name = part
                 try:
-                    self.fd = os.open(part, flags, self._mode, dir_fd=self._folder)
+                    _owned.open_at(self._file, part, flags, self._mode, self._folder)
                 except FileExistsError:
                     self._name = b""
             return self
@@ -91,8 +101,8 @@ class Part:
             if error.errno not in _NO_LINKS:
                 raise
             # A filesystem without hard links: reserve the name, then take it.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            os.close(os.open(self._final, flags, dir_fd=here))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            _owned.open_at(_owned.owner(), self._final, flags, 0o777, here)
             self._replace()
         else:
             os.unlink(self._name, dir_fd=here)
@@ -102,9 +112,8 @@ class Part:
         if self._name:
             with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self._folder)
-        for fd in (self.fd, self._folder):
-            if fd >= 0:
-                os.close(fd)
+        for owned in (self._file, self._in):
+            _owned.close(owned)
 
     def __exit__(
         self,
@@ -115,25 +124,20 @@ class Part:
         self._leave()
 
 
-def _place(path: bytes) -> tuple[int, bytes]:
-    """Return the directory, held open, and the name in it that a path leads to through symlinks.
+def _place(owned: Any, path: bytes) -> bytes:
+    """Hold the directory open, and return the name in it, that a path leads to through symlinks.
 
     Held open, so that a directory above it needs no more rights than open() does.
     """
     folder, name = os.path.split(path)
-    here = os.open(folder or b".", _HOLD)
-    try:
-        for _ in range(_MOST_LINKS):
-            try:
-                link = os.readlink(name, dir_fd=here)
-            except OSError:
-                if not name:
-                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
-                return here, name
-            folder, name = os.path.split(link)
-            before, here = here, os.open(folder or b".", _HOLD, dir_fd=here)
-            os.close(before)
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    except BaseException:
-        os.close(here)
-        raise
+    here = _owned.open_at(owned, folder or b".", _HOLD)
+    for _ in range(_MOST_LINKS):
+        try:
+            link = os.readlink(name, dir_fd=here)
+        except OSError:
+            if not name:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+            return name
+        folder, name = os.path.split(link)
+        here = _owned.open_at(owned, folder or b".", _HOLD, 0, here)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from operator import index
 
-from . import _fds
+from . import _fds, _owned
 from ._arguments import FileDescriptorLike
 from ._cffi import ffi, lib
 from ._ends import begin, checked_count
@@ -63,11 +63,12 @@ def discard(
 
     Takes and raises what `copy` does. The bytes do not enter user memory where the kernel can.
     """
-    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    owned = _owned.owner()
     try:
+        null = _owned.open_at(owned, os.devnull, os.O_WRONLY)
         return copy(src, null, count, timeout=timeout).moved
     finally:
-        os.close(null)
+        _owned.close(owned)
 
 
 def chunks(

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import _attributes, _beside, _fds, _plan
+from . import _attributes, _beside, _fds, _owned, _plan
 from ._about import About, about
 from ._arguments import FileDescriptorLike
 from ._cffi import lib
@@ -85,8 +85,9 @@ def copy_file(
         if when not in _WHEN:
             raise ValueError(f"copy_file: {name} must be one of {', '.join(_WHEN)}, not {when!r}")
     attributes = _attributes.chosen(preserve)
-    from_ = _open_source(src)
+    owned = _owned.owner()
     try:
+        from_ = _open_source(owned, src)
         job = _Job(src, from_, reflink, sparse, attributes, progress)
         if not isinstance(dst, str | bytes | os.PathLike):
             if not overwrite:
@@ -99,18 +100,18 @@ def copy_file(
             return job.beside(dst, old, overwrite)
         return job.in_place(dst)
     finally:
-        os.close(from_)
+        _owned.close(owned)
 
 
-def _open_source(src: _Path) -> int:
+def _open_source(owned: Any, src: _Path) -> int:
     """Open a regular file; looked at first, because opening a FIFO waits and a device acts."""
     mode = os.stat(src).st_mode
     if stat.S_ISREG(mode):
-        fd = os.open(src, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        fd = _owned.open_at(owned, src, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         mode = os.fstat(fd).st_mode
         if stat.S_ISREG(mode):
             return fd
-        os.close(fd)
+        _owned.close(owned)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), src)
     raise shutil.SpecialFileError(
@@ -150,11 +151,11 @@ def _old(dst: _Path, overwrite: bool) -> os.stat_result | None:
 def _can_be_replaced(dst: _Path, old: os.stat_result) -> bool:
     if not stat.S_ISREG(old.st_mode):
         return False
-    fd = os.open(dst, os.O_PATH | os.O_CLOEXEC)
+    owned = _owned.owner()
     try:
-        return about(fd).size_is_known
+        return about(_owned.open_at(owned, dst, os.O_PATH)).size_is_known
     finally:
-        os.close(fd)
+        _owned.close(owned)
 
 
 class _Job:
@@ -186,11 +187,12 @@ class _Job:
         return self.in_place(dst)
 
     def in_place(self, dst: _Path) -> CopyResult:
-        fd = os.open(dst, os.O_WRONLY | os.O_TRUNC | os.O_NOCTTY | os.O_CLOEXEC)
+        owned = _owned.owner()
         try:
+            fd = _owned.open_at(owned, dst, os.O_WRONLY | os.O_TRUNC | os.O_NOCTTY)
             return self.into_open(fd)
         finally:
-            os.close(fd)
+            _owned.close(owned)
 
     def into_open(self, dst: FileDescriptorLike) -> CopyResult:
         fd = _fds.look(dst, "copy_file", "dst").fd

@@ -17,7 +17,7 @@ import stat
 import sys
 from typing import Any
 
-from . import _ahead, _errors
+from . import _ahead, _errors, _owned
 from ._about import About, about
 from ._arguments import FileDescriptorLike, Window, fileno_of, refuse_ssl_without_ktls
 from ._cffi import lib
@@ -52,7 +52,7 @@ class Stream:
         self.offset: int | None = None
         # (offset, length) of the part that may be read; None: all of it, from its position on.
         self.window = (given.offset, len(given)) if isinstance(given, Window) else None
-        self.owned = -1
+        self.owned: Any = None
         self._resync: Any = None
 
     @property
@@ -94,15 +94,15 @@ class Stream:
         if number != self._number:
             raise ValueError(f"{call}: {self.name} was closed by another thread as the call began")
 
-    def duplicate(self, call: str) -> int:
-        """Return a duplicate of what was looked at, and of nothing else that has its number now."""
-        fd = os.dup(self.fd)
+    def duplicate(self, owner: Any, call: str) -> int:
+        """Give `owner` a duplicate of what was looked at, whatever has its number now."""
+        fd = _owned.duplicate(owner, self.fd)
         try:
             if not about(fd).same_file(self.about):
                 raise _errors.gone(call, self.name)
             self.check_still(call)
         except BaseException:
-            os.close(fd)
+            _owned.close(owner)
             raise
         return fd
 
@@ -123,17 +123,15 @@ class Stream:
         if self.about.rdev == _PTMX:
             return  # to open a master again is to make another terminal
         access = self.about.flags & os.O_ACCMODE
+        self.owned = _owned.owner()
         with contextlib.suppress(OSError):
-            self.owned = os.open(
-                f"/proc/self/fd/{self.fd}", access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            )
-            self.fd = self.owned
+            flags = access | os.O_NONBLOCK | os.O_NOCTTY
+            self.fd = _owned.open_at(self.owned, f"/proc/self/fd/{self.fd}", flags)
 
     def close(self) -> None:
         """Close what this end opened for itself."""
-        if self.owned >= 0:
-            owned, self.owned = self.owned, -1
-            os.close(owned)
+        if self.owned is not None:
+            _owned.close(self.owned)
 
 
 def _unwrap(given: Any) -> Any:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from . import _syscalls
+from . import _owned, _syscalls
 from ._cffi import ffi, lib
 from ._pipe import Pipe
 from ._vmsplice import vmsplice
@@ -90,19 +90,18 @@ def _size(count: int) -> str:
 @contextlib.contextmanager
 def _file(content: bytes) -> Iterator[int]:
     """Give a small file in memory, or on disk where there is no memfd."""
-    try:
-        fd = os.memfd_create("spliceio-probe")
-    except OSError:
+    owned = _owned.owner()
+    if lib.sio_owned_memfd(owned, b"spliceio-probe", os.MFD_CLOEXEC):
         with tempfile.TemporaryFile() as file:
             file.write(content)
             file.flush()
             yield file.fileno()
         return
     try:
-        os.write(fd, content)
-        yield fd
+        os.write(owned.fd, content)
+        yield int(owned.fd)
     finally:
-        os.close(fd)
+        _owned.close(owned)
 
 
 def _probe(try_it: Callable[[], tuple[bool, str]]) -> Probe:

@@ -10,8 +10,8 @@ import fcntl
 import os
 import select
 
-from . import _errors, _syscalls
-from ._cffi import ffi, lib
+from . import _errors, _owned, _syscalls
+from ._cffi import lib
 
 __all__ = ["look"]
 
@@ -25,12 +25,12 @@ def look(fd: int, count: int) -> tuple[bytes, bool]:
     The second pipe gets a slot for each that the first one uses. So once it is full, either the
     first one is too, or the quota has granted a smaller one, in which the rest has no place.
     """
-    ends = ffi.new("int[2]", [-1, -1])
-    try:  # no Pipe: a signal handler may raise before a `with` has it
-        granted = lib.sio_pipe(ffi.NULL, ends, ends + 1, int(fcntl.fcntl(fd, _F_GETPIPE_SZ)))
+    ends = _owned.owner(), _owned.owner()
+    try:
+        granted = lib.sio_owned_pipe(*ends, int(fcntl.fcntl(fd, _F_GETPIPE_SZ)))
         if granted < 0:
             raise _errors.failure("pipe", -granted)
-        reader, writer = ends
+        reader, writer = (int(end.fd) for end in ends)
         copied = _syscalls.try_tee(fd, writer, _EVERYTHING) or 0
         poll = select.poll()
         poll.register(writer, select.POLLOUT)
@@ -41,4 +41,5 @@ def look(fd: int, count: int) -> tuple[bytes, bool]:
             left -= len(parts[-1])
         return b"".join(parts), full
     finally:
-        lib.sio_pipe_close(ends, ends + 1)
+        for end in ends:
+            _owned.close(end)

@@ -14,9 +14,11 @@ import fcntl
 import mmap
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from . import _errors
+from . import _errors, _owned
+from ._cffi import lib
 
 __all__ = ["Memory", "filled"]
 
@@ -30,35 +32,31 @@ _HUGE = 2 << 20
 class Memory:
     """A memfd: filled, sealed, mapped when somebody wants to look, closed with the last user."""
 
-    __slots__ = ("_fd", "_map", "size")
+    __slots__ = ("_map", "_owned", "size")
 
     def __init__(self) -> None:
-        # The number is in the list while it is open. pop() gives it to one closer only, without a
-        # lock, which a signal handler or the collector could find taken by its own thread.
-        self._fd: list[int] = []
+        # Without a lock, which a signal handler or the collector could find taken by its own
+        # thread.
+        self._owned = _owned.owner()
         self._map: mmap.mmap | None = None
         self.size = 0
-        self._fd.append(_new())
+        _make(self._owned)
 
     def fileno(self) -> int:
-        try:
-            return self._fd[0]
-        except IndexError:
-            raise ValueError("the blob is closed") from None
+        fd = int(self._owned.fd)
+        if fd < 0:
+            raise ValueError("the blob is closed")
+        return fd
 
     @property
     def closed(self) -> bool:
-        return not self._fd
+        return bool(self._owned.fd < 0)
 
     def close(self) -> None:
         # The mapping is only let go of: views hold it, and unmapping it would pull it from under
         # them.
         self._map = None
-        with contextlib.suppress(IndexError):
-            os.close(self._fd.pop())
-
-    def __del__(self) -> None:
-        self.close()
+        _owned.close(self._owned)
 
     # -- filling ---------------------------------------------------------------------------------
 
@@ -123,17 +121,16 @@ def filled() -> Iterator[Memory]:
         raise
 
 
-def _new() -> int:
+def _make(owned: Any) -> None:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        try:
-            return os.memfd_create("spliceio.Blob", flags | _MFD_NOEXEC_SEAL)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-        return os.memfd_create("spliceio.Blob", flags)
-    except OSError as error:
-        raise _failure("memfd_create", error) from None
+    err = _create(owned, b"spliceio.Blob", flags | _MFD_NOEXEC_SEAL)
+    if err == -errno.EINVAL:
+        err = _create(owned, b"spliceio.Blob", flags)
+    if err:
+        raise _failure("memfd_create", OSError(-err, os.strerror(-err)))
+
+
+_create: Callable[[Any, bytes, int], int] = lib.sio_owned_memfd
 
 
 _SAID = {

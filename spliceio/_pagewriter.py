@@ -15,7 +15,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from . import _errors, _fds
+from . import _errors, _fds, _owned
 from ._cffi import ffi, lib
 from ._flow import SLICE_NS, Fallback
 from ._lock import ForkLock
@@ -70,7 +70,7 @@ class PageWriter(io.RawIOBase):
     sent more than once and not changed in between a `Blob` needs none.
     """
 
-    _fd = -1
+    _owned: Any = None
     _closing = False
 
     def __init__(self, pipe: FileDescriptorLike | Pipe, *, method: str = "auto") -> None:
@@ -87,9 +87,14 @@ class PageWriter(io.RawIOBase):
         self._seam: Any = ffi.NULL
         self._lock = ForkLock()
         self._writing = False
-        self._fd = _duplicate(pipe)
+        self._owned = _owned.owner()
+        _duplicate(self._owned, pipe)
 
     # -- what it is ----------------------------------------------------------------------------
+
+    @property
+    def _fd(self) -> int:
+        return -1 if self._owned is None else int(self._owned.fd)
 
     def writable(self) -> bool:
         """Say True, unless it is closed: then ValueError."""
@@ -273,8 +278,8 @@ class PageWriter(io.RawIOBase):
             return
         try:
             if self._fd >= 0 and not self._writing:
-                fd, self._fd, self._gift = self._fd, -1, None
-                os.close(fd)
+                self._gift = None
+                _owned.close(self._owned)
         finally:
             lock.release()
 
@@ -297,11 +302,12 @@ class PageWriter(io.RawIOBase):
         return f"<PageWriter fd={self._fd} moved={self.moved}>"
 
 
-def _duplicate(pipe: FileDescriptorLike | Pipe) -> int:
+def _duplicate(owned: Any, pipe: FileDescriptorLike | Pipe) -> None:
     """Duplicate the write end of a pipe, or say what is wrong with it."""
     if isinstance(pipe, Pipe):
         with pipe._writer.use() as fd:
-            return os.dup(fd)
+            _owned.duplicate(owned, fd)
+        return
     stream = _fds.destination(pipe, "PageWriter", "pipe")
     try:
         if stream.about.kind != lib.SIO_KIND_PIPE:
@@ -309,6 +315,6 @@ def _duplicate(pipe: FileDescriptorLike | Pipe) -> int:
                 f"PageWriter: pipe is {stream.text}, and only a pipe takes pages; use its own "
                 "write, or copy() from a pipe"
             )
-        return stream.duplicate("PageWriter")
+        stream.duplicate(owned, "PageWriter")
     finally:
         stream.close()

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from operator import index
 from typing import TYPE_CHECKING
 
-from . import _errors, _fds
+from . import _errors, _fds, _owned
 from ._about import About
 from ._arguments import FileDescriptorLike
 from ._cffi import ffi, lib
@@ -85,18 +85,18 @@ def peek(
     Source: recv(2), MSG_PEEK; tee(2); epoll(7). Any Linux that the library runs on.
     """
     wanted = _Wanted(count, at_least, until)
-    stream = _fds.source(src, "peek")
+    stream, owned = _fds.source(src, "peek"), _owned.owner()
     try:
         _refuse(stream.about)
         limit = idle_ns(timeout if timeout is not None else stream.timeout)
-        fd = stream.duplicate("peek")
+        fd = stream.duplicate(owned, "peek")
         ahead = stream.look_ahead()
     finally:
         stream.close()
     try:
         return _Head(fd, stream.about, ahead, wanted).wait(limit)
     finally:
-        os.close(fd)
+        _owned.close(owned)
 
 
 def _refuse(about: About) -> None:

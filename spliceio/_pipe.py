@@ -24,10 +24,10 @@ from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from . import _errors, _syscalls
+from . import _errors, _owned, _syscalls
 from ._about import about
 from ._arguments import FileDescriptorLike, Window, count_of, fileno_of, offset_of
-from ._cffi import ffi, lib
+from ._cffi import lib
 from ._lock import ForkLock
 from ._look import look
 
@@ -45,17 +45,18 @@ _PATIENCE_MS = 1000
 class _End:
     """One descriptor, closed when the last call that uses it has returned."""
 
-    __slots__ = ("_closing", "_lock", "_users", "name", "number")
+    __slots__ = ("_closing", "_lock", "_users", "name", "owned")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.number = -1
+        self.owned = _owned.owner()
         self._users = 0
         self._closing = False
         self._lock = ForkLock()
 
-    def own(self, number: int) -> None:
-        self.number = number
+    @property
+    def number(self) -> int:
+        return int(self.owned.fd)
 
     @property
     def open(self) -> bool:
@@ -85,13 +86,12 @@ class _End:
 
     def _close_if_unused(self) -> None:
         if self._closing and not self._users and self.number >= 0:
-            number, self.number = self.number, -1
-            os.close(number)
+            _owned.close(self.owned)
 
     def forget(self) -> None:
         with self._lock.mine(self._forget_users):
             self._closing = True
-            self.number = -1
+            self.owned.fd = -1
 
 
 class Pipe:
@@ -110,25 +110,19 @@ class Pipe:
     descriptor left.
     """
 
+    _is_made = False
+
     def __init__(self, capacity: int | None = None, *, nonblocking: bool = False) -> None:
         self._reader, self._writer = _End("read"), _End("write")
         self._entered = False
         wanted = 0 if capacity is None else _capacity(capacity)
-        ends = ffi.new("int[2]", [-1, -1])
-        try:
-            granted = lib.sio_pipe(ffi.NULL, ends, ends + 1, wanted)
-            if granted < 0:
-                raise _errors.failure("pipe", -granted)
-            self._reader.own(ends[0])
-            self._writer.own(ends[1])
-        except BaseException:  # of a signal handler, before they had an owner
-            self._reader.forget()
-            self._writer.forget()
-            lib.sio_pipe_close(ends, ends + 1)
-            raise
+        granted = lib.sio_owned_pipe(self._reader.owned, self._writer.owned, wanted)
+        if granted < 0:
+            raise _errors.failure("pipe", -granted)
         if nonblocking:
             os.set_blocking(self._reader.number, False)
             os.set_blocking(self._writer.number, False)
+        self._is_made = True
 
     # -- what it is ----------------------------------------------------------------------------
 
@@ -282,7 +276,7 @@ class Pipe:
         self.close()
 
     def __del__(self) -> None:
-        if not self.closed:
+        if self._is_made and not self.closed:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 

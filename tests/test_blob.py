@@ -948,11 +948,7 @@ def test_no_descriptor_left_is_said():
 )
 def test_a_memfd_that_cannot_be_made(monkeypatch, err, says):
     """What the kernel answers is named."""
-
-    def refuse(name, flags):
-        raise OSError(err, os.strerror(err))
-
-    monkeypatch.setattr(os, "memfd_create", refuse)
+    monkeypatch.setattr(_memfd, "_create", lambda owned, name, flags: -err)
     with pytest.raises(OSError, match=says) as raised:
         Blob(b"x")
     assert raised.value.errno == err
@@ -960,15 +956,13 @@ def test_a_memfd_that_cannot_be_made(monkeypatch, err, says):
 
 def test_a_kernel_without_noexec_memfds(monkeypatch):
     """Before Linux 6.3 the flag is unknown, and the blob is made without it."""
-    real, asked = os.memfd_create, []
+    real, asked = _memfd._create, []
 
-    def old(name, flags):
+    def old(owned, name, flags):
         asked.append(flags)
-        if flags & 8:
-            raise OSError(errno.EINVAL, "unknown flag")
-        return real(name, flags)
+        return -errno.EINVAL if flags & 8 else real(owned, name, flags)
 
-    monkeypatch.setattr(os, "memfd_create", old)
+    monkeypatch.setattr(_memfd, "_create", old)
     with Blob(b"abc") as blob:
         assert len(asked) == 2
         with pytest.raises(PermissionError):

@@ -23,6 +23,7 @@ HOUSE = [
     "_about",
     "_arguments",
     "_errors",
+    "_owned",
     "_memfd",
     "_ahead",
     "_fds",

@@ -15,7 +15,7 @@ from support.states import syscall_of, until
 from support.wires import payload
 
 import spliceio
-from spliceio import PageWriter, Pipe, RelayPool, Transfer, _fds, _flow
+from spliceio import PageWriter, Pipe, RelayPool, Transfer, _fds, _flow, _owned
 
 DATA = payload(1000)
 
@@ -163,13 +163,13 @@ def test_other_duplicates_are_checked_too(wires, monkeypatch, what):
     reader, writer = map(os.dup, wires.pipe())
     wires.ends.fd(reader if what == "PageWriter" else writer)
     swap = Swap(wires, reader if what == "peek" else writer)
-    duplicate = os.dup
+    duplicate = _owned.duplicate
 
-    def dup(fd):
+    def late(owner, fd):
         swap.now()
-        return duplicate(fd)
+        return duplicate(owner, fd)
 
-    monkeypatch.setattr(_fds.os, "dup", dup)
+    monkeypatch.setattr(_owned, "duplicate", late)
     with pytest.raises(OSError, match="closed by another thread"):
         spliceio.peek(reader, timeout=0) if what == "peek" else PageWriter(writer)
     monkeypatch.undo()
@@ -259,7 +259,7 @@ def test_a_terminal_of_ones_own_is_the_one_that_was_given(wires):
     os.write(master, b"line\n")
     stream = _fds.source(slave)
     try:
-        assert stream.owned >= 0
-        assert _fds.about(stream.owned).same_file(stream.about)
+        assert stream.owned.fd >= 0
+        assert _fds.about(stream.owned.fd).same_file(stream.about)
     finally:
         stream.close()
