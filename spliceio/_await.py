@@ -17,7 +17,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -45,6 +45,10 @@ __all__ = ["fanned_out", "finished", "relayed"]
 THREADS = 2
 PIPES = 64
 
+Sent = Callable[[], Awaitable[dict[str, OSError]]]
+"""Waits until the ends have sent what they had, and says which of them are broken."""
+_RESET = {"a": lib.SIO_REASON_RESET_A, "b": lib.SIO_REASON_RESET_B}
+
 _lock = threading.Lock()
 _shared: list[Engines] = []
 _turns = itertools.count()
@@ -61,8 +65,13 @@ def _engine() -> Any:
     """Return one of the engines that all event loops of the process share."""
     with _lock:
         if not _shared or _shared[0].pid != os.getpid() or not _shared[0].each:
-            _shared[:] = [Engines(THREADS, PIPES, lambda link, told: None, name="spliceio-aio")]
-            _shared[0].start()
+            made = Engines(THREADS, PIPES, lambda link, told: None, name="spliceio-aio")
+            try:
+                made.start()
+            except BaseException:
+                made.close()
+                raise
+            _shared[:] = [made]  # only with all its threads: a link would wait for ever
         return _shared[0].each[next(_turns) % THREADS]
 
 
@@ -79,24 +88,28 @@ class _News:
     """An eventfd and a list of its own for one link."""
 
     def __init__(self) -> None:
-        made = lib.sio_news_new()
-        if made == ffi.NULL:
-            raise _errors.failure("eventfd", ffi.errno)
-        self.c = ffi.gc(made, lib.sio_news_free)
         self._told = ffi.new("int32_t *")
-        self.is_over = False
+        # One call, so that no signal handler can raise before the collector is in place.
+        made = map(ffi.gc, itertools.starmap(lib.sio_news_new, [()]), [lib.sio_news_free])
+        self.c = next(made)
+        if self.c == ffi.NULL:
+            raise _errors.failure("eventfd", ffi.errno)
+        self.has_engine = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the end has been told, which is the last; it is known as soon as it is taken."""
+        return bool(self._told[0] & lib.SIO_TOLD_OVER)
 
     def take(self) -> int:
         """Return what has been told since; 0 when nothing was."""
         if lib.sio_news_take(self.c, self._told) == ffi.NULL:
             return 0
-        told = int(self._told[0])
-        self.is_over = self.is_over or bool(told & lib.SIO_TOLD_OVER)
-        return told
+        return int(self._told[0])
 
     def close(self) -> None:
         """Free it, if no engine can tell anything any more; else the collector will."""
-        if self.is_over:
+        if self.is_over or not self.has_engine:
             ffi.release(self.c)
 
     async def next(self, pause: Callable[[], object] | None = None) -> int:
@@ -127,8 +140,9 @@ async def _let_go(news: _News) -> None:
             continue
         except BaseException:
             # No loop to wait in any more.
-            while not news.take() & lib.SIO_TOLD_OVER:
-                lib.sio_news_wait(news.c, -1)
+            while not news.is_over:
+                if not news.take():
+                    lib.sio_news_wait(news.c, -1)
             raise
 
 
@@ -137,13 +151,13 @@ async def _lent(link: Link, news: _News, pause: Callable[[], object] | None = No
     await anyio.lowlevel.checkpoint()
     _reap()
     engine, waiter = _engine(), _Waiter()
-    _under_way[link.key] = link, news, weakref.ref(waiter)
-    link.lend()
     try:
+        _under_way[link.key] = link, news, weakref.ref(waiter)
+        link.lend()
+        news.has_engine = True
         err = lib.sio_engine_submit(engine, link.c)
         if err:
-            link.c.engine = ffi.NULL  # which has not taken it
-            _returned(link)
+            link.c.engine, news.has_engine = ffi.NULL, False  # which has not taken it
             raise _errors.failure("submit", -err)
         await _until_over(link, news, pause)
     except BaseException:
@@ -153,17 +167,23 @@ async def _lent(link: Link, news: _News, pause: Callable[[], object] | None = No
             await _let_go(news)
         raise
     finally:
-        if news.is_over:
-            _returned(link)
+        try:
+            _returned(link, news)
+        except BaseException:
+            _returned(link, news)  # a signal handler has raised
+            raise
         del waiter
     if link.c.err:
         raise _errors.failure("epoll_ctl", link.c.err)
 
 
-def _returned(link: Link) -> None:
-    """The engine has let go."""
+def _returned(link: Link, news: _News) -> bool:
+    """Take a link back if no engine has it, or it has let go; whether it is ours."""
+    if link.c.engine != ffi.NULL and not news.is_over:
+        return False
     link.returned()
     _under_way.pop(link.key, None)
+    return True
 
 
 def _reap() -> None:
@@ -174,8 +194,7 @@ def _reap() -> None:
         if link.c.engine != ffi.NULL and not news.is_over:
             link.cancel()
             news.take()
-        if link.c.engine == ffi.NULL or news.is_over:
-            _returned(link)
+        if _returned(link, news):
             for flow in link.flows:
                 flow.close()
 
@@ -184,21 +203,23 @@ def _reap() -> None:
 
 
 async def finished(
-    transfer: Transfer, progress: Callable[[int], object] | None = None
+    transfer: Transfer, progress: Callable[[int], object] | None, sent: Sent
 ) -> TransferResult:
     """Run a transfer to its end and close it; an exception takes the counts and the bytes along."""
-    with transfer:
-        try:
-            if waits_for_nobody(transfer):
-                await in_thread(
-                    lambda told, _: transfer.run(told), progress, lambda: transfer.moved
-                )
-            else:
-                await _by_engine(transfer, progress)
-            return whole_result(transfer)
-        except BaseException as error:
+    try:
+        for broken in (await sent()).values():
+            raise broken
+        if waits_for_nobody(transfer):
+            await in_thread(lambda told, _: transfer.run(told), progress, lambda: transfer.moved)
+        else:
+            await _by_engine(transfer, progress)
+        result = whole_result(transfer)
+        transfer.close()
+        return result
+    except BaseException as error:
+        with transfer:
             transfer.salvage(error)
-            raise
+        raise
 
 
 async def _by_engine(transfer: Transfer, progress: Callable[[int], object] | None) -> None:
@@ -231,40 +252,52 @@ def _state_of(link: Link) -> int:
 # -- one to many -------------------------------------------------------------------------------
 
 
-async def fanned_out(made: Fanout, progress: Callable[[int], object] | None = None) -> FanoutResult:
+async def fanned_out(
+    made: Fanout, progress: Callable[[int], object] | None, sent: Sent
+) -> FanoutResult:
     """Run a fan-out to its end in a thread, and close it."""
     done: list[FanoutResult] = []
-    with contextlib.closing(made):
-        try:
-            await in_thread(
-                lambda told, wake: done.append(made.drive(told, wake=wake)),
-                progress,
-                lambda: made.moved,
-            )
-        except BaseException as error:
+    try:
+        await sent()  # a sink that is broken says so when it is given bytes, and the rest go on
+        await in_thread(
+            lambda told, wake: done.append(made.drive(told, wake=wake)),
+            progress,
+            lambda: made.moved,
+        )
+        made.close()
+        return done[0]
+    except BaseException as error:
+        with contextlib.closing(made):
             made.salvage(error)
-            raise
-    return done[0]
+        raise
 
 
 # -- two ways ----------------------------------------------------------------------------------
 
 
-async def relayed(make: Callable[[Any], Any], idle: int) -> RelayResult:
+async def relayed(make: Callable[[Any], Any], idle: int, sent: Sent) -> RelayResult:
     """Run the pair that `make` makes of a struct sio_relay to its end, and close it."""
     news = _News()
     link = Link(news.c, idle)
-    with make(link.c.relay) as pair:
+    pair = make(link.c.relay)
+    try:
         link.take_pair(pair)
-        try:
+        broken = await sent()
+        if not broken:
             await _lent(link, news)
-            error = link.error
-            if error is not None:
-                raise error
-        except BaseException as error:
-            error.result = link.result()  # type: ignore[attr-defined]
-            raise
-        finally:
-            news.close()
+        for side in broken:
+            link.c.relay.reason = _RESET[side]
+        error = link.error
+        if error is not None:
+            raise error
+        pair.synchronise()
+        result = link.result()
+        pair.close()
+        news.close()
+        return result
+    except BaseException as error:
+        with pair:
             pair.synchronise()
-        return link.result()
+            error.result = link.result()  # type: ignore[attr-defined]
+        news.close()
+        raise

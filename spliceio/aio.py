@@ -9,7 +9,8 @@ SocketStream stands for its socket.
 
 Cancellation stops a transfer at once. What was moved is in the attribute `result` of the exception
 that passes through (`anyio.get_cancelled_exc_class()`), what was taken and not delivered in `held`
-(of `result`, for a relay), and descriptors and pipes are closed by then.
+(of `result`, for a relay), and descriptors and pipes are closed by then. That holds from the first
+wait on: while a StreamWriter still sends its own bytes, `held` is what the reader had read ahead.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from ._relay import Pair, RelayResult, Side
 from ._route import Chosen, ClientAddress, Route
 from ._send import sending
 from ._sinks import FanoutResult, listed
-from ._streams import lent
+from ._streams import Streams
 from ._transfer import Transfer, TransferResult
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ async def copy(
     nonblocking while it runs, and get their mode back. Not promised: that a read of a file from a
     slow disk does not hold up other transfers of this process for the moment it takes.
     """
-    async with AsyncExitStack() as stack:
-        from_, ahead = await stack.enter_async_context(lent(src, "src", count))
-        to, _ = await stack.enter_async_context(lent(dst, "dst"))
+    with Streams() as streams:
+        from_, ahead = streams.take(src, "src", count)
+        to, _ = streams.take(dst, "dst")
         transfer = Transfer(
             from_,
             to,
@@ -85,7 +86,7 @@ async def copy(
             timeout=timeout,
             ahead=ahead,
         )
-        return await finished(transfer, progress)
+        return await finished(transfer, progress, streams.sent)
 
 
 async def send_file(
@@ -103,9 +104,10 @@ async def send_file(
 
     Everything is as in `spliceio.send_file`.
     """
-    async with lent(sock, "sock") as (to, _):
+    with Streams() as streams:
+        to, _ = streams.take(sock, "sock")
         transfer = sending(to, file, offset, count, header, trailer, timeout)
-        return await finished(transfer, progress)
+        return await finished(transfer, progress, streams.sent)
 
 
 async def receive_file(
@@ -122,10 +124,11 @@ async def receive_file(
 
     Everything is as in `spliceio.receive_file`.
     """
-    async with lent(sock, "sock", count) as (from_, ahead):
+    with Streams() as streams:
+        from_, ahead = streams.take(sock, "sock", count, keep=drain)
         transfer = receiving(from_, file, count, offset, timeout, ahead)
         try:
-            return await finished(transfer, progress)
+            return await finished(transfer, progress, streams.sent)
         except BaseException as error:
             unread = note_unread(error, transfer, count)
             if drain and transfer.failed_at == "dst":
@@ -157,11 +160,10 @@ async def fanout(
     where `update` and `write` of Python sinks are called: the event loop does not wait for them,
     and a cancellation takes effect when they have returned.
     """
-    async with AsyncExitStack() as stack:
-        from_, ahead = await stack.enter_async_context(lent(src, "src", count))
-        given, to = listed(sinks), []
-        for number, sink in enumerate(given):
-            to.append((await stack.enter_async_context(lent(sink, f"sinks[{number}]")))[0])
+    with Streams() as streams:
+        from_, ahead = streams.take(src, "src", count)
+        given = listed(sinks)
+        to = [streams.take(sink, f"sinks[{number}]")[0] for number, sink in enumerate(given)]
         made = Fanout(
             from_,
             to,
@@ -174,7 +176,7 @@ async def fanout(
         )
         for one, sink in zip(made.sinks, given, strict=True):
             one.given = sink
-        return await fanned_out(made, progress)
+        return await fanned_out(made, progress, streams.sent)
 
 
 async def relay(
@@ -194,12 +196,12 @@ async def relay(
     limit = idle_ns(idle_timeout, "idle_timeout")
     to_a, to_b = bytes(memoryview(to_a)), bytes(memoryview(to_b))
     left = None if byte_limit is None else byte_limit - len(to_a) - len(to_b)
-    async with AsyncExitStack() as stack:
-        side_a, from_a = await stack.enter_async_context(lent(a, "a", left))
+    with Streams() as streams:
+        side_a, from_a = streams.take(a, "a", left)
         left = None if left is None else left - len(from_a)
-        side_b, from_b = await stack.enter_async_context(lent(b, "b", left))
+        side_b, from_b = streams.take(b, "b", left)
         make = partial(Pair, side_a, side_b, to_a + from_b, to_b + from_a, byte_limit, "auto")
-        return await relayed(make, limit)
+        return await relayed(make, limit, streams.sent)
 
 
 async def serve_proxy(

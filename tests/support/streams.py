@@ -27,7 +27,8 @@ async def streams(wires, kind="unix", far=None):
     try:
         yield reader, writer, far
     finally:
-        writer.transport.abort()
+        if not writer.transport.is_closing():
+            writer.transport.abort()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
 
@@ -62,16 +63,18 @@ async def trio_stream(trio, wires, kind):
     return trio.SocketStream(trio.socket.from_stdlib_socket(near)), far
 
 
+def tls_context(*, server):
+    """Make a context that needs no certificates."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    made.maximum_version = ssl.TLSVersion.TLSv1_2
+    made.set_ciphers("aNULL:@SECLEVEL=0")
+    return made
+
+
 @contextlib.asynccontextmanager
 async def tls_streams():
     """Make a (reader, writer) over TLS to a server that says one line again."""
-
-    def context(protocol):
-        made = ssl.SSLContext(protocol)
-        made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
-        made.maximum_version = ssl.TLSVersion.TLSv1_2
-        made.set_ciphers("aNULL:@SECLEVEL=0")  # without certificates
-        return made
 
     async def answer(reader, writer):
         with contextlib.suppress(ConnectionError):
@@ -79,12 +82,10 @@ async def tls_streams():
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(
-        answer, "127.0.0.1", 0, ssl=context(ssl.PROTOCOL_TLS_SERVER)
-    )
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls_context(server=True))
     async with server:
         reader, writer = await asyncio.open_connection(
-            *server.sockets[0].getsockname(), ssl=context(ssl.PROTOCOL_TLS_CLIENT)
+            *server.sockets[0].getsockname(), ssl=tls_context(server=False)
         )
         try:
             yield reader, writer
