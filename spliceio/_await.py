@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import threading
 import time
@@ -30,7 +31,7 @@ from ._fanout import Fanout
 from ._link import Link
 from ._relay import RelayResult
 from ._sinks import FanoutResult
-from ._thread import PROGRESS, in_thread
+from ._thread import Pace, in_thread
 from ._transfer import (
     Transfer,
     TransferResult,
@@ -112,21 +113,20 @@ class _News:
         if self.is_over or not self.has_engine:
             ffi.release(self.c)
 
-    async def next(self, pause: Callable[[], object] | None = None) -> int:
-        """Wait for what is told next; call `pause` now and then meanwhile."""
+    async def next(self, pace: Pace | None = None) -> int:
+        """Wait for what is told next; tell of progress at this pace meanwhile."""
         while not (told := self.take()):
-            if pause is None:
+            with anyio.move_on_after(math.inf if pace is None else pace.seconds):
                 await anyio.wait_readable(lib.sio_news_fd(self.c))
                 continue
-            with anyio.move_on_after(PROGRESS):
-                await anyio.wait_readable(lib.sio_news_fd(self.c))
-            pause()
+            if pace is not None:
+                pace.tell()
         return told
 
 
-async def _until_over(link: Link, news: _News, pause: Callable[[], object] | None) -> None:
+async def _until_over(link: Link, news: _News, pace: Pace | None) -> None:
     while not news.is_over:
-        link.close_writers(await news.next(pause))
+        link.close_writers(await news.next(pace))
 
 
 async def _let_go(news: _News) -> None:
@@ -146,7 +146,7 @@ async def _let_go(news: _News) -> None:
             raise
 
 
-async def _lent(link: Link, news: _News, pause: Callable[[], object] | None = None) -> None:
+async def _lent(link: Link, news: _News, pace: Pace | None = None) -> None:
     # Small transfers are over before there is anything to wait for.
     await anyio.lowlevel.checkpoint()
     _reap()
@@ -159,7 +159,7 @@ async def _lent(link: Link, news: _News, pause: Callable[[], object] | None = No
         if err:
             link.c.engine, news.has_engine = ffi.NULL, False  # which has not taken it
             raise _errors.failure("submit", -err)
-        await _until_over(link, news, pause)
+        await _until_over(link, news, pace)
     except BaseException:
         # Ctrl-C may come as soon as the engine has it, and before it is waited for.
         if link.c.engine != ffi.NULL and not news.is_over:
@@ -227,11 +227,10 @@ async def _by_engine(transfer: Transfer, progress: Callable[[int], object] | Non
     flow, limit = flow_of(transfer)
     link = Link(news.c, limit)
     link.take_flow(flow)
-    pause = None if progress is None else lambda: progress(transfer.moved)
+    pace = Pace(progress, lambda: transfer.moved)
     try:
-        await _lent(link, news, pause)
-        if pause is not None:
-            pause()
+        await _lent(link, news, pace)
+        pace.tell()
     finally:
         state = _state_of(link) if news.is_over else lib.SIO_BUDGET
         news.close()

@@ -17,9 +17,26 @@ from collections.abc import Callable
 import anyio
 import anyio.lowlevel
 
-__all__ = ["PROGRESS", "in_thread"]
+__all__ = ["Pace", "in_thread"]
 
-PROGRESS = 0.08
+_PROGRESS, _IDLE = 0.08, 1.0
+
+
+class Pace:
+    """Calls `progress` with what `moved` returns, the less often the longer nothing has moved."""
+
+    def __init__(self, progress: Callable[[int], object] | None, moved: Callable[[], int]) -> None:
+        self._progress, self._moved, self._before = progress, moved, 0
+        self.seconds = math.inf if progress is None else _PROGRESS
+        """Until it is to be told next."""
+
+    def tell(self) -> None:
+        """Say how much has moved, if anybody wants to know."""
+        if self._progress is not None:
+            before, self._before = self._before, self._moved()
+            self._progress(self._before)
+            has_moved = before != self._before
+            self.seconds = _PROGRESS if has_moved else min(2 * self.seconds, _IDLE)
 
 
 class _Stopped(Exception):
@@ -102,7 +119,7 @@ async def in_thread(
     try:
         try:
             thread.start()
-            await _until_ended(thread, progress, moved)
+            await _until_ended(thread, Pace(progress, moved))
         except BaseException:
             await thread.let_go()
             raise
@@ -114,13 +131,10 @@ async def in_thread(
         raise thread.error
 
 
-async def _until_ended(
-    thread: _Thread, progress: Callable[[int], object] | None, moved: Callable[[], int]
-) -> None:
+async def _until_ended(thread: _Thread, pace: Pace) -> None:
     ended = False
     while not ended:
-        with anyio.move_on_after(math.inf if progress is None else PROGRESS):
+        with anyio.move_on_after(pace.seconds):
             await anyio.wait_readable(thread.ended)
             ended = True
-        if progress is not None:
-            progress(moved())
+        pace.tell()
