@@ -105,6 +105,7 @@ void sio_fanout_close(struct sio_fanout *f)
 void sio_head_copy(struct sio_fanout *f, int err, int call)
 {
 	f->copying = 1;
+	f->progress++; /* everybody goes on another way: no time to wait */
 	f->refused = err;
 	f->refused_call = call;
 }

@@ -22,7 +22,7 @@ from ._arguments import FileDescriptorLike
 from ._cffi import ffi, lib
 from ._ending import Ending
 from ._ends import begin, checked_count, least, refuse_circle, within
-from ._flow import INT64_MAX, SLICE_NS, Flow, idle_ns, next_slice, refuse_child
+from ._flow import IDLE_NS, INT64_MAX, SLICE_NS, Flow, idle_ns, refuse_child
 from ._handlers import installed
 from ._remains import refusals, rest, too_many
 from ._sinks import (
@@ -176,7 +176,7 @@ class Fanout:
         before = self.c.progress
         state = lib.sio_fanout_run(self.c, self._slice_ns, self._limit)
         has_moved = state != lib.SIO_BUDGET or self.c.progress != before
-        self._slice_ns = next_slice(self._slice_ns, has_moved=has_moved)
+        self._slice_ns = SLICE_NS if has_moved else min(2 * self._slice_ns, IDLE_NS)
         refuse_child(state)
         gone = [sink for sink in self.sinks if sink.has_gone(self._stall)]
         for sink in gone:
