@@ -23,6 +23,7 @@ from ._vmsplice import vmsplice
 __all__ = ["Features", "Probe", "features"]
 
 _PAGE = 4096
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ class Probe:
     """What one call did.
 
     `status` is "works", "copies" (it works, and the bytes are copied where they need not be),
-    "blocked" (the kernel has it and does not allow it) or "missing"; `errno` is 0 or the kernel's
-    answer, `note` a sentence on what was tried.
+    "blocked" (the kernel has it and does not allow it), "missing" or "untried" (what it is tried
+    with could not be had: a descriptor, memory, a pipe); `errno` is 0 or the kernel's answer,
+    `note` a sentence on what was tried.
     """
 
     status: str
@@ -48,11 +50,13 @@ class Probe:
 class Features:
     """What the kernel does: one Probe a call, and the limits of pipes in bytes.
 
+    `pipe` says whether a pipe can be made at all (pipe2); if not, the sizes of one are 0.
     `pipe_granted` is what a pipe got that asked for 1 MiB just now: less than that means a low
     `pipe_max_size`, or a user who has used up `pipe_quota_pages` (0: no quota). `str()` is a table.
     """
 
     kernel: str
+    pipe: Probe
     splice: Probe
     tee: Probe
     vmsplice: Probe
@@ -67,9 +71,14 @@ class Features:
         names = ("splice", "tee", "vmsplice", "sendfile", "copy_file_range")
         rows = [(name, str(getattr(self, name)), getattr(self, name).note) for name in names]
         quota = f"{self.pipe_quota_pages} pages a user" if self.pipe_quota_pages else "none"
+        if self.pipe_default:
+            rows += [
+                ("pipe", _size(self.pipe_default), "the default capacity"),
+                ("", _size(self.pipe_granted), "granted when 1 MiB was asked for"),
+            ]
+        else:
+            rows.append(("pipe", str(self.pipe), self.pipe.note))
         rows += [
-            ("pipe", f"{_size(self.pipe_default)}", "the default capacity"),
-            ("", _size(self.pipe_granted), "granted when 1 MiB was asked for"),
             ("", _size(self.pipe_max_size), "pipe-max-size, the most without privilege"),
             ("", quota, "pipe-user-pages-soft, beyond which pipes are small"),
         ]
@@ -109,8 +118,24 @@ def _probe(try_it: Callable[[], tuple[bool, str]]) -> Probe:
         zero_copy, note = try_it()
     except OSError as error:
         status = "missing" if error.errno == errno.ENOSYS else "blocked"
+        if error.errno in _SHORTAGES:
+            status = "untried"
         return Probe(status, error.errno or 0, error.strerror or "")
     return Probe("works" if zero_copy else "copies", 0, note)
+
+
+def _with_pipes(pipe: Probe, try_it: Callable[[], tuple[bool, str]]) -> Probe:
+    if pipe.errno:
+        return Probe("untried", pipe.errno, "there is no pipe to try it with")
+    return _probe(try_it)
+
+
+def _pipe(sizes: list[int]) -> tuple[bool, str]:
+    with Pipe() as pipe:
+        default = pipe.capacity
+        pipe.capacity = 1 << 20
+        sizes += [default, pipe.capacity]
+    return True, "pipes can be made"
 
 
 def _splice() -> tuple[bool, str]:
@@ -168,19 +193,19 @@ def _setting(name: str) -> int:
 def features() -> Features:
     """Probe the kernel and sandbox now, and say what each call does here.
 
-    Takes a few dozen system calls and leaves nothing behind. A call that does not work is told in
-    the result; OSError is raised only when not even a pipe can be made (EMFILE).
+    Takes a few dozen system calls and leaves nothing behind. It raises nothing: what does not work
+    is told in the result, also that no pipe can be made, or that no descriptor is left to try with.
     """
-    with Pipe() as pipe:
-        default = pipe.capacity
-        pipe.capacity = 1 << 20
-        granted = pipe.capacity
+    sizes: list[int] = []
+    pipe = _probe(lambda: _pipe(sizes))
+    default, granted = sizes or (0, 0)
     return Features(
         kernel=platform.release(),
-        splice=_probe(_splice),
-        tee=_probe(_tee),
-        vmsplice=_probe(_vmsplice),
-        sendfile=_probe(_sendfile),
+        pipe=pipe,
+        splice=_with_pipes(pipe, _splice),
+        tee=_with_pipes(pipe, _tee),
+        vmsplice=_with_pipes(pipe, _vmsplice),
+        sendfile=_with_pipes(pipe, _sendfile),
         copy_file_range=_probe(_copy_file_range),
         pipe_default=default,
         pipe_granted=granted,

@@ -168,11 +168,34 @@ def test_probing_leaves_nothing_behind_and_is_not_done_at_import():
     assert done.stdout == "False\n"
 
 
-def test_without_descriptors_it_raises():
-    """Not even a pipe can be made: that is no finding about the kernel."""
-    with no_more_descriptors(), pytest.raises(OSError, match="descriptor") as caught:
-        features()
-    assert caught.value.errno == errno.EMFILE
+def test_without_descriptors_it_says_so():
+    """That is no finding about the kernel, and no exception either: messages point here."""
+    with no_more_descriptors():
+        found = features()
+    for name in ("pipe", *CALLS):
+        assert (getattr(found, name).status, getattr(found, name).errno) == (
+            "untried",
+            errno.EMFILE,
+        )
+    assert (found.pipe_default, found.pipe_granted) == (0, 0)
+    assert "pipe             untried (EMFILE)" in str(found)
+
+
+@pytest.mark.parametrize("free", range(8))
+def test_with_few_descriptors_it_says_what_it_could_try(free):
+    """However many are left, nothing is raised and nothing is called refused."""
+    before = descriptors()
+    kept = [os.dup(0) for _ in range(free)]
+    with no_more_descriptors():
+        for fd in kept:
+            os.close(fd)
+        found = features()
+    assert {getattr(found, name).status for name in ("pipe", *CALLS)} <= {
+        "works",
+        "copies",
+        "untried",
+    }
+    assert descriptors() == before
 
 
 # -- where a sandbox says no -----------------------------------------------------------------------
@@ -191,6 +214,20 @@ def test_a_refused_call_is_told_and_the_others_still_work(call, err, status):
     assert {n: v[0] for n, v in found.items() if n != call} == {
         n: v for n, v in here.items() if n != call
     }
+
+
+@sandbox
+@pytest.mark.parametrize(("err", "status"), [("EPERM", "blocked"), ("ENOSYS", "missing")])
+def test_where_no_pipe_can_be_made_that_is_told(err, status):
+    """The calls that need one are untried; the one that does not is probed all the same."""
+    code = PROBE.replace('("splice"', '("pipe", "splice"')
+    found = run({"pipe2": err}, code)
+    assert found["pipe"][:2] == [status, getattr(errno, err)]
+    for name in ("splice", "tee", "vmsplice", "sendfile"):
+        assert found[name][:2] == ["untried", getattr(errno, err)]
+    assert found["copy_file_range"][0] == features().copy_file_range.status
+    text = run({"pipe2": err}, "print(json.dumps(str(features())))")
+    assert f"pipe             {status} ({err})" in text
 
 
 @sandbox
