@@ -12,10 +12,11 @@ Rule 2: steps of the package's own code raise; so do those of what it calls in t
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,33 +31,31 @@ class Interrupted(BaseException):
     """What the handler raises."""
 
 
-class Stepper:
-    """A trace function that raises at the n-th step; `at` says where that was."""
+class Tracer:
+    """Raises at the n-th step of a call; `at` says where that was. Subclasses say what is one."""
 
-    def __init__(self, n: int, *, opcodes: bool = True, deep: bool = False) -> None:
-        self.left, self.opcodes, self.deep = n, opcodes, deep
+    def __init__(self, n: int) -> None:
+        self.left = n
         self.at: tuple[str, str, int] | None = None
-        self.kind = Interrupted
+        self.kind: type[BaseException] = Interrupted
 
     def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
-        if not (self.deep or frame.f_code.co_filename.startswith(PACKAGE)) or _is_finaliser(frame):
-            return None
-        frame.f_trace_opcodes = self.opcodes
-        frame.f_trace_lines = not self.opcodes
-        return self._step
+        raise NotImplementedError
 
-    def _step(self, frame: FrameType, event: str, arg: object) -> Any:
-        if event in ("line", "opcode") and self.at is None:
+    def step(self, frame: FrameType) -> None:
+        """Count a step, and raise if it is the one."""
+        if self.at is None:
             self.left -= 1
             if not self.left:
                 code = frame.f_code
                 self.at = (Path(code.co_filename).name, code.co_name, frame.f_lineno)
                 raise self.kind
-        return self._step
 
     def run(self, call: Callable[[], object]) -> object:
         """Return what the call returns, or None when it was interrupted."""
         before = sys.gettrace()
+        # Python 3.12 looks at what has been asked for once, in settrace().
+        sys._getframe().f_trace_opcodes = True
         try:
             sys.settrace(self)
             try:
@@ -67,12 +66,45 @@ class Stepper:
             return None
 
 
+class Stepper(Tracer):
+    """Every line or opcode of the package is a step; with `deep`, of what it calls, too."""
+
+    def __init__(self, n: int, *, opcodes: bool = True, deep: bool = False) -> None:
+        super().__init__(n)
+        self.opcodes, self.deep = opcodes, deep
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
+        if not (self.deep or frame.f_code.co_filename.startswith(PACKAGE)) or _is_finaliser(frame):
+            return None
+        frame.f_trace_opcodes = self.opcodes
+        frame.f_trace_lines = not self.opcodes
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, arg: object) -> Any:
+        if event in ("line", "opcode"):
+            self.step(frame)
+        return self._step
+
+
 def _is_finaliser(frame: FrameType | None) -> bool:
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         if frame.f_code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False
+
+
+@contextlib.contextmanager
+def no_collector() -> Iterator[None]:
+    """Turn the collector off: what is not closed when the exception is gone is left open."""
+    was = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def leaks(
@@ -90,11 +122,11 @@ def leaks(
     and is no part of what is counted.
     """
     call()  # modules are loaded, and caches filled
+    reset()
+    Stepper(sys.maxsize, opcodes=opcodes, deep=deep).run(call)  # from 3.12 on, this makes the steps
     found: list[str] = []
-    n, was = first, gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
+    n = first
+    with no_collector():
         while True:
             reset()
             before, threads = descriptors(), set(threading.enumerate())
@@ -112,8 +144,6 @@ def leaks(
             if new:
                 gc.collect()
             if stepper.at is None:
+                assert n > first, "there was no step at all"
                 return n, found
             n += stride
-    finally:
-        if was:
-            gc.enable()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dis
-import gc
 import queue
 import sys
 import threading
@@ -21,9 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import spliceio
+from support.interrupts import PACKAGE, Tracer, no_collector
 
-PACKAGE = str(Path(spliceio.__file__).parent)
 BELOW = {threading.__file__, weakref.__file__, queue.__file__}
 FUTURES = str(Path(concurrent.futures.__file__).parent)
 LOOKS = ("CALL", "JUMP_BACKWARD", "JUMP_ABSOLUTE", "RESUME", "SEND")
@@ -42,16 +40,11 @@ def is_return(frame: FrameType) -> bool:
     return opcode(frame, at).startswith("RETURN")
 
 
-class Raised(BaseException):
-    """What the handler raises."""
-
-
-class Raiser:
-    """A trace function that raises at the n-th step; `at` says where that was."""
+class Raiser(Tracer):
+    """Raises at the n-th step of a call, where that is one at which Python looks for signals."""
 
     def __init__(self, n: int) -> None:
-        self.left = n
-        self.at: str | None = None
+        super().__init__(n)
         self._last: dict[FrameType, int] = {}
 
     def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
@@ -66,7 +59,7 @@ class Raiser:
 
     def _inside(self, frame: FrameType, event: str, arg: object) -> Any:
         if event == "opcode" and not is_return(frame):
-            self._step(frame)
+            self.step(frame)
         return self._inside
 
     def _below(self, frame: FrameType, event: str, arg: object) -> Any:
@@ -74,48 +67,29 @@ class Raiser:
             before = self._last.get(frame)
             self._last[frame] = frame.f_lasti
             if before is None or opcode(frame, before).startswith(LOOKS):
-                self._step(frame)
+                self.step(frame)
         elif event == "return":
             self._last.pop(frame, None)
         return self._below
 
-    def _step(self, frame: FrameType) -> None:
-        self.left -= 1
-        if self.left == 0:
-            code = frame.f_code
-            self.at = f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_name}"
-            self._last.clear()
-            raise Raised
-
     def run(self, call: Callable[[], object]) -> object:
         """Return what the call returns, or None when it was interrupted."""
-        before = sys.gettrace()
         try:
-            sys.settrace(self)
-            try:
-                return call()
-            finally:
-                sys.settrace(before)
-        except Raised:
-            return None
+            return super().run(call)
+        finally:
+            self._last.clear()
 
 
 def every_step(first: int = 1, stride: int = 1) -> Iterator[Raiser]:
-    """Give what raises at the first step, the second and so on, until one has had nothing to do.
-
-    The collector is off meanwhile: what is not closed when the exception is gone is left open.
-    """
-    was = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        n = first
+    """Give what raises at the first step, the second and so on, until one has had nothing to do."""
+    n = first
+    with no_collector():
+        yield Raiser(sys.maxsize)  # from 3.12 on, code has steps from its second run on
         while True:
             raiser = Raiser(n)
             yield raiser
             if raiser.at is None:
+                # From 3.12 on, code that is entered but once may be traced too late.
+                assert n > first or sys.version_info >= (3, 12), "there was no step at all"
                 return
             n += stride
-    finally:
-        if was:
-            gc.enable()
