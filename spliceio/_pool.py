@@ -160,6 +160,7 @@ class RelayPool:
             job.load.add(link.key)
             self._jobs[link.key] = job
         if not engines or link.submit(engines[number]):
+            self._engines.check("RelayPool.submit")  # the engine may have ended by an error
             raise RuntimeError("RelayPool.submit: it is shut down")
 
     def _give_up(self, link: Link, pair: Pair) -> None:

@@ -129,7 +129,8 @@ class ProxyLog:
         if error is None:
             return False
         now = time.monotonic()
-        extra = {"event": "stopped" if is_end else "trouble", "errno": error.errno}
+        extra: dict[str, object] = {"event": "stopped"} if is_end else {"event": "trouble"}
+        extra["errno"] = error.errno
         if is_end and self._trouble_told < math.inf:
             log.error("nothing is accepted any more: %s", error.strerror, extra=extra)
             self._trouble_told = math.inf
