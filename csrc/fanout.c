@@ -89,6 +89,9 @@ static int64_t move_from(struct sio_fanout *f, struct sio_sink *s, int fd,
 	t->eof = 0;
 	f->progress += t->taken - taken + t->moved - moved;
 	s->full = r == SIO_WANT_DST;
+	/* It was told how much is there; or its time was over, perhaps before it
+	 * began. */
+	f->doubt |= r == SIO_WANT_SRC || r == SIO_BUDGET;
 	if (r == SIO_ERROR)
 		detach(f, s, SIO_FATE_FAILED);
 	f->interrupted = r == SIO_INTERRUPTED;
@@ -157,7 +160,11 @@ static int stage(struct sio_fanout *f, struct sio_sink *s)
 		    NONBLOCK);
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
-	if (n == 0 || n == -EAGAIN || refused(f, n, SIO_CALL_TEE))
+	if (n == 0 || n == -EAGAIN) {
+		f->doubt |= !s->staged; /* there is room, and something to fill it */
+		return 0;
+	}
+	if (refused(f, n, SIO_CALL_TEE))
 		return 0;
 	if (n < 0 && s->out) {
 		sink_failed(f, s, (int)-n, SIO_CALL_TEE);
@@ -201,6 +208,7 @@ static int tee_straight(struct sio_fanout *f, struct sio_sink *s)
 		return 0;
 	}
 	s->full = n == -EAGAIN || (n > 0 && n < want);
+	f->doubt |= n == 0;
 	return 0;
 }
 
@@ -411,7 +419,7 @@ static int wait_all(struct sio_fanout *f, int64_t slice_end, int64_t idle_ns)
 	f->woken = n > 0 && f->fds[f->sink_count + 1].revents;
 	if (f->stall_ns >= 0)
 		drop_stalled(f);
-	f->waiting = n == 0 && !f->changed;
+	f->waiting = n == 0 && !f->changed && !f->doubt;
 	if (n > 0 || f->changed || idle_ns < 0)
 		return SIO_BUDGET;
 	idle = sio_idle_for(&f->active_ns, &f->active_mark, f->progress);
@@ -449,8 +457,10 @@ static int must_wait(struct sio_fanout *f, int64_t *yielded)
 static int advance(struct sio_fanout *f, int64_t *yielded)
 {
 	int64_t before = f->progress;
-	int r = pass(f);
+	int r;
 
+	f->doubt = 0;
+	r = pass(f);
 	if (r)
 		return r;
 	if (f->changed)

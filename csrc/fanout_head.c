@@ -104,8 +104,8 @@ void sio_fanout_close(struct sio_fanout *f)
 
 void sio_head_copy(struct sio_fanout *f, int err, int call)
 {
+	f->progress += !f->copying; /* what to do next is another thing now */
 	f->copying = 1;
-	f->progress++; /* everybody goes on another way: no time to wait */
 	f->refused = err;
 	f->refused_call = call;
 }
@@ -203,6 +203,8 @@ static int fill(struct sio_fanout *f)
 		return note_failure(f);
 	else if (r == SIO_WANT_SRC)
 		f->want_src = 1;
+	else if (r == SIO_BUDGET)
+		f->doubt = 1; /* its time was over, perhaps before it began */
 	return r == SIO_INTERRUPTED ? r : 0;
 }
 
@@ -281,10 +283,16 @@ void sio_head_let_go(struct sio_fanout *f)
 		if (f->sinks[i].fate == SIO_FATE_OPEN)
 			least_got = least(least_got, f->sinks[i].got);
 	n = least_got - f->base;
-	if (n > 0 && !sio_head_in_memory(f))
-		n = sio_pipe_drop(f, sio_head_fd(f), n);
-	if (n > 0)
+	if (n > 0 && !sio_head_in_memory(f)) {
+		int64_t dropped = sio_pipe_drop(f, sio_head_fd(f), n);
+
+		f->doubt |= dropped < n;
+		n = dropped;
+	}
+	if (n > 0) {
 		sio_head_left(f, n);
+		f->progress++;
+	}
 }
 
 /* ---- what is left at the end ----------------------------------------------------------- */

@@ -518,6 +518,8 @@ struct sio_fanout {
 	int32_t want_src;
 	int32_t interrupted;    /* the last move was, after what it took */
 	int32_t waiting;        /* the slice ended in poll(), with nothing to do */
+	int32_t doubt;          /* a call did nothing that poll() knows nothing of:
+				 * it is made again after the slice */
 	int32_t woken;          /* by wake_fd */
 	int32_t null_fd;        /* /dev/null, or -1 */
 	int32_t head_r;

@@ -175,8 +175,8 @@ class Fanout:
         """Go on for about 80 ms, or while nothing moves for up to a second; whether it is done."""
         before = self.c.progress
         state = lib.sio_fanout_run(self.c, self._slice_ns, self._limit)
-        has_moved = state != lib.SIO_BUDGET or self.c.progress != before
-        self._slice_ns = SLICE_NS if has_moved else min(2 * self._slice_ns, IDLE_NS)
+        is_idle = self.c.waiting and self.c.progress == before
+        self._slice_ns = min(2 * self._slice_ns, IDLE_NS) if is_idle else SLICE_NS
         refuse_child(state)
         gone = [sink for sink in self.sinks if sink.has_gone(self._stall)]
         for sink in gone:

@@ -14,10 +14,12 @@ import socket
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import pytest
-from support.fans import PATIENCE, python, same
+from support.fans import PATIENCE, ends, python, same, scripted
 from support.programs import need
+from support.seam import fail, zero
 from support.states import Worker, until
 from support.wires import payload, read_all
 
@@ -158,6 +160,41 @@ def test_bytes_end_the_wait_at_once_and_make_slices_short_again(wires):
     result = fan.run()
     assert (result.reason, result.moved) == ("eof", 9)
     assert sink.received() == b"something"
+
+
+@pytest.mark.parametrize("answer", ["EAGAIN", "0"])
+@pytest.mark.parametrize("skip", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("call", "site"),
+    [("tee", "stage"), ("tee", "direct"), ("splice", "drain"), ("splice", "drop")],
+)
+@pytest.mark.parametrize("src", ["pipe", "unix"])
+def test_a_call_that_does_nothing_is_made_again(wires, monkeypatch, src, call, site, skip, answer):
+    """Though there was something to do, thirty times: no poll would ever tell of it."""
+    rule = {"EAGAIN": partial(fail, call, errno.EAGAIN), "0": partial(zero, call)}[answer]
+    data = payload(100_000)
+    sinks = [wires.sink("unix"), io.BytesIO(), wires.sink("unix"), wires.sink("pipe")]
+    source = wires.source(src, data)
+    fan, _ = scripted(
+        monkeypatch,
+        source.end,
+        ends(sinks),
+        rule(site=site, skip=skip, times=30),
+        timeout=PATIENCE,
+    )
+    try:
+        result = fan.run()
+    except TimeoutError:
+        raise
+    except OSError as error:  # a splice that says 0 where there are bytes is taken at its word
+        result = error.result
+    taken = data[: result.moved]
+    for sink, one in zip(sinks, result.sinks, strict=True):
+        got = sink.getvalue() if isinstance(sink, io.BytesIO) else sink.received()
+        assert one.error is not None or got + one.held == taken
+        assert data.startswith(got)
+    if answer == "EAGAIN" or call == "tee":
+        assert (result.reason, result.moved, result.failed) == ("eof", len(data), ())
 
 
 # ---- the limit ----------------------------------------------------------------------------------
