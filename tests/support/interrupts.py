@@ -86,6 +86,20 @@ class Stepper(Tracer):
         return self._step
 
 
+def is_thrown_away(frame: FrameType | None) -> bool:
+    """Whether Python throws away what is raised here, with a hook that keeps all the frames.
+
+    So it is in a finaliser, in a callback of a weak reference, and in the one by which hypothesis
+    times the collector.
+    """
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if frame.f_code.co_name == "__del__" or "/hypothesis/" in path or "weakref" in path:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _is_finaliser(frame: FrameType | None) -> bool:
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         if frame.f_code.co_name == "__del__":
