@@ -300,3 +300,15 @@ def test_detaching_twice_is_detaching_once(wires):
         while not fan._slice(None):
             assert fan._take(fan._place) == 0
     same(kept.received(), data)
+
+
+def test_what_is_in_memory_is_not_for_a_sink_that_is_detached(wires):
+    """The head goes on without it: what it has not got may be no more."""
+    _, writer = wires.pipe()
+    source = wires.source("file", payload(200_000)).end
+    fan = _fanout.Fanout(source, [io.BytesIO(), writer], method="read_write")
+    with contextlib.closing(fan):
+        lib.sio_fanout_detach(fan.c, fan._place)
+        assert not fan._slice(None)
+        assert fan.c.mem_len > fan.c.mem_pos > 0
+        assert fan._take(fan._place) == 0

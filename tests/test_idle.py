@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import threading
 import time
 
 import pytest
+from support.programs import need
 from support.states import thread_state, until
 
 from spliceio import Transfer
@@ -104,7 +104,7 @@ def sleeps(pid):
 def watched(processes, log):
     """Return the calls that each made while strace watched all of them for SECONDS."""
     pids = [str(process.pid) for process in processes.values()]
-    command = ["strace", "-f", "-qq", "-o", str(log), *[f"-p{pid}" for pid in pids]]
+    command = [need("strace"), "-f", "-qq", "-o", str(log), *[f"-p{pid}" for pid in pids]]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
         until(lambda: all(tracer_of(pid) for pid in pids))
         time.sleep(SECONDS)  # a rate is counted: there is no condition to wait for
@@ -126,7 +126,6 @@ def tracer_of(pid):
         return int(re.search(r"TracerPid:\s+(\d+)", status.read())[1])
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_what_waits_makes_two_calls_a_second_at_the_most(waiting, tmp_path):
     """Slices are short at first, and grow: it is the second look that counts."""
     watched(waiting, tmp_path / "first")
