@@ -7,26 +7,26 @@ addition is that a descriptor may be anything with `fileno()`.
 from __future__ import annotations
 
 import errno
-import sys
 from operator import index
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = [
     "FileDescriptorLike",
     "HasFileno",
     "InvalidCount",
     "Window",
+    "contiguous",
     "count_of",
-    "fileno_of",
     "flags_of",
     "offset_of",
-    "refuse_ssl_without_ktls",
+    "require_contiguous",
 ]
 
-_SOL_TLS, _TLS_TX, _TLS_RX = 282, 1, 2
 _SSIZE_MAX = 2**63 - 1
 _OFF_MIN = -(2**63)
-_INT_MAX = 2**31 - 1
 
 
 class HasFileno(Protocol):
@@ -60,47 +60,6 @@ class Window:
         raise NotImplementedError
 
 
-def fileno_of(fd: FileDescriptorLike) -> int:
-    """Return the number behind an int or an object with `fileno()`.
-
-    Raises TypeError for anything else, and OverflowError for a number that no C int holds.
-    """
-    if not isinstance(fd, int):
-        fileno = getattr(fd, "fileno", None)
-        if fileno is None:
-            number = index(fd)  # type: ignore[arg-type]  # the TypeError, and its words, are the standard library's
-        else:
-            refuse_ssl_without_ktls(fd, None)
-            number = fileno()
-            if not isinstance(number, int):
-                raise TypeError(f"fileno() returned {type(number).__name__}, not int")
-    else:
-        number = fd
-    if not -_INT_MAX - 1 <= number <= _INT_MAX:
-        raise OverflowError("Python int too large to convert to C int: no such descriptor")
-    return number
-
-
-def refuse_ssl_without_ktls(fd: Any, sends: bool | None, where: str = "") -> None:
-    """Raise TypeError for an SSLSocket unless the kernel does its encryption.
-
-    `sends` names the direction that matters, None means both; `where` begins the message.
-    """
-    ssl = sys.modules.get("ssl")
-    if ssl is None or not isinstance(fd, ssl.SSLSocket):
-        return
-    wanted = [_TLS_TX, _TLS_RX] if sends is None else [_TLS_TX if sends else _TLS_RX]
-    try:
-        for direction in wanted:
-            fd.getsockopt(_SOL_TLS, direction, 4)
-    except OSError:
-        raise TypeError(
-            f"{where}an SSLSocket encrypts in user space: moving bytes through its descriptor "
-            "would put plaintext on the wire. Use its own send, recv and sendfile, or end TLS "
-            "in a proxy in front"
-        ) from None
-
-
 class InvalidCount(OSError, ValueError):
     """A negative count: EINVAL for who comes from `os.sendfile`, ValueError for everyone else."""
 
@@ -128,3 +87,25 @@ def offset_of(offset: int, name: str) -> int:
     if not _OFF_MIN <= offset <= _SSIZE_MAX:
         raise OverflowError(f"Python int too large to convert to C off_t: {name}")
     return offset
+
+
+def contiguous(data: Buffer, where: str) -> bytes:
+    """Return the bytes of a bytes-like object; anything but bytes might change meanwhile."""
+    if isinstance(data, bytes):
+        return data
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(f"{where} must be a bytes-like object, not {type(data).__name__}") from None
+    with view:
+        require_contiguous(view, where)
+        return bytes(view)
+
+
+def require_contiguous(view: memoryview, where: str) -> None:
+    """Refuse memory with gaps, which no system call takes."""
+    if not view.c_contiguous:
+        raise TypeError(
+            f"{where} must be contiguous memory, and this memoryview has gaps (strides "
+            f"{view.strides}); pass bytes() of it"
+        )

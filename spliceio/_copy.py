@@ -83,12 +83,17 @@ def chunks(
     Each memoryview has memory of its own, which stays as it is when the next one is made. Bytes
     that a BufferedReader has read ahead come first. Nonblocking descriptors are waited for.
 
-    Raises ValueError for a size below 1, and what `copy` raises for its source.
+    Raises at once ValueError for a size below 1 and what `copy` raises for a source it refuses;
+    the source is opened, and nothing is taken from it, before the first piece is asked for.
     """
     size = index(size)
     if size < 1:
         raise ValueError(f"size must be at least 1 (got {size})")
-    return _chunks(src, size, checked_count(count), timeout)
+    count = checked_count(count)
+    idle_ns(timeout)
+    # Only looked at: an iterator that nobody begins owns nothing.
+    begin("chunks", _fds.looked_at(src, "chunks", "src"), None, count)
+    return _chunks(src, size, count, timeout)
 
 
 def _chunks(

@@ -2,8 +2,7 @@
 
 A `Stream` is one end of a transfer as the caller gave it: the number to duplicate, what the kernel
 knows of it, the bytes a Python object has already read ahead, and where its position must be put
-back to. Objects whose bytes differ from those of their descriptor (text, gzip, TLS) are refused
-with a sentence that says what to pass instead.
+back to. Objects whose bytes differ from those of their descriptor are refused by `_objects`.
 """
 
 from __future__ import annotations
@@ -14,15 +13,23 @@ import io
 import os
 import socket
 import stat
-import sys
 from typing import Any
 
-from . import _ahead, _errors, _owned
+from . import _ahead, _errors, _objects, _owned
 from ._about import About, about
-from ._arguments import FileDescriptorLike, Window, fileno_of, refuse_ssl_without_ktls
+from ._arguments import FileDescriptorLike, Window
 from ._cffi import lib
+from ._number import number
 
-__all__ = ["Stream", "destination", "look", "source"]
+__all__ = [
+    "Stream",
+    "destination",
+    "look",
+    "looked_at",
+    "raw_destination",
+    "raw_source",
+    "source",
+]
 
 _PTMX = os.makedev(5, 2)
 
@@ -64,7 +71,9 @@ class Stream:
         """What `settimeout()` was told, if this is a socket object with a timeout."""
         sock: Any = self.given
         if isinstance(sock, io.BufferedReader | io.BufferedWriter):
-            sock = getattr(sock.raw, "_sock", None)  # of makefile()
+            sock = sock.raw
+        if isinstance(sock, socket.SocketIO):
+            sock = sock._sock  # type: ignore[attr-defined]  # of makefile()
         return (sock.gettimeout() or None) if isinstance(sock, socket.socket) else None
 
     def look_ahead(self) -> bytes:
@@ -84,14 +93,13 @@ class Stream:
         To be asked once the descriptor has been duplicated: as long as the object has not given up
         its number, what was duplicated is its own.
         """
-        fileno = getattr(self.given, "fileno", None)
-        if fileno is None:
+        if self.given is None or isinstance(self.given, int):
             return
         try:
-            number = fileno()
-        except ValueError:
-            number = -1
-        if number != self._number:
+            now = number(self.given, self.name)
+        except (TypeError, ValueError):
+            now = -1
+        if now != self._number:
             raise ValueError(f"{call}: {self.name} was closed by another thread as the call began")
 
     def duplicate(self, owner: Any, call: str) -> int:
@@ -134,65 +142,19 @@ class Stream:
             _owned.close(self.owned)
 
 
-def _unwrap(given: Any) -> Any:
-    """Give the real file behind tempfile's wrappers."""
-    tempfile = sys.modules.get("tempfile")
-    if tempfile is None:
-        return given
-    if isinstance(given, tempfile.SpooledTemporaryFile):
-        given.rollover()
-        given = given._file
-    if isinstance(given, tempfile._TemporaryFileWrapper):
-        given = given.file
-    return given
-
-
-def _refuse(given: Any, call: str, side: str, sends: bool) -> None:
-    if isinstance(given, io.TextIOBase):
-        raise TypeError(
-            f"{call}: {side} is a text file, whose descriptor holds encoded bytes; pass its "
-            ".buffer, or open it in binary mode"
-        )
-    refuse_ssl_without_ktls(given, sends, f"{call}: {side}: ")
-    raw = given
-    while isinstance(raw, io.BufferedReader | io.BufferedWriter | io.BufferedRandom):
-        raw = raw.raw
-    if isinstance(raw, io.BytesIO):
-        raise TypeError(
-            f"{call}: {side} is a BytesIO, memory without a descriptor; pass a real file, or use "
-            "shutil.copyfileobj"
-        )
-    if isinstance(raw, io.IOBase) and not isinstance(raw, io.FileIO | socket.SocketIO):
-        if not hasattr(raw, "fileno"):
-            return
-        raise TypeError(
-            f"{call}: {side} is a {type(raw).__module__}.{type(raw).__qualname__}, whose bytes may "
-            "differ from those of its descriptor (compressed, decoded, chunked); use "
-            "shutil.copyfileobj for what it reads or writes, or pass .fileno() if the bytes of the "
-            "descriptor itself are meant"
-        )
-
-
 def _open(given: FileDescriptorLike, call: str, side: str, name: str = "") -> tuple[Any, Stream]:
     name = name or side
-    given_object: Any = _unwrap(given)
+    given_object: Any = _objects.real(given, call, name, sends=side == "dst")
     if not isinstance(given_object, int):
-        _refuse(given_object, call, name, sends=side == "dst")
         if getattr(given_object, "closed", False) is True:
             raise ValueError(f"{call}: {name} is closed")
-        if not hasattr(given_object, "fileno"):
-            end = "reader" if side == "src" else "writer"
-            raise TypeError(
-                f"{call}: {name} must be an int or have fileno(), not {type(given).__name__}"
-                + (f"; pass its .{end}" if hasattr(given_object, end) else "")
-            )
         if isinstance(given_object, Window) and side == "dst":
             raise PermissionError(
                 errno.EPERM,
                 f"{call}: {name} is a {type(given).__name__}, whose bytes never change; fill a new "
                 "one from the source instead",
             )
-    stream = Stream(given_object, fileno_of(given_object), name)
+    stream = Stream(given_object, number(given_object, f"{call}: {name}"), name)
     about = stream.about
     if about.err or about.path_only:
         raise _failure(call, errno.EBADF, stream, side)
@@ -216,8 +178,17 @@ def _failure(call: str, err: int, stream: Stream, side: str) -> OSError:
 
 def look(given: FileDescriptorLike, call: str, side: str) -> About:
     """Look at an object without flushing, reading or opening anything."""
-    _, stream = _open(given, call, side)
-    return _usable(call, stream, side).about
+    return looked_at(given, call, side).about
+
+
+def looked_at(given: FileDescriptorLike, call: str, side: str, name: str = "") -> Stream:
+    """Return an end that is only looked at; whatever the call would refuse is refused."""
+    file, stream = _open(given, call, side, name)
+    _usable(call, stream, side)
+    is_buffered = side == "src" and isinstance(file, io.BufferedReader)
+    if is_buffered and stream.about.kind != lib.SIO_KIND_FILE:
+        _readable_ahead(file, call, stream.name)
+    return stream
 
 
 def _usable(call: str, stream: Stream, side: str) -> Stream:
@@ -233,6 +204,12 @@ def source(given: FileDescriptorLike, call: str = "copy", name: str = "src") -> 
     """Take an object to read from; flushes nothing, reads nothing, moves no position."""
     file, stream = _open(given, call, "src", name)
     _usable(call, stream, "src")
+    _read_from(file, stream, call)
+    stream.use_own_terminal()
+    return stream
+
+
+def _read_from(file: Any, stream: Stream, call: str) -> None:
     if isinstance(file, io.BufferedRandom):
         file.flush()
     if isinstance(file, io.BufferedReader | io.BufferedRandom):
@@ -242,8 +219,18 @@ def source(given: FileDescriptorLike, call: str = "copy", name: str = "src") -> 
             stream.offset = begun
             stream._resync = lambda count: file.seek(begun + count)
         elif isinstance(file, io.BufferedReader):
-            stream._buffer = _readable_ahead(file, call, name)
-    stream.use_own_terminal()
+            stream._buffer = _readable_ahead(file, call, stream.name)
+
+
+def raw_source(given: FileDescriptorLike, call: str, name: str = "src") -> Stream:
+    """Take an object for one splice, which knows nothing of bytes in memory: none may be there."""
+    file = _objects.real(given, call, name, sends=False)
+    stream = Stream(file, number(file, f"{call}: {name}"), name)
+    _read_from(file, stream, call)
+    if stream.look_ahead():
+        raise ValueError(
+            f"{call}: {name} has read ahead, and what it holds comes first; use copy(), or read it"
+        )
     return stream
 
 
@@ -263,9 +250,21 @@ def destination(given: FileDescriptorLike, call: str = "copy", name: str = "dst"
     """Take an object to write to; what it has buffered is flushed first."""
     file, stream = _open(given, call, "dst", name)
     _usable(call, stream, "dst")
+    _write_to(file, stream)
+    stream.use_own_terminal()
+    return stream
+
+
+def _write_to(file: Any, stream: Stream) -> None:
     if isinstance(file, io.BufferedWriter | io.BufferedRandom):
         file.flush()
         if stream.about.kind == lib.SIO_KIND_FILE:
             stream._resync = lambda count: file.seek(0, os.SEEK_CUR)
-    stream.use_own_terminal()
+
+
+def raw_destination(given: FileDescriptorLike, call: str, name: str = "dst") -> Stream:
+    """Take an object for one splice; what it has buffered is flushed first."""
+    file = _objects.real(given, call, name, sends=True)
+    stream = Stream(file, number(file, f"{call}: {name}"), name)
+    _write_to(file, stream)
     return stream

@@ -1,8 +1,8 @@
 """`copyfileobj`: what `shutil.copyfileobj` does, inside the kernel where both objects are real.
 
-An object is real when its bytes are those of its descriptor: an io.FileIO, a buffered file over
-one, what `socket.makefile()` gives, a socket, and what `tempfile` and `socketserver` wrap around
-these. Its type is exactly that, and nothing of its own stands before the type's methods.
+An object is real when its bytes are known to be those of its descriptor: an io.FileIO, a buffered
+file over one, what `socket.makefile()` gives, a socket, and what `tempfile` and `socketserver` wrap
+around these. `_objects` decides, which for others goes by what they look like; here they are asked.
 
 Rule 1: whatever is not known to be real is read and written by its own methods, as shutil does it;
 so is whatever `copy` would refuse, so that errors are the objects' own.
@@ -13,16 +13,14 @@ no buffer flushed, nothing rolled over to disk.
 from __future__ import annotations
 
 import contextlib
-import io
 import select
 import socket
-import sys
 import time
 from collections.abc import Callable
 from operator import length_hint
 from typing import Any, Protocol, TypeVar
 
-from . import _fds
+from . import _fds, _objects
 from ._arguments import Window
 from ._cffi import lib
 from ._copy import copy
@@ -33,10 +31,6 @@ __all__ = ["SupportsRead", "SupportsWrite", "copyfileobj"]
 
 LENGTH = 256 << 10
 _MOST = 2**63 - 1
-_BUFFERED = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
-_METHODS = frozenset(
-    ["fileno", "flush", "peek", "read", "read1", "readall", "readinto", "seek", "tell", "write"]
-)
 
 _Given = TypeVar("_Given", covariant=True)
 _Taken = TypeVar("_Taken", contravariant=True)
@@ -131,58 +125,12 @@ def _real(given: Any, side: str) -> Any:
     if isinstance(given, Window):
         _fds.look(given, "copyfileobj", side)  # has no methods that could refuse it
         return given
-    file = _unwrapped(given, side)
-    raw = file
-    if type(file) in _BUFFERED:
-        _refuse_overridden(file, side)
-        try:
-            raw = file.raw
-        except ValueError as error:
-            raise _Unreal(f"{side}: {error}") from None
-    if not _is_raw(raw) and type(raw) is not socket.socket:
-        name = f"{type(raw).__module__}.{type(raw).__qualname__}"
-        raise _Unreal(f"{side} is a {name}: only its own methods know its bytes")
-    _refuse_overridden(raw, side)
-    return file
-
-
-def _is_raw(raw: Any) -> bool:
-    if type(raw) is io.FileIO:
-        return True
-    # After one timeout a SocketIO refuses every read: it may have lost bytes.
-    return (
-        type(raw) is socket.SocketIO
-        and type(raw.__dict__.get("_sock")) is socket.socket
-        and not raw.__dict__.get("_timeout_occurred")
-    )
-
-
-def _unwrapped(given: Any, side: str) -> Any:
-    if _is(given, "tempfile", "SpooledTemporaryFile"):
-        _refuse_overridden(given, side)
-        return given._file  # a BytesIO, until it is rolled over to disk
-    if _is(given, "tempfile", "_TemporaryFileWrapper"):
-        _refuse_overridden(given, side, given.file)
-        return given.file
-    if _is(given, "socketserver", "_SocketWriter"):  # the wfile of http.server
-        _refuse_overridden(given, side)
-        return given._sock
-    return given
-
-
-def _is(given: Any, module: str, name: str) -> bool:
-    """Whether it is of a class of the standard library; one that was not imported made nothing."""
-    there = sys.modules.get(module)
-    return there is not None and type(given) is getattr(there, name, None)
-
-
-def _refuse_overridden(file: Any, side: str, wrapped: Any = None) -> None:
-    """Refuse an object that has methods of its own; tempfile's wrapper caches those of its file."""
-    own = getattr(file, "__dict__", {})
-    for name in sorted(_METHODS & own.keys()):
-        cached = getattr(own[name], "__wrapped__", None)
-        if wrapped is None or cached is None or cached != getattr(wrapped, name):
-            raise _Unreal(f"{side} has a {name} of its own")
+    try:
+        if not isinstance(given, int):  # it has neither read() nor write()
+            return _objects.judged(given, side == "dst", known=True)
+    except (_objects.Unreal, ValueError) as reason:
+        raise _Unreal(f"{side} {reason}") from None
+    raise _Unreal(f"{side} is a number, without methods")
 
 
 # ---- what is not --------------------------------------------------------------------------------
@@ -218,7 +166,7 @@ def _putter(fdst: Any) -> Callable[[Any], tuple[int, Any]]:
     if type(fdst) is socket.socket:
         return lambda block: _rest(block, fdst.send(block))
     write = fdst.write
-    if not _is_raw(fdst) or _METHODS & fdst.__dict__.keys():
+    if not _objects.is_raw(fdst):
         return lambda block: (write(block), (_size(block), None))[1]
 
     def put(block: Any) -> tuple[int, Any]:

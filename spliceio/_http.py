@@ -21,8 +21,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from . import _fds
-from ._arguments import FileDescriptorLike, Window, fileno_of
+from . import _fds, _objects
+from ._arguments import FileDescriptorLike, Window
 from ._conditional import (
     NO_FIELDS,
     Fields,
@@ -34,6 +34,7 @@ from ._conditional import (
     validators,
 )
 from ._http_body import Body
+from ._number import number
 from ._transfer import TransferResult
 
 if TYPE_CHECKING:
@@ -134,11 +135,11 @@ class SendfileMixin(_Handler):
                 return self._respond(fd, status, kind, fields)
             finally:
                 os.close(fd)
-        status = _looked_at(file)
+        real, status = _looked_at(file)
         name = getattr(file, "name", None)
         kind = content_type or self._type_of(name if isinstance(name, str) else "")
         _refuse_line_breaks(kind, fields)
-        return self._respond(fileno_of(file), status, kind, fields)
+        return self._respond(number(real, "serve_file: file"), status, kind, fields)
 
     # -- one response ----------------------------------------------------------------------------
 
@@ -276,19 +277,21 @@ def _opened(path: Path) -> tuple[int, os.stat_result]:
     return fd, status
 
 
-def _looked_at(file: FileDescriptorLike) -> os.stat_result:
+def _looked_at(file: FileDescriptorLike) -> tuple[Any, os.stat_result]:
+    """Return the object whose descriptor has the bytes, and the status of the file."""
     if isinstance(file, Window):
         raise TypeError(
             f"serve_file: a {type(file).__name__} has no date to make validators of; send a head "
             "of your own with it: send_file(connection, blob, header=head)"
         )
-    about = _fds.look(file, "serve_file", "src")
+    real = _objects.real(file, "serve_file", "src", sends=False)
+    about = _fds.look(real, "serve_file", "src")
     if not stat.S_ISREG(about.mode):
         raise ValueError(f"serve_file: only a regular file can be served, not {about.text}")
-    flush = getattr(file, "flush", None)
+    flush = getattr(real, "flush", None)
     if flush is not None:
         flush()
-    return os.fstat(fileno_of(file))
+    return real, os.fstat(about.fd)
 
 
 def _refuse_line_breaks(kind: str, fields: list[tuple[str, str]]) -> None:

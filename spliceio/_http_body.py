@@ -13,7 +13,7 @@ import socket
 import time
 from typing import Any
 
-from ._arguments import refuse_ssl_without_ktls
+from . import _objects
 from ._errors import UnexpectedEOF
 from ._flow import Fallback
 from ._send import send_file, send_ranges
@@ -104,13 +104,13 @@ class Body:
 
 def _why_not(sock: Any, wfile: Any) -> str | None:
     """Say why the kernel may not write to the socket behind the back of `wfile`, if so."""
-    under = getattr(getattr(wfile, "raw", wfile), "_sock", None)
+    try:
+        file = _objects.judged(wfile, True)
+    except _objects.Unreal as why:
+        return f"wfile {why}" if why.is_tls else "wfile is not the socket of the connection"
+    under = getattr(getattr(file, "raw", file), "_sock", file)
     if under is not sock or not isinstance(sock, socket.socket):
         return "wfile is not the socket of the connection"
-    try:
-        refuse_ssl_without_ktls(sock, True)
-    except TypeError as error:
-        return str(error)
     return None
 
 

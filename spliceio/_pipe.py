@@ -24,9 +24,9 @@ from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from . import _errors, _owned, _syscalls
+from . import _errors, _fds, _owned, _syscalls
 from ._about import about
-from ._arguments import FileDescriptorLike, Window, count_of, fileno_of, offset_of
+from ._arguments import FileDescriptorLike, Window, count_of, offset_of
 from ._cffi import lib
 from ._lock import ForkLock
 from ._look import look
@@ -178,15 +178,19 @@ class Pipe:
         something to move; raises BlockingIOError instead when the pipe or `src` is nonblocking,
         and OSError that says why when `src` does not support splice (then `copy` helps).
         """
-        number, count = fileno_of(src), count_of(count)
+        end, count = _fds.raw_source(src, "Pipe.fill"), count_of(count)
         if isinstance(src, Window):
             offset = 0 if offset is None else offset_of(offset, "offset")
             count = max(0, min(count, len(src) - offset))
             offset += src.offset if offset >= 0 else 0
+        if offset is not None:
+            end.start_at(offset)
         with self._writer.use() as fd:
             if count:
-                _wait(self._writer, number, select.POLLIN)
-            return _syscalls.splice(number, fd, count, offset_src=offset)
+                _wait(self._writer, end.fd, select.POLLIN)
+            n = _syscalls.splice(end.fd, fd, count, offset_src=end.offset)
+        end.moved(n)
+        return n
 
     def drain(self, dst: FileDescriptorLike, count: int, offset: int | None = None) -> int:
         """Splice up to `count` bytes from the pipe to `dst`; return how many, 0 at the end.
@@ -194,7 +198,8 @@ class Pipe:
         `offset` is where to write in a file, whose position then stays. Waits and raises as `fill`
         does. A blocking socket is given no more than it takes at once.
         """
-        number, count = fileno_of(dst), count_of(count)
+        end, count = _fds.raw_destination(dst, "Pipe.drain"), count_of(count)
+        number = end.fd
         with self._reader.use() as fd:
             if count:
                 _wait(self._reader, fd, select.POLLIN)
@@ -203,7 +208,9 @@ class Pipe:
                 while (room := _room(number, fcntl.fcntl(fd, _F_GETPIPE_SZ))) == 0:
                     _wait(self._reader, number, select.POLLOUT)
                 count = count if room is None else min(count, room)
-            return _syscalls.splice(fd, number, count, offset_dst=offset)
+            n = _syscalls.splice(fd, number, count, offset_dst=offset)
+        end.moved(n)
+        return n
 
     def tee(self, other: Pipe | FileDescriptorLike, count: int) -> int:
         """Duplicate up to `count` bytes into another pipe without consuming them; return how many.

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import _fds, _plan
+from . import _fds, _objects, _plan
 from ._about import About, about
 from ._arguments import FileDescriptorLike, Window
 from ._cffi import ffi, lib
@@ -61,11 +61,11 @@ class _End:
     def __init__(self, side: Side, name: str) -> None:
         self.reader: Any
         self.writer: Any
-        if isinstance(side, int) or hasattr(side, "fileno"):
+        if isinstance(side, int) or _objects.has_fileno(side):
             self.reader = self.writer = side
         else:
             try:
-                self.reader, self.writer = side
+                self.reader, self.writer = side  # type: ignore[misc]
             except (TypeError, ValueError):
                 raise TypeError(
                     f"relay: {name} must be a socket or a (reader, writer) pair, "

@@ -16,7 +16,7 @@ from operator import index
 from typing import TYPE_CHECKING
 
 from . import _fds, _plan
-from ._arguments import FileDescriptorLike
+from ._arguments import FileDescriptorLike, contiguous
 from ._cffi import lib
 from ._ends import checked_count, checked_offset, least, length_within, refuse_circle
 from ._flow import Flow, Part, idle_ns
@@ -165,13 +165,7 @@ def _size(file: _fds.Stream) -> int | None:
 
 
 def _memory(call: str, name: str, data: Buffer) -> Part:
-    try:
-        # Bytes are taken as they are; anything else might change, or be freed, while it is sent.
-        memory = data if isinstance(data, bytes) else bytes(memoryview(data).cast("B"))
-    except TypeError:
-        raise TypeError(
-            f"{call}: {name} must be a bytes-like object, not {type(data).__name__}"
-        ) from None
+    memory = contiguous(data, f"{call}: {name}")
     return memory, 0, len(memory)
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import errno
 import io
 import os
-import socket
 import stat
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
-from . import _errors, _fds
+from . import _errors, _fds, _objects
 from ._cffi import lib
 from ._flow import CALLS, Fallback, Flow
 from ._handlers import came_from_handler
@@ -306,29 +305,32 @@ def listed(sinks: object) -> list[object]:
 def as_object(sink: object, name: str) -> ObjectSink | None:
     """Take a sink that is served by calling it; None for one that has a descriptor.
 
-    A file-like object whose descriptor holds other bytes than are written to it (gzip, a buffer in
-    memory) is one to be called. Raises TypeError for what is neither.
+    One whose descriptor may hold other bytes than are written to it (gzip, a buffer in memory, a
+    class that is not known) is one to be called. Raises TypeError for what is neither.
     """
-    if isinstance(sink, int | Pipe) or (isinstance(sink, io.IOBase) and _is_plain(sink)):
+    if isinstance(sink, int | Pipe):
+        return None
+    is_file, is_real = isinstance(sink, io.IOBase), True
+    try:
+        _objects.judged(sink, True)
+    except _objects.Unreal as why:
+        if why.is_text or (why.is_tls and not is_file):
+            return None  # which refuses it
+        is_real = False
+    if is_file and is_real:
         return None
     if getattr(sink, "closed", False) is True:
         raise ValueError(f"fanout: {name} is closed")
-    if isinstance(sink, io.IOBase):
-        return ObjectSink(sink, "write", name)
-    if callable(getattr(sink, "update", None)) and not isinstance(sink, Mapping | Set):
+    updates = callable(getattr(sink, "update", None)) and not isinstance(sink, Mapping | Set)
+    if updates and not is_file:
         return ObjectSink(sink, "update", name)
-    if hasattr(sink, "fileno"):
+    if is_real:
         return None
     if callable(getattr(sink, "write", None)):
         return ObjectSink(sink, "write", name)
+    if _objects.has_fileno(sink):
+        return None  # which says why not
     raise TypeError(
         f"fanout: {name} must be an int, or have fileno(), update() or write(), "
         f"not {type(sink).__name__}"
     )
-
-
-def _is_plain(file: Any) -> bool:
-    """Whether what is written to it is what its descriptor gets. Text files are: to be refused."""
-    while isinstance(file, io.BufferedWriter | io.BufferedRandom | io.BufferedReader):
-        file = file.raw
-    return isinstance(file, io.FileIO | socket.SocketIO | io.TextIOBase)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from . import _errors
 from ._about import is_open
-from ._arguments import FileDescriptorLike, count_of, fileno_of, flags_of, offset_of
+from ._arguments import FileDescriptorLike, count_of, flags_of, offset_of
 from ._cffi import ffi, lib
+from ._objects import fileno_of
 
 if TYPE_CHECKING:
     pass

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import _errors
 from ._about import about
-from ._arguments import FileDescriptorLike, fileno_of, flags_of
+from ._arguments import FileDescriptorLike, flags_of
 from ._cffi import ffi, lib
+from ._objects import fileno_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

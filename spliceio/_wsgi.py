@@ -9,19 +9,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import os
 import select
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _fds
-from ._arguments import FileDescriptorLike, Window, fileno_of
+from . import _fds, _objects
+from ._arguments import FileDescriptorLike, Window, contiguous
 from ._cffi import lib
 from ._ends import checked_count
 from ._flow import Fallback, idle_ns
+from ._number import is_a, number
 from ._send import send_file
 from ._transfer import TransferResult
 
@@ -81,49 +82,49 @@ class FileWrapper:
         """
         count = checked_count(count)
         idle_ns(timeout)  # refuses what is no time
-        head = memoryview(header).cast("B")
+        head = contiguous(header, "FileWrapper.send: header")
         try:
-            begin, most = self._place(count)
-            result = send_file(sock, self.filelike, begin, most, header=head, timeout=timeout)
+            place = self._place(count)
+        except (TypeError, ValueError) as error:  # it has to be read
+            return self._send_read(sock, head, count, timeout, str(error))
+        try:
+            result = send_file(
+                sock, place.file, place.begin, place.most, header=head, timeout=timeout
+            )
         except (TypeError, ValueError) as error:  # refused: nothing has been sent
             return self._send_read(sock, head, count, timeout, str(error))
         except OSError as error:
             with contextlib.suppress(AttributeError):
-                self._move_to(begin + max(0, error.result.moved - len(head)))  # type: ignore[attr-defined]
+                place.move(max(0, error.result.moved - len(head)))  # type: ignore[attr-defined]
             raise
-        self._move_to(begin + most)
+        place.move(place.most)
         return result
 
-    def _place(self, count: int | None) -> tuple[int, int]:
-        """Return where a real file is, and how many bytes are wanted of what it has from there.
+    def _place(self, count: int | None) -> _Place:
+        """Find the real file, where it is, and how many bytes are wanted of what it has from there.
 
-        Raises ValueError or TypeError for what has no position, no known size, or nothing left.
+        Raises ValueError or TypeError for what has bytes of its own, no position, no known size, or
+        nothing left; OSError for what cannot be read.
         """
-        file = self.filelike
-        if isinstance(file, Window):
+        if isinstance(self.filelike, Window):
             raise TypeError("it is read from no position")  # nor has it a read()
+        file = _objects.real(self.filelike, "FileWrapper.send", "src", sends=False)
         about = _fds.look(file, "FileWrapper.send", "src")
         if about.kind != lib.SIO_KIND_FILE or not about.size_is_known:
             raise ValueError(f"{about.text} has no size that is known before it is read")
-        begin = file.tell() if hasattr(file, "tell") else os.lseek(fileno_of(file), 0, os.SEEK_CUR)
+        begin = file.tell() if hasattr(file, "tell") else os.lseek(about.fd, 0, os.SEEK_CUR)
         if hasattr(file, "flush"):
             file.flush()
-        size = os.fstat(fileno_of(file)).st_size
+        size = os.fstat(about.fd).st_size
         if begin >= size:
             raise ValueError("nothing is left in the file")
-        return begin, size - begin if count is None else min(count, size - begin)
-
-    def _move_to(self, position: int) -> None:
-        if hasattr(self.filelike, "seek"):
-            self.filelike.seek(position)
-        else:
-            os.lseek(fileno_of(self.filelike), position, os.SEEK_SET)
+        return _Place(file, begin, size - begin if count is None else min(count, size - begin))
 
     def _send_read(
-        self, sock: Any, head: memoryview, count: int | None, timeout: float | None, why: str
+        self, sock: Any, head: bytes, count: int | None, timeout: float | None, why: str
     ) -> TransferResult:
         begun, body = time.monotonic(), 0
-        before = bytes(head)
+        before = head
         with _writer(sock, timeout) as write:
             while count is None or body < count:
                 data = self.filelike.read(_BLOCK if count is None else min(_BLOCK, count - body))
@@ -131,6 +132,8 @@ class FileWrapper:
                     break
                 if isinstance(data, str):
                     raise TypeError("FileWrapper: the file gives text; open it in binary mode")
+                if count is not None:
+                    data = data[: count - body]  # whatever it gives: no more has been promised
                 write(before + data)
                 before, body = b"", body + len(data)
             write(before)
@@ -144,12 +147,38 @@ class FileWrapper:
         )
 
 
+class _Place(NamedTuple):
+    """A part of a real file, which begins where that is."""
+
+    file: Any
+    begin: int
+    most: int
+
+    def move(self, count: int) -> None:
+        """Put the position where reading so many bytes leaves it."""
+        if hasattr(self.file, "seek"):
+            self.file.seek(self.begin + count)
+        else:
+            os.lseek(number(self.file, "src"), self.begin + count, os.SEEK_SET)
+
+
 @contextlib.contextmanager
 def _writer(sock: Any, timeout: float | None) -> Iterator[Callable[[bytes], None]]:
-    """Give a function that writes all it is given, to a socket (TLS too) or a descriptor."""
-    ssl = sys.modules.get("ssl")
-    if ssl is None or not isinstance(sock, ssl.SSLSocket):
-        yield functools.partial(_write, sock, timeout)
+    """Give a function that writes all it is given: to a descriptor, or by what an object has."""
+    try:
+        real = _objects.real(sock, "FileWrapper.send", "sock", sends=True)
+    except TypeError:
+        if not is_a(sock, "ssl", "SSLSocket"):
+            put = getattr(sock, "write", None) or getattr(sock, "sendall", None)
+            if put is None:
+                raise
+            yield functools.partial(_put, put)
+            getattr(sock, "flush", lambda: None)()
+            return
+    else:
+        if isinstance(real, io.BufferedWriter | io.BufferedRandom):
+            real.flush()
+        yield functools.partial(_write, real, timeout)
         return
     kept = sock.gettimeout()
     if timeout is not None or kept == 0:
@@ -160,6 +189,16 @@ def _writer(sock: Any, timeout: float | None) -> Iterator[Callable[[bytes], None
         sock.settimeout(kept)
 
 
+def _put(put: Callable[[Any], Any], data: bytes) -> None:
+    """Give an object all of it; a raw file may take a part."""
+    view = memoryview(data)
+    while view:
+        taken = put(view)
+        if not isinstance(taken, int) or not 0 <= taken < len(view):
+            return  # many return nothing, and have taken everything
+        view = view[taken:]
+
+
 def _encrypt(sock: Any, data: bytes) -> None:
     # Not sendall(): the timeout of a socket limits that as a whole, however much moves.
     view = memoryview(data)
@@ -168,7 +207,7 @@ def _encrypt(sock: Any, data: bytes) -> None:
 
 
 def _write(sock: Any, timeout: float | None, data: bytes) -> None:
-    fd, view = fileno_of(sock), memoryview(data)
+    fd, view = number(sock, "FileWrapper.send: sock"), memoryview(data)
     if timeout is None and isinstance(sock, socket.socket):
         timeout = sock.gettimeout() or None
     poll = select.poll()

@@ -17,7 +17,7 @@ from support.states import Worker, until
 from support.wires import payload
 
 import spliceio
-from spliceio import Transfer
+from spliceio import Transfer, _ahead
 
 DATA = payload(100_000)
 
@@ -206,10 +206,19 @@ def test_a_callers_own_readinto_stays(wires):
         os.write(writer, b"text")
         os.close(writer)
         file.meanwhile = lambda: elsewhere(lambda: file.read(1))
-        sink = wires.sink("file")
-        assert spliceio.copy(file, sink.end).moved == 3
+        assert _ahead.taken(file, None) == b"ext"
         assert file.raw.readinto is mine
-    assert sink.received() == b"ext"
+
+
+def test_a_look_at_what_is_held_is_no_method_of_the_callers(wires):
+    """While one call is inside, another takes the reader for what it is."""
+    sink = wires.sink("file")
+    with readers(wires, "pipe") as file:
+        first = file.read(10)
+        with _ahead._nothing_more(file.raw):
+            spliceio.explain(file, sink.end)
+        spliceio.copy(file, sink.end)
+    assert first + sink.received() == DATA
 
 
 class Slotted:

@@ -556,7 +556,7 @@ def test_text_and_tls_and_closed_are_refused(wires, tmp_path):
     context = ssl.create_default_context()
     with (
         context.wrap_socket(near, server_hostname="x", do_handshake_on_connect=False) as tls,
-        pytest.raises(TypeError, match="peek: src: an SSLSocket encrypts"),
+        pytest.raises(TypeError, match="peek: src is an SSLSocket, which encrypts"),
     ):
         peek(tls)
     with open(tmp_path / "text", "w+") as text, pytest.raises(TypeError, match="text file"):
