@@ -100,6 +100,9 @@ class About(NamedTuple):
     def same_file(self, other: About) -> bool:
         return (self.dev, self.ino) == (other.dev, other.ino)
 
+    def same_socket(self, other: About) -> bool:
+        return self.is_socket and self.same_file(other)
+
     @property
     def text(self) -> str:
         """A noun phrase, such as "a TCP socket" or "the read end of a pipe"."""

@@ -18,6 +18,7 @@ __all__ = [
     "HasFileno",
     "InvalidCount",
     "Window",
+    "at_most",
     "contiguous",
     "count_of",
     "flags_of",
@@ -87,6 +88,14 @@ def offset_of(offset: int, name: str) -> int:
     if not _OFF_MIN <= offset <= _SSIZE_MAX:
         raise OverflowError(f"Python int too large to convert to C off_t: {name}")
     return offset
+
+
+def at_most(value: int, most: int, name: str) -> int:
+    """Refuse a whole number that is more than anything could be meant by, or than the C takes."""
+    value = index(value)
+    if value > most:
+        raise ValueError(f"{name} must be {most} at most (got {value})")
+    return value
 
 
 def contiguous(data: Buffer, where: str) -> bytes:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from operator import index
 
 from . import _fds, _owned
-from ._arguments import FileDescriptorLike
+from ._arguments import FileDescriptorLike, at_most
 from ._cffi import ffi, lib
 from ._ends import begin, checked_count
-from ._flow import SLICE_NS, Flow, idle_ns, next_slice, refuse_child
+from ._flow import INT64_MAX, SLICE_NS, Flow, idle_ns, next_slice, refuse_child
 from ._transfer import Transfer, TransferResult, finished
 
 __all__ = ["chunks", "copy", "discard"]
@@ -89,6 +89,7 @@ def chunks(
     size = index(size)
     if size < 1:
         raise ValueError(f"size must be at least 1 (got {size})")
+    size = at_most(size, INT64_MAX, "size")
     count = checked_count(count)
     idle_ns(timeout)
     # Only looked at: an iterator that nobody begins owns nothing.

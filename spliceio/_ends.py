@@ -12,7 +12,7 @@ import os
 from operator import index
 
 from . import _errors, _fds, _plan
-from ._arguments import FileDescriptorLike
+from ._arguments import FileDescriptorLike, contiguous
 from ._cffi import lib
 from ._flow import INT64_MAX, Flow, idle_ns
 
@@ -29,13 +29,13 @@ __all__ = [
 
 
 def checked_count(count: int | None, name: str = "count") -> int | None:
-    """Refuse what is no number of bytes."""
+    """Refuse what is no number of bytes. Any other is taken: `Flow` clamps what is past 64 bits."""
     if count is None:
         return None
     count = index(count)
     if count < 0:
         raise ValueError(f"{name} cannot be negative (got {count})")
-    return min(count, INT64_MAX)
+    return count
 
 
 def checked_offset(offset: int, name: str = "offset") -> int:
@@ -136,7 +136,7 @@ def between(
         at_src = _offset(call, offset_src, offset_names[0], from_, "src")
         at_dst = _offset(call, offset_dst, offset_names[1], to, "dst")
         methods = _plan.named(method, from_.about, to.about, offset_dst=at_dst is not None)
-        ahead, left = within(ahead, count)
+        ahead, left = within(contiguous(ahead, f"{call}: ahead"), count)
         left = begin(call, from_, at_src, left)
         if at_dst is not None and to.about.appends:
             raise ValueError(

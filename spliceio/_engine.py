@@ -24,15 +24,25 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _errors
+from ._arguments import at_most
 from ._cffi import ffi, lib
 from ._flow import CALLS
 from ._notify import Thread
 
-__all__ = ["Engines"]
+__all__ = ["Engines", "checked_threads"]
 
+_INT_MAX = 2**31 - 1
+_MOST_THREADS = 1024
 log = logging.getLogger("spliceio")
 
 _all: weakref.WeakSet[Engines] = weakref.WeakSet()
+
+
+def checked_threads(threads: int) -> int:
+    """Refuse what is no number of threads."""
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    return at_most(threads, _MOST_THREADS, "threads")
 
 
 class Engines:
@@ -52,10 +62,9 @@ class Engines:
         on_fork: Callable[[], None] = lambda: None,
         name: str = "spliceio-news",
     ) -> None:
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1, not {threads}")
         if pipes < 0:
             raise ValueError(f"max_pipes cannot be negative (got {pipes})")
+        threads, pipes = checked_threads(threads), at_most(pipes, _INT_MAX, "max_pipes")
         self.pid = os.getpid()
         self.hear, self.heard, self.on_fork = hear, heard, on_fork
         self.owner: object = None  # what has to live until it is closed

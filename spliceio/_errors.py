@@ -19,6 +19,7 @@ __all__ = ["UnexpectedEOF", "failure", "gone", "why"]
 
 _F_SEAL_WRITE = 0x0008
 _ALL_FLAGS = 0x0F
+_HAVE_A_TRY = ("splice", "tee", "sendfile")
 _O_DIRECT = os.O_DIRECT
 
 
@@ -130,6 +131,12 @@ def _eagain(case: _Case) -> str | None:
             return "the pipe is empty; wait with poll() until it can be read"
         return "the pipe is full; wait with poll() until it can be written"
     src, dst = case.names
+    if case.call in ("read", "write"):
+        return (
+            f"it would block: {src if case.call == 'read' else dst} is not ready; wait with poll()"
+        )
+    if case.call not in _HAVE_A_TRY:
+        return "the kernel cannot do it at this moment; the transfer can be run again"
     return (
         f"it would block: {src} has nothing to read now, or {dst} takes no more; wait with poll(), "
         f"or use try_{case.call}(), which returns None"

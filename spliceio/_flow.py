@@ -42,6 +42,7 @@ is answered when the slice is over.
 """
 INT64_MAX = 2**63 - 1
 _NEVER_NS = 2**61
+_MOST_SECONDS = INT64_MAX // 2 // 10**9
 PRIVATE_PIPE = 1 << 20
 CALLS = {
     lib.SIO_CALL_SPLICE: "splice",
@@ -84,7 +85,7 @@ def idle_ns(timeout: float | None, name: str = "timeout") -> int:
         return -1
     if not timeout >= 0:
         raise ValueError(f"{name} must be None or a number of seconds >= 0, not {timeout!r}")
-    return int(min(timeout * 1e9, INT64_MAX // 2))
+    return INT64_MAX // 2 if timeout > _MOST_SECONDS else int(timeout * 1e9)
 
 
 def limit_ns(seconds: float | None, name: str) -> int:
@@ -123,7 +124,7 @@ def _in_c(parts: Sequence[Part]) -> tuple[Any, list[Any]]:
         if memory is not None:
             memories.append(ffi.from_buffer("unsigned char[]", memory))
             slot.memory = memories[-1]
-        slot.offset, slot.len = offset, length
+        slot.offset, slot.len = offset, min(length, INT64_MAX)
     return laid, memories
 
 
@@ -164,7 +165,7 @@ class Flow:
         c.dst_kind = lib.SIO_KIND_OTHER if dst is None else dst.about.kind
         c.methods[0 : len(methods)] = methods
         c.method_count = len(methods)
-        c.left = -1 if count is None else count
+        c.left = -1 if count is None else min(count, INT64_MAX)
         c.off_src = lib.SIO_NO_OFFSET if src.offset is None else src.offset
         c.off_dst = lib.SIO_NO_OFFSET if offset_dst is None else offset_dst
         c.pipe_size = PRIVATE_PIPE
@@ -268,8 +269,10 @@ class Flow:
     def error(self) -> OSError:
         """Make the exception for the error the C has just returned."""
         c = self.c
-        src = c.src if c.err_side != lib.SIO_SIDE_DST else None
-        dst = c.dst if c.err_side != lib.SIO_SIDE_SRC and self.dst else None
+        # A connection that is both: whichever met it, the other has it too.
+        is_both = self.dst is not None and self.src.about.same_socket(self.dst.about)
+        src = c.src if c.err_side != lib.SIO_SIDE_DST or is_both else None
+        dst = c.dst if (c.err_side != lib.SIO_SIDE_SRC or is_both) and self.dst else None
         more = f" [{self.moved} bytes moved, {self.held} held]"
         names = (self.src.name, self.dst.name if self.dst else "dst")
         return _errors.failure(CALLS[c.err_call], c.err, src, dst, more=more, names=names)

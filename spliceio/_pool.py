@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from ._cffi import ffi, lib
-from ._engine import Engines
+from ._engine import Engines, checked_threads
 from ._flow import idle_ns
 from ._future import RelayFuture
 from ._link import Link
@@ -89,7 +89,7 @@ class RelayPool:
     def __init__(self, threads: int = 1, *, max_pipes: int = 64) -> None:
         # Tables that several threads change by atomic operations; see _notify.
         self._jobs: dict[int, _Job] = {}
-        self._load: list[set[int]] = [set() for _ in range(threads)]
+        self._load: list[set[int]] = [set() for _ in range(checked_threads(threads))]
         self._changed = Waiters()
         self._shut = False
         # The engines must not keep the pool alive, which ends with its last reference.

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Literal
 
 from . import _address, _errors, _upstream
+from ._arguments import at_most
 from ._cffi import ffi, lib
 from ._engine import Engines
 from ._flow import idle_ns, limit_ns
@@ -29,6 +30,7 @@ from ._route import More, Route, Router
 __all__ = ["Listen", "Proxy", "ProxyStats"]
 
 log = logging.getLogger("spliceio.proxy")
+_MOST = 2**63 - 1
 _METHODS = {"auto": lib.SIO_SPLICE_PIPE, "read_write": lib.SIO_READ_WRITE}
 
 
@@ -126,6 +128,8 @@ class Proxy:
         self._setup.idle_ns = idle_ns(idle_timeout, "idle_timeout")
         self._setup.connect_ns = limit_ns(connect_timeout, "connect_timeout")
         self._setup.peek_ns = limit_ns(peek_timeout, "peek_timeout")
+        if max_connections is not None:
+            max_connections = at_most(max_connections, _MOST, "max_connections")
         self._setup.most = -1 if max_connections is None else max_connections
         self._setup.open = self._open
         self._setup.trusted, self._setup.trusted_count = self._networks, trusted

@@ -11,13 +11,14 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 from . import _fds, _objects, _plan
 from ._about import About, about
-from ._arguments import FileDescriptorLike, Window
+from ._arguments import FileDescriptorLike, Window, contiguous
 from ._cffi import ffi, lib
-from ._flow import SLICE_NS, Flow, idle_ns, next_slice, refuse_child
+from ._flow import INT64_MAX, SLICE_NS, Flow, idle_ns, next_slice, refuse_child
 
 __all__ = ["REASONS", "Pair", "RelayResult", "Side", "relay"]
 
@@ -213,7 +214,9 @@ class Pair:
         method: str = "auto",
         c: Any = None,
     ) -> None:
+        to_a, to_b = contiguous(to_a, "relay: to_a"), contiguous(to_b, "relay: to_b")
         ahead = len(to_a) + len(to_b)
+        byte_limit = None if byte_limit is None else index(byte_limit)
         if byte_limit is not None and byte_limit < ahead:
             raise ValueError(f"byte_limit ({byte_limit}) is less than to_a and to_b hold ({ahead})")
         self.ends: list[_End] = []
@@ -221,7 +224,6 @@ class Pair:
         try:
             self.ends = [_End(a, "a")]
             self.ends.append(_End(b, "b"))
-            to_a, to_b = bytes(to_a), bytes(to_b)
             self.flows = [self._flow(0, 1, method)]
             self.flows.append(self._flow(1, 0, method))
             left = None if byte_limit is None else byte_limit - ahead
@@ -235,7 +237,7 @@ class Pair:
             raise
         self.c: Any = ffi.new("struct sio_relay *") if c is None else c
         self.c.ab, self.c.ba = self.flows[0].c, self.flows[1].c
-        self.c.limit_left = -1 if left is None else left
+        self.c.limit_left = -1 if left is None else min(left, INT64_MAX)
 
     def _flow(self, src: int, dst: int, method: str) -> Flow:
         a, b = self.ends[src].source, self.ends[dst].destination

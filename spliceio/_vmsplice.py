@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _errors
 from ._about import about
-from ._arguments import FileDescriptorLike, flags_of
+from ._arguments import FileDescriptorLike, flags_of, require_contiguous
 from ._cffi import ffi, lib
 from ._objects import fileno_of
 
@@ -35,11 +35,13 @@ def _pin(buffers: Buffer | Sequence[Buffer], writable: bool, views: list[Any]) -
     """Pin each buffer, or explain what is wrong with it."""
     parts: list[Any] = [buffers] if _is_buffer(buffers) else list(buffers)  # type: ignore[arg-type]
     for part in parts:
-        if writable and memoryview(part).readonly:
-            raise TypeError(
-                "vmsplice: fd is the read end of a pipe, so the buffers are written to; "
-                f"{type(part).__name__} is read-only, pass a bytearray"
-            )
+        with memoryview(part) as view:
+            if writable and view.readonly:
+                raise TypeError(
+                    "vmsplice: fd is the read end of a pipe, so the buffers are written to; "
+                    f"{type(part).__name__} is read-only, pass a bytearray"
+                )
+            require_contiguous(view, "vmsplice: a buffer")
         views.append(ffi.from_buffer(part))
 
 

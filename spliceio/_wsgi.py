@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["FileWrapper"]
 
 _BLOCK = 262144
+_MOST_SECONDS = 2_000_000
+"""What poll() takes, in milliseconds; longer than anybody waits."""
 
 
 class FileWrapper:
@@ -182,7 +184,7 @@ def _writer(sock: Any, timeout: float | None) -> Iterator[Callable[[bytes], None
         return
     kept = sock.gettimeout()
     if timeout is not None or kept == 0:
-        sock.settimeout(timeout)
+        sock.settimeout(None if timeout is None else min(timeout, _MOST_SECONDS))
     try:
         yield functools.partial(_encrypt, sock)
     finally:
@@ -213,7 +215,7 @@ def _write(sock: Any, timeout: float | None, data: bytes) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     while view:
-        if not poll.poll(None if timeout is None else timeout * 1000):
+        if not poll.poll(None if timeout is None else min(timeout, _MOST_SECONDS) * 1000):
             raise TimeoutError(errno.ETIMEDOUT, f"FileWrapper: nothing moved for {timeout:g} s")
         with contextlib.suppress(BlockingIOError):
             if isinstance(sock, socket.socket):
