@@ -26,6 +26,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
+from ._number import is_a
+
 __all__ = ["Streams"]
 
 _LOOK = 1.0
@@ -267,9 +269,8 @@ class Streams:
         """
         stream = _stream(given, name)
         if stream is None:
-            # An object that is written to may have a socket of its own, for bytes of another form.
-            inner = None if hasattr(given, "write") else getattr(given, "socket", None)
-            return (inner if hasattr(inner, "fileno") else given), b""
+            # Others that have a socket may speak in another form than it does.
+            return (given.socket if is_a(given, "trio", "SocketStream") else given), b""
         self._all.append(stream)
         under = stream.descriptor()
         if keep and isinstance(under, int):

@@ -468,6 +468,94 @@ async def switched_to_tls():
             await turns()
 
 
+async def by_the_loop(writer, protocol=None):
+    """Switch to TLS as was done before there was StreamWriter.start_tls."""
+    loop = asyncio.get_running_loop()
+    under = writer.transport
+    return await loop.start_tls(under, protocol or under.get_protocol(), tls_context(server=False))
+
+
+async def nothing_replaced(reader, writer):
+    await by_the_loop(writer)
+    return reader, writer
+
+
+async def writer_replaced(reader, writer):
+    writer._transport = await by_the_loop(writer)
+    return reader, writer
+
+
+async def both_replaced(reader, writer):
+    writer._transport = reader._transport = await by_the_loop(writer)
+    return reader, writer
+
+
+async def new_streams(reader, writer):
+    new = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(new)
+    transport = await by_the_loop(writer, protocol)
+    new.set_transport(transport)
+    return new, asyncio.StreamWriter(transport, protocol, new, asyncio.get_running_loop())
+
+
+async def old_streams_of_a_new_protocol(reader, writer):
+    await by_the_loop(writer, asyncio.StreamReaderProtocol(asyncio.StreamReader()))
+    return reader, writer
+
+
+SWITCHES = [nothing_replaced, writer_replaced, both_replaced]
+SWITCHES += [new_streams, old_streams_of_a_new_protocol]
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: switch.__name__)
+def test_streams_that_the_loop_has_switched_to_tls(wires, loop, switch):
+    """TypeError from every function, whatever of the transports was put in their place."""
+
+    async def answer(reader, writer):
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(ConnectionError):
+            protocol = writer.transport.get_protocol()
+            context = tls_context(server=True)
+            await loop.start_tls(writer.transport, protocol, context, server_side=True)
+
+    async def main():
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server:
+            first = await asyncio.open_connection(*server.sockets[0].getsockname())
+            reader, writer = await switch(*first)
+            for call in (
+                aio.receive_file(reader, file, 4),
+                aio.fanout(reader, [file]),
+                aio.copy(file, writer),
+                aio.send_file(writer, file),
+                aio.fanout(file, [writer]),
+                aio.relay((reader, writer), other),
+            ):
+                assert isinstance(await came_of(call), TypeError)
+            first[1].transport.abort()
+            writer.transport.abort()
+            await turns()
+
+    file, (other, _) = wires.file(b"kept"), wires.sockets("unix")
+    run(loop, main)
+    assert content(file) == b"kept"
+
+
+def test_the_socket_in_an_object_is_not_taken_for_it(wires, loop):
+    """Only trio's SocketStream stands for its socket: others may speak TLS through theirs."""
+
+    class Stream:
+        def __init__(self, sock):
+            self.socket = sock
+
+    async def main():
+        for ends in ((Stream(near), file), (file, Stream(near))):
+            assert isinstance(await came_of(aio.copy(*ends)), TypeError)
+
+    file, (near, _) = wires.file(b"kept"), wires.sockets("unix")
+    run(loop, main)
+
+
 @kinds
 def test_a_reader_that_its_owner_has_paused(wires, loop, kind):
     """Is paused still afterwards."""
