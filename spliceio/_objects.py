@@ -50,8 +50,11 @@ def real(given: Any, call: str, name: str, *, sends: bool) -> Any:
     That is `given`, or what it is a mere wrapper of. A SpooledTemporaryFile goes to disk: before,
     it has no descriptor. Raises TypeError.
     """
+    judge = _table.get(type(given))
+    if judge is _itself:
+        return given
     try:
-        if is_a(given, "tempfile", "SpooledTemporaryFile"):
+        if judge in (None, _spooled) and is_a(given, "tempfile", "SpooledTemporaryFile"):
             given.rollover()
         return judged(given, sends)
     except Unreal as why:
@@ -286,7 +289,7 @@ def _unknown(given: Any, sends: bool) -> Any:
     if any(callable(_attribute(given, name)) for name in _TLS_METHODS):
         raise _over_tls(f"a {name_of(given)}", "methods")
     methods = ("write",) if sends else ("read", "readinto")
-    own = [method for name in methods if (method := _attribute(given, name)) is not None]
+    own = {name: method for name in methods if (method := _attribute(given, name)) is not None}
     fileno = _attribute(given, "fileno")
     if fileno is None:
         end = "writer" if sends else "reader"
@@ -296,12 +299,11 @@ def _unknown(given: Any, sends: bool) -> Any:
         )
     if not own:
         return given
-    # A bound method tells whose it is.
-    behind = getattr(fileno, "__self__", None)
-    if behind is given or not all(getattr(one, "__self__", None) is behind for one in own):
-        behind = None
-    if behind is None or any(
-        _attribute(given, name) != _attribute(behind, name) for name in (*methods, "fileno")
+    # A bound method tells whose it is, and that it is no other one of the same object.
+    behind = getattr(fileno, "__self__", given)
+    if behind is given or any(
+        getattr(method, "__self__", given) is not behind or method != _attribute(behind, name)
+        for name, method in {**own, "fileno": fileno}.items()
     ):
         raise Unreal(
             f"is a {name_of(given)}, whose {' or '.join(methods)} may give it other bytes than its "

@@ -161,6 +161,20 @@ class PassesOn:
         return getattr(self.file, name)
 
 
+class AnotherMethod:
+    """A read that is a method of the file, and not its read."""
+
+    def __init__(self, file):
+        self.fileno, self.read, self.write = file.fileno, file.readline, file.writelines
+
+
+class TwoFiles:
+    """A read and a write of another file than that of the number."""
+
+    def __init__(self, one, other):
+        self.fileno, self.read, self.write = one.fileno, other.read, other.write
+
+
 class Tls(Around):
     """What pyOpenSSL and its kin are: the descriptor of the raw socket, and methods of TLS."""
 
@@ -273,6 +287,8 @@ OWN_READ = {
         OWN,
     ),
     "response of gzip": (lambda w: urllib.response.addinfourl(compressed(w), {}, "url"), OWN),
+    "another method of a file": (lambda w: AnotherMethod(opened(w)), OWN),
+    "read of another file": (lambda w: TwoFiles(opened(w), opened(w)), OWN),
     "FileIO with a read": (lambda w: kept(w, OwnFile(stored(w))), OWN),
     "FileIO with a readinto": (lambda w: kept(w, OwnInto(stored(w))), OWN),
     "reader on such": (lambda w: kept(w, io.BufferedReader(OwnInto(stored(w)))), OWN),
@@ -297,6 +313,8 @@ OWN_WRITE = {
     "write": (lambda w: Writes(opened(w)), OWN),
     "gzip": (lambda w: kept(w, gzip.open(stored(w), "wb")), OWN),
     "all of gzip passed on": (lambda w: PassesOn(kept(w, gzip.open(stored(w), "wb"))), OWN),
+    "another method of a file": (lambda w: AnotherMethod(opened(w)), OWN),
+    "write of another file": (lambda w: TwoFiles(opened(w), opened(w)), OWN),
     "FileIO with a write": (lambda w: kept(w, OwnFile(stored(w), "r+")), OWN),
     "writer on such": (lambda w: kept(w, io.BufferedWriter(OwnFile(stored(w), "r+"))), OWN),
     "BufferedWriter with a write": (
@@ -493,6 +511,14 @@ class FilePlus(io.FileIO):
         return self.readline()
 
 
+class PassesFew(Around):
+    """Of a file, what it needs."""
+
+    def __init__(self, file):
+        super().__init__(file)
+        self.fileno, self.read, self.write = file.fileno, file.read, file.write
+
+
 class Proxy:
     """As Django's File: methods that are those of the file."""
 
@@ -513,6 +539,7 @@ WELCOME = {
     "subclass that adds": lambda w: kept(w, FilePlus(stored(w), "r+")),
     "all of a file passed on": lambda w: PassesOn(opened(w)),
     "properties of a file": lambda w: Proxy(opened(w)),
+    "a few methods of a file": lambda w: PassesFew(opened(w)),
     "NamedTemporaryFile": lambda w: temporary(w, tempfile.NamedTemporaryFile),
     "SpooledTemporaryFile": lambda w: temporary(w, tempfile.SpooledTemporaryFile),
 }
