@@ -305,8 +305,9 @@ def fanout(
     """Give every one of `sinks` the same `count` bytes of `src`, or all to its end.
 
     `src` is whatever `copy` takes. A sink is a descriptor or an object with `fileno()`, of any kind
-    that `copy` takes as a destination, or an object with `update(data)`, such as a hash, or
-    `write(data)`, such as a BytesIO or a gzip file; those are called in this thread, with bytes.
+    that `copy` takes as a destination, or an object with `update(data)`, such as a hash, or with a
+    `write(data)` of its own, such as a BytesIO, a gzip file or a file over TLS, whatever its
+    descriptor is; those are called in this thread, with bytes.
 
     Between pipes the bytes are shared by tee(2), from where splice(2) takes them on to sockets and
     files; a source that is no pipe is spliced into one. Where the kernel or a sandbox refuses tee,

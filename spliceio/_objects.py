@@ -77,7 +77,7 @@ def fileno_of(fd: FileDescriptorLike, where: str = "fd") -> int:
 
     Raises TypeError for what has none, and what `number` raises.
     """
-    if fd.__class__ is not int and not isinstance(fd, int):
+    if _table.get(type(fd)) is not _itself:
         if not has_fileno(fd):
             return in_range(index(fd))  # type: ignore[arg-type]  # the TypeError, and its words, are the standard library's
         for sends in (False, True):

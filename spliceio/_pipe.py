@@ -174,7 +174,8 @@ class Pipe:
         """Splice up to `count` bytes from `src` into the pipe; return how many, 0 at its end.
 
         `offset` is where to read in a file, whose position then stays; in a Blob it is counted
-        from its own beginning, and 0 is meant without it. Waits until there is
+        from its own beginning, and 0 is meant without it. A buffered file is read from where it
+        is; a reader that holds bytes of a stream is refused (ValueError). Waits until there is
         something to move; raises BlockingIOError instead when the pipe or `src` is nonblocking,
         and OSError that says why when `src` does not support splice (then `copy` helps).
         """
@@ -195,8 +196,9 @@ class Pipe:
     def drain(self, dst: FileDescriptorLike, count: int, offset: int | None = None) -> int:
         """Splice up to `count` bytes from the pipe to `dst`; return how many, 0 at the end.
 
-        `offset` is where to write in a file, whose position then stays. Waits and raises as `fill`
-        does. A blocking socket is given no more than it takes at once.
+        `offset` is where to write in a file, whose position then stays; what a buffered one holds
+        is flushed first. Waits and raises as `fill` does. A blocking socket is given no more than
+        it takes at once.
         """
         end, count = _fds.raw_destination(dst, "Pipe.drain"), count_of(count)
         number = end.fd

@@ -74,11 +74,13 @@ class FileWrapper:
         """Send `header`, then the file from its position on: `count` bytes, or all to its end.
 
         A real file goes by `send_file`; anything else, and a `sock` with TLS, by reading and
-        sending: the result then says method "python", and why in `fallbacks`. A file with less than
+        sending: the result then says method "python", and why in `fallbacks`. What goes out is what
+        iterating gives, and no more than `count`. A file with less than
         `count` bytes is sent to its end, as reading would. `timeout` is the longest time in seconds
         without any byte moving.
 
-        Raises TimeoutError, OSError when a side fails, and what `filelike.read` raises; text is a
+        Raises TimeoutError, OSError when a side fails (before the header has left, when the file
+        cannot be read), and what `filelike.read` raises; text is a
         TypeError. What had gone out until then is known only of a real file (`result.moved` of the
         exception), so the connection is to be closed.
         """

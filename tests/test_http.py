@@ -650,6 +650,37 @@ def test_a_wfile_of_ones_own_gets_every_byte(root):
     ]
 
 
+class PassingOn(Handler):
+    """A handler whose wfile has a write of its own, and everything else of the real one."""
+
+    seen = 0
+
+    def setup(self):
+        super().setup()
+
+        class Counter:
+            def __init__(self, file):
+                self.file = file
+
+            def __getattr__(self, name):
+                return getattr(self.file, name)
+
+            def write(self, data):
+                PassingOn.seen += len(data)
+                return self.file.write(data)
+
+        self.wfile = Counter(self.wfile)
+
+
+def test_a_wfile_around_the_real_one_gets_every_byte(root):
+    """That the socket can be seen through it is no reason to go round it."""
+    PassingOn.seen = 0
+    with serving(root, PassingOn) as site:
+        assert site.get("/100000.bin").body == BIG[:100_000]
+    (result,) = site.results
+    assert PassingOn.seen == result.moved
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for the loopback that lasts a day."""

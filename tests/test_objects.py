@@ -28,7 +28,7 @@ from support.streams import tls_context
 from support.wires import payload
 
 import spliceio
-from spliceio import FileWrapper, Transfer, copyfileobj
+from spliceio import FileWrapper, Transfer, _http, copyfileobj
 from spliceio import _objects as objects
 
 DATA = payload(50_000)
@@ -72,6 +72,7 @@ FROM = {
     "relay, b": lambda w, bad: spliceio.relay(pair(w), (bad, w.file())),
     "RelayPool": lambda w, bad: pooled(w, (bad, w.file()), pair(w)),
     "Pipe.fill": filled,
+    "serve_file": lambda w, bad: _http._looked_at(bad),
 }
 TO = {
     "copy": lambda w, bad: spliceio.copy(w.file(b"data"), bad),
@@ -606,6 +607,37 @@ def test_the_timeout_of_a_raw_file_of_a_socket(wires):
     for buffering in (0, -1):
         with near.makefile("rb", buffering=buffering) as file, pytest.raises(TimeoutError):
             spliceio.copy(file, wires.file())
+
+
+@pytest.mark.parametrize(
+    ("kind", "sends"),
+    [(k, s) for k in ("socket", "makefile", "raw makefile") for s in (False, True)]
+    + [("wfile", True)],
+)
+def test_the_kernel_may_do_the_encryption(wires, monkeypatch, kind, sends):
+    """In one direction, and not the other: whoever asks for that one is taken."""
+    tx, rx = 1, 2
+
+    def getsockopt(sock, level, option, *size):
+        if (level, option) == (282, tx if sends else rx):
+            return b"\x04\x03\x33\0"
+        raise OSError(errno.ENOPROTOOPT, "none")
+
+    sock = secured(wires)
+    monkeypatch.setattr(type(sock), "getsockopt", getsockopt)
+    file = {
+        "socket": lambda: sock,
+        "makefile": lambda: sock.makefile("wb" if sends else "rb"),
+        "raw makefile": lambda: sock.makefile("wb" if sends else "rb", buffering=0),
+        "wfile": lambda: handler_file(wires, sock),
+    }[kind]()
+    under = sock if kind in ("socket", "wfile") else file
+    for asked in (False, True):
+        if asked is sends:
+            assert objects.judged(kept(wires, file), asked) is under
+        else:
+            with pytest.raises(objects.Unreal):
+                objects.judged(file, asked)
 
 
 # ---- through the object -------------------------------------------------------------------------
