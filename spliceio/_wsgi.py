@@ -176,7 +176,7 @@ def _writer(sock: Any, timeout: float | None) -> Iterator[Callable[[bytes], None
             put = getattr(sock, "write", None) or getattr(sock, "sendall", None)
             if put is None:
                 raise
-            yield functools.partial(_put, put)
+            yield functools.partial(_put, sock, put)
             getattr(sock, "flush", lambda: None)()
             return
     else:
@@ -193,14 +193,18 @@ def _writer(sock: Any, timeout: float | None) -> Iterator[Callable[[bytes], None
         sock.settimeout(kept)
 
 
-def _put(put: Callable[[Any], Any], data: bytes) -> None:
+def _put(sock: Any, put: Callable[[Any], Any], data: bytes) -> None:
     """Give an object all of it; a raw file may take a part."""
     view = memoryview(data)
     while view:
         taken = put(view)
-        if not isinstance(taken, int) or not 0 <= taken < len(view):
-            return  # many return nothing, and have taken everything
-        view = view[taken:]
+        if taken is None and isinstance(sock, io.RawIOBase):
+            raise BlockingIOError(errno.EAGAIN, "FileWrapper.send: sock.write would block", 0)
+        # Many return nothing, and have taken everything.
+        n = len(view) if taken is None else int(taken)
+        if not 0 < n <= len(view):
+            raise OSError(errno.EIO, f"FileWrapper.send: sock.write returned {taken}")
+        view = view[n:]
 
 
 def _encrypt(sock: Any, data: bytes) -> None:

@@ -753,6 +753,31 @@ def closed(wires):
     return file
 
 
+class Taking(io.RawIOBase):
+    """A raw file that takes a few bytes, and then what it is told to say."""
+
+    def __init__(self, says):
+        self.says, self.taken = says, b""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if len(self.taken) < 10:
+            self.taken += bytes(data[:4])
+            return 4
+        return self.says
+
+
+@pytest.mark.parametrize(("says", "kind"), [(None, BlockingIOError), (0, OSError), (99, OSError)])
+def test_a_destination_that_does_not_take_all(wires, says, kind):
+    """A part is gone on with; nothing is counted that was not taken."""
+    out = Taking(says)
+    with pytest.raises(kind, match=r"sock\.write"):
+        FileWrapper(io.BytesIO(b"a body of some length")).send(out)
+    assert out.taken == b"a body of so"
+
+
 class Folder:
     """A directory with a number."""
 
