@@ -106,8 +106,10 @@ def _why_not(sock: Any, wfile: Any) -> str | None:
     """Say why the kernel may not write to the socket behind the back of `wfile`, if so."""
     try:
         file = _objects.judged(wfile, True)
-    except _objects.Unreal as why:
-        return f"wfile {why}" if why.is_tls else "wfile is not the socket of the connection"
+    except _objects.UnrealTls as why:
+        return f"wfile {why}"
+    except _objects.Unreal:
+        return "wfile is not the socket of the connection"
     under = getattr(getattr(file, "raw", file), "_sock", file)
     if under is not sock or not isinstance(sock, socket.socket):
         return "wfile is not the socket of the connection"

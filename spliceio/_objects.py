@@ -20,7 +20,16 @@ from typing import Any
 from ._arguments import FileDescriptorLike, Window
 from ._number import in_range, is_a, name_of, number, pass_on
 
-__all__ = ["Unreal", "fileno_of", "has_fileno", "is_raw", "judged", "real"]
+__all__ = [
+    "Unreal",
+    "UnrealText",
+    "UnrealTls",
+    "fileno_of",
+    "has_fileno",
+    "is_raw",
+    "judged",
+    "real",
+]
 
 _SOL_TLS, _TLS_TX, _TLS_RX = 282, 1, 2
 _READS = frozenset(["read", "read1", "readall", "readinto", "readinto1", "seek", "tell"])
@@ -39,9 +48,13 @@ _Judge = Callable[[Any, bool, bool], Any]
 class Unreal(Exception):
     """The bytes of an object are not its descriptor's: a clause that says why, for its name."""
 
-    def __init__(self, why: str, *, is_tls: bool = False, is_text: bool = False) -> None:
-        super().__init__(why)
-        self.is_tls, self.is_text = is_tls, is_text
+
+class UnrealText(Unreal):
+    """They are characters."""
+
+
+class UnrealTls(Unreal):
+    """They are encrypted on their way to the descriptor."""
 
 
 def real(given: Any, call: str, name: str, *, sends: bool) -> Any:
@@ -57,8 +70,10 @@ def real(given: Any, call: str, name: str, *, sends: bool) -> Any:
         if judge in (None, _spooled) and is_a(given, "tempfile", "SpooledTemporaryFile"):
             given.rollover()
         return judged(given, sends)
-    except Unreal as why:
-        raise TypeError(f"{call}: {name} {why}") from None
+    except Unreal:
+        # Not bound to a name: cut short before that is deleted, it would be a cycle, which keeps
+        # whatever the callers have opened.
+        raise TypeError(f"{call}: {name} {sys.exc_info()[1]}") from None
 
 
 def judged(given: Any, sends: bool, *, known: bool = False) -> Any:
@@ -83,9 +98,10 @@ def fileno_of(fd: FileDescriptorLike, where: str = "fd") -> int:
         for sends in (False, True):
             try:
                 judged(fd, sends)
-            except Unreal as why:
-                if why.is_tls:
-                    raise TypeError(f"{where} {why}") from None
+            except UnrealTls as why:
+                raise TypeError(f"{where} {why}") from None
+            except Unreal:
+                pass
     return number(fd, where)
 
 
@@ -125,7 +141,7 @@ def _buffered(given: Any, sends: bool, known: bool) -> Any:
             raise Unreal(f"is a {name_of(raw)}: only its own methods know its bytes")
         judged(raw, sends, known=known)
     except Unreal as why:
-        if known or why.is_tls:
+        if known or isinstance(why, UnrealTls):
             raise
         raise Unreal(
             f"is a {name_of(given)} on a {name_of(raw)}, and what that holds cannot be seen; read "
@@ -143,10 +159,8 @@ def _socket_io(given: Any, sends: bool, known: bool) -> Any:
     if sock is not None:  # it is closed
         try:
             judged(sock, sends)
-        except Unreal as why:
-            if why.is_tls:
-                raise _over_tls("a file over TLS", "read and write") from None
-            raise
+        except UnrealTls:
+            raise _over_tls("a file over TLS", "read and write") from None
     return given
 
 
@@ -166,8 +180,8 @@ def _wfile(given: Any, sends: bool, known: bool) -> Any:
         raise Unreal("is what a handler writes to; read from its .rfile")
     try:
         return judged(given._sock, sends, known=known)
-    except Unreal as why:
-        raise (_over_tls("a file over TLS", "write") if why.is_tls else why) from None
+    except UnrealTls:
+        raise _over_tls("a file over TLS", "write") from None
 
 
 def _tls_socket(given: Any, sends: bool, known: bool) -> Any:
@@ -188,10 +202,9 @@ def _connection(given: Any, sends: bool, known: bool) -> Any:
 
 
 def _text(given: Any, sends: bool, known: bool) -> Any:
-    raise Unreal(
+    raise UnrealText(
         "is a text file, whose descriptor holds encoded bytes; pass its .buffer, or open it in "
-        "binary mode",
-        is_text=True,
+        "binary mode"
     )
 
 
@@ -260,8 +273,8 @@ def _refuse_own(file: Any, sends: bool, known: bool, wrapped: Any = None) -> Non
             raise Unreal(f"has a {name} of its own; {_ITSELF}")
 
 
-def _over_tls(what: str, methods: str) -> Unreal:
-    return Unreal(f"is {what}, {_PLAINTEXT.format(methods)}", is_tls=True)
+def _over_tls(what: str, methods: str) -> UnrealTls:
+    return UnrealTls(f"is {what}, {_PLAINTEXT.format(methods)}")
 
 
 # ---- all others ---------------------------------------------------------------------------------

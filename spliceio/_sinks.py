@@ -313,9 +313,13 @@ def as_object(sink: object, name: str) -> ObjectSink | None:
     is_file, is_real = isinstance(sink, io.IOBase), True
     try:
         _objects.judged(sink, True)
-    except _objects.Unreal as why:
-        if why.is_text or (why.is_tls and not is_file):
-            return None  # which refuses it
+    except _objects.UnrealText:
+        return None  # which refuses it
+    except _objects.UnrealTls:
+        if not is_file:
+            return None
+        is_real = False
+    except _objects.Unreal:
         is_real = False
     if is_file and is_real:
         return None
