@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -51,15 +52,20 @@ static int socket_kind(int fd, struct sio_about *about)
 		       : SIO_KIND_SOCKET;
 }
 
-static int file_kind(int fd, struct sio_about *about)
+static int64_t filesystem(int fd)
 {
 	struct statfs fs;
+
+	return fstatfs(fd, &fs) ? 0 : (int64_t)fs.f_type;
+}
+
+static int file_kind(int fd, struct sio_about *about)
+{
 	uint64_t size;
 	int seals = fcntl(fd, F_GET_SEALS);
 
 	about->seals = seals < 0 ? 0 : seals;
-	if (!fstatfs(fd, &fs))
-		about->filesystem = (int64_t)fs.f_type;
+	about->filesystem = filesystem(fd);
 	if (S_ISBLK(about->mode) && !ioctl(fd, BLKGETSIZE64, &size))
 		about->size = (int64_t)size;
 	return SIO_KIND_FILE;
@@ -112,6 +118,19 @@ void sio_about(int fd, struct sio_about *about)
 		about->kind = file_kind(fd, about);
 	else if (S_ISCHR(st.st_mode) && is_tty(fd))
 		about->kind = SIO_KIND_TTY;
+	else if (S_ISDIR(st.st_mode))
+		about->filesystem = filesystem(fd);
 	else
 		ask_for_calls(fd, about);
+}
+
+uint64_t sio_statx_attributes(int fd)
+{
+#if defined(SYS_statx) && defined(STATX_ATTR_APPEND)
+	struct statx found;
+
+	if (!syscall(SYS_statx, fd, "", AT_EMPTY_PATH, 0, &found))
+		return found.stx_attributes;
+#endif
+	return 0;
 }

@@ -232,12 +232,14 @@ struct sio_about {
 	uint64_t rdev;
 	uint64_t ino;
 	int64_t size;           /* st_size, or that of a block device */
-	int64_t filesystem;     /* f_type of statfs, for regular files */
+	int64_t filesystem;     /* f_type of statfs, for regular files and directories */
 	int32_t no_read;        /* a kernel object that has no such call */
 	int32_t no_write;
 };
 
 void sio_about(int fd, struct sio_about *about);
+/* STATX_ATTR_* of a descriptor, O_PATH too; 0 where the kernel does not tell. */
+uint64_t sio_statx_attributes(int fd);
 
 /* ---- one way --------------------------------------------------------------- */
 

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from ._cffi import ffi, lib
 
-__all__ = ["About", "about", "is_open"]
+__all__ = ["PROC", "About", "about", "is_open"]
 
+PROC = 0x00009FA0
 # Their files are made up when they are read, and st_size is 0 or a page: linux/magic.h.
 _MADE_UP = {
-    0x00009FA0,  # proc
+    PROC,
     0x62656572,  # sysfs
     0x64626720,  # debugfs
     0x74726163,  # tracefs
