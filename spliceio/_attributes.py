@@ -15,51 +15,97 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
-__all__ = ["Choice", "chosen", "keep_old"]
+from . import _access
+
+__all__ = ["Choice", "chosen"]
 
 NAMES = ("mode", "ownership", "timestamps", "xattr")
+# Names for several, of which the kernel may refuse some.
+_SETS = {"standard": NAMES[:3], "all": NAMES}
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENODATA, errno.EINVAL)
 
 
 class Choice(NamedTuple):
-    """Which attributes, and whether the kernel may refuse some."""
+    """Which attributes, and which of them must succeed."""
 
     names: frozenset[str]
-    lenient: bool
+    strict: frozenset[str]
 
-    def apply(self, src: int, dst: int) -> None:
-        """Give the open file `dst` what `src` has."""
+    def apply(self, src: int, dst: int) -> tuple[str, ...]:
+        """Give the open file `dst` what `src` has; return what was refused."""
         if not self.names:
-            return
-        status = os.fstat(src)
+            return ()
+        if not stat.S_ISREG(os.fstat(dst).st_mode):
+            return tuple(f"{name}: dst is no regular file" for name in sorted(self.names))
+        return _Work(self.strict, src, dst).do(self.names)
+
+    def check(self, src: int, dst: int, why: str) -> None:
+        """Raise what a file will not take, before it is written in place."""
+        status, now = os.fstat(src), os.fstat(dst)
+        work = _Work(self.strict, src, dst, f"; it can only be written in place ({why})")
+        if "ownership" in self.strict:
+            work.own(status.st_uid, status.st_gid)
+        owners = {"mode", "timestamps"}
+        if _access.acl_of(src) is not None:
+            owners.add("xattr")
+        for name in sorted(self.strict & owners):
+            # Who may set the times that a file has may set its times, its mode and its ACL.
+            times = (now.st_atime_ns, now.st_mtime_ns)
+            work.attempt(name, partial(os.utime, dst, ns=times))
+
+
+class _Work:
+    def __init__(self, strict: frozenset[str], src: int, dst: int, because: str = "") -> None:
+        self.strict, self.src, self.dst, self.because = strict, src, dst, because
+        self.refused: list[str] = []
+
+    def do(self, names: frozenset[str]) -> tuple[str, ...]:
+        status = os.fstat(self.src)
         mode = stat.S_IMODE(status.st_mode)
-        if "ownership" in self.names and not self._try(
-            lambda: os.fchown(dst, status.st_uid, status.st_gid), "ownership"
-        ):
+        if "ownership" in names and not self.own(status.st_uid, status.st_gid):
             mode &= 0o1777  # a program must not run as whoever copied it
-        if "mode" in self.names:
-            self._try(lambda: os.fchmod(dst, mode), "mode")
-        if "xattr" in self.names:
-            self._copy_xattrs(src, dst)
-        if "timestamps" in self.names:
+        if "mode" in names:
+            self._set_mode(mode)
+        if "xattr" in names:
+            self._copy_xattrs(without={_access.ACL} if "mode" in names else set())
+        if "timestamps" in names:
             times = (status.st_atime_ns, status.st_mtime_ns)
-            self._try(lambda: os.utime(dst, ns=times), "timestamps")
+            self.attempt("timestamps", lambda: os.utime(self.dst, ns=times))
+        return tuple(self.refused)
 
-    def _copy_xattrs(self, src: int, dst: int) -> None:
-        names: list[str] = []
-        self._try(lambda: names.extend(os.listxattr(src)), "xattr")
-        for name in names:
-            self._try(partial(_copy_xattr, src, dst, name), f"xattr ({name})")
+    def own(self, uid: int, gid: int) -> bool:
+        now = os.fstat(self.dst)
+        if (now.st_uid, now.st_gid) == (uid, gid):
+            return True
+        if self.attempt("ownership", lambda: os.fchown(self.dst, uid, gid)):
+            return True
+        with contextlib.suppress(OSError):
+            os.fchown(self.dst, -1, gid)
+        return False
 
-    def _try(self, act: Callable[[], object], what: str) -> bool:
+    def _set_mode(self, mode: int) -> None:
+        acl = _access.acl_of(self.src)
+        if acl is not None:
+            if self.attempt("mode", lambda: os.setxattr(self.dst, _access.ACL, acl), "ACL"):
+                self.attempt("mode", lambda: os.fchmod(self.dst, mode))
+                return
+            mode = _access.group_alone(mode, acl)
+        self.attempt("mode", lambda: _access.set_without_acl(self.dst, mode))
+
+    def _copy_xattrs(self, without: set[str]) -> None:
+        for name in sorted(set(_access.names_of(self.src)) - without):
+            self.attempt("xattr", partial(_copy_xattr, self.src, self.dst, name), f"xattr ({name})")
+
+    def attempt(self, name: str, act: Callable[[], object], what: str = "") -> bool:
+        """Do it; note down what the kernel refuses, or raise if it was asked for by name."""
         try:
             act()
         except OSError as error:
-            if self.lenient and error.errno in _REFUSALS:
-                return False
-            raise OSError(
-                error.errno, f"copy_file: dst cannot have src's {what}: {error.strerror}"
-            ) from None
+            if error.errno not in _REFUSALS or name in self.strict:
+                text = f"dst cannot have src's {what or name}: {error.strerror}{self.because}"
+                raise OSError(error.errno, f"copy_file: {text}") from None
+            self.refused.append(f"{what or name}: {error.strerror}")
+            return False
         return True
 
 
@@ -70,26 +116,12 @@ def _copy_xattr(src: int, dst: int, name: str) -> None:
 def chosen(preserve: str | Iterable[str]) -> Choice:
     """Read what `preserve` asks for."""
     names = {preserve} if isinstance(preserve, str) else set(preserve)
-    unknown = names - {*NAMES, "all"}
+    unknown = names - {*NAMES, *_SETS}
     if unknown:
         raise ValueError(
-            f"copy_file: preserve takes {', '.join(NAMES)} and all, not "
+            f"copy_file: preserve takes {', '.join(NAMES)}, standard and all, not "
             + ", ".join(repr(name) for name in sorted(map(str, unknown)))
         )
-    if "all" in names:
-        return Choice(frozenset(NAMES), lenient=True)
-    return Choice(frozenset(names), lenient=False)
-
-
-def keep_old(fd: int, old: os.stat_result) -> None:
-    """Give a file the mode of the one it replaces, and its owner where that is allowed."""
-    mode = stat.S_IMODE(old.st_mode)
-    now = os.fstat(fd)
-    if (now.st_uid, now.st_gid) != (old.st_uid, old.st_gid):
-        # EPERM without the right to it, EINVAL where a user namespace has no name for the owner.
-        with contextlib.suppress(OSError):
-            os.fchown(fd, old.st_uid, old.st_gid)
-        now = os.fstat(fd)
-        if (now.st_uid, now.st_gid) != (old.st_uid, old.st_gid):
-            mode &= 0o1777
-    os.fchmod(fd, mode)
+    strict = names - {*_SETS}
+    sets = (_SETS[name] for name in names - strict)
+    return Choice(frozenset(strict.union(*sets)), frozenset(strict))

@@ -4,8 +4,8 @@ Rule 1: a path is the old file or the whole new one, never a part of it. The byt
 beside it, which takes its name when everything is there and is removed on any exception. Writing
 in place and removing after an error was rejected: a reader would meet half a file meanwhile, and
 a full disk would have cost the old one.
-Rule 2: what has no name to take over (devices, FIFOs, /proc and /sys, an open file) is written in
-place.
+Rule 2: what has no name to take over (devices, FIFOs, /proc and /sys, an open file), or could not
+be taken over without a change of who may use it, is written in place: see `_target`.
 Rule 3: what was not copied is a hole that both files have; `moved` and `holes` are the size.
 """
 
@@ -19,16 +19,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import _attributes, _beside, _fds, _owned, _plan
-from ._about import About, about
+from . import _access, _attributes, _fds, _owned, _plan, _target
+from ._about import About
 from ._arguments import FileDescriptorLike
+from ._beside import Part
 from ._cffi import lib
 from ._flow import INT64_MAX, Flow
+from ._place import Path, Place
 from ._transfer import TransferResult, driven, finished
 
 __all__ = ["CopyResult", "copy_file"]
 
-_Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _WHEN = ("auto", "always", "never")
 
 
@@ -38,14 +39,19 @@ class CopyResult(TransferResult):
 
     `holes` is in bytes: what neither file has blocks for. `method` may also be "reflink": both
     files share their blocks, holes among them and counted as moved, until one is written to.
+    `in_place` says why `dst` was written in place, and is empty if a new file took its name.
+    `not_preserved` has a line for each attribute that `preserve` allowed the kernel to refuse, and
+    that it refused: "ownership: Operation not permitted".
     """
 
     holes: int = 0
+    in_place: str = ""
+    not_preserved: tuple[str, ...] = ()
 
 
 def copy_file(
-    src: _Path,
-    dst: _Path | FileDescriptorLike,
+    src: Path,
+    dst: Path | FileDescriptorLike,
     *,
     reflink: str = "auto",
     sparse: str = "auto",
@@ -59,18 +65,26 @@ def copy_file(
     the old one, under the name ".NAME.XXXXXXXX.part", and takes its place when it is complete:
     whoever opens `dst` gets the old file or the new one, whole. After any exception the old one is
     there as it was. A symlink stays, and what it points to is replaced; other hard links of an old
-    file keep its content. A new file has the permissions of `src` less the umask; one that replaces
-    another has that one's permissions, and its owner where that is allowed. A FIFO, a device, a
-    file of /proc or /sys, one that is itself a mount point, and an open file are written in place;
-    an open file at its position, or at its end if it was opened with O_APPEND.
+    file keep its content. A new file has the permissions of `src` less the umask. One that replaces
+    another is used by whom that one was: it has its owner, mode, ACL and other attributes, of which
+    setuid, setgid and capabilities go as with any write.
+
+    Where no new file can have these, the old one is written in place, as cp(1) does, and `in_place`
+    of the result says why: it belongs to somebody else, its directory takes no new file, it is a
+    mount point. So are a FIFO, a device, a file of /proc or /sys, and an open file, given as such
+    or as /dev/stdout, /dev/fd/N or /proc/PID/fd/N. In place the old content is lost with the first
+    byte, and after an exception there is what had arrived. An open file is written at its position,
+    or at its end if it was opened with O_APPEND; by a path it is emptied first, but not with
+    O_APPEND.
 
     `reflink` shares the blocks (ioctl FICLONE; btrfs, XFS and others): "auto" tries, "always"
     raises OSError where it is refused, "never" rules out sharing altogether. `sparse` says what
-    becomes of holes: "auto" keeps them, "always" makes more of blocks of zeros, "never" fills them.
-    Where data already follows the position of an open `dst`, zeros are written. `preserve` is one
-    or several of "mode", "ownership", "timestamps", "xattr" (with them, ACLs), or "all": what is
-    named must succeed, of "all" the kernel may refuse parts. `progress` is called about every 80 ms
-    with the bytes that are done, holes included.
+    becomes of holes: "auto" keeps them, "always" makes more of blocks of zeros, "never" fills them;
+    only "auto" goes with reflink="always". Where data already follows the position of an open
+    `dst`, zeros are written. `preserve` is one or several of "mode" (with the ACL), "ownership",
+    "timestamps" and "xattr" (the ACL among them), which must succeed; "standard" is the first three
+    and "all" all four, of which the kernel may refuse what it will: `not_preserved` has that.
+    `progress` is called about every 80 ms with the bytes that are done, holes included.
 
     Raises FileExistsError without `overwrite` when `dst` is there, also if it appears while the
     copy runs; PermissionError when `dst` cannot be written to, even if it could be replaced;
@@ -84,48 +98,39 @@ def copy_file(
     for name, when in (("reflink", reflink), ("sparse", sparse)):
         if when not in _WHEN:
             raise ValueError(f"copy_file: {name} must be one of {', '.join(_WHEN)}, not {when!r}")
+    if reflink == "always" and sparse != "auto":
+        raise ValueError(f"copy_file: reflink='always' shares holes too: no sparse={sparse!r}")
     attributes = _attributes.chosen(preserve)
+    _refuse_no_file(src, os.stat(src).st_mode)
+    old = None
+    if isinstance(dst, str | bytes | os.PathLike):
+        old = _target.old_at(dst, overwrite)  # before the source may get the number that it names
+    elif not overwrite:
+        raise ValueError("copy_file: overwrite=False needs a path; dst is an open file")
     owned = _owned.owner()
     try:
-        from_ = _open_source(owned, src)
+        # Looked at first, because opening a FIFO waits and a device acts; and once more.
+        from_ = _owned.open_at(owned, src, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        _refuse_no_file(src, os.fstat(from_).st_mode)
         job = _Job(src, from_, reflink, sparse, attributes, progress)
         if not isinstance(dst, str | bytes | os.PathLike):
-            if not overwrite:
-                raise ValueError("copy_file: overwrite=False needs a path; dst is an open file")
             return job.into_open(dst)
-        old = _old(dst, overwrite)
         if old:
             _refuse_same(job.status, old, src, dst)
-        if old is None or _can_be_replaced(dst, old):
-            return job.beside(dst, old, overwrite)
-        return job.in_place(dst)
+        with Place(dst) as place:
+            return job.into_place(place, old, overwrite)
     finally:
         _owned.close(owned)
 
 
-def _open_source(owned: Any, src: _Path) -> int:
-    """Open a regular file; looked at first, because opening a FIFO waits and a device acts."""
-    mode = os.stat(src).st_mode
-    if stat.S_ISREG(mode):
-        fd = _owned.open_at(owned, src, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISREG(mode):
-            return fd
-        _owned.close(owned)
+def _refuse_no_file(path: Path, mode: int) -> None:
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), src)
-    raise shutil.SpecialFileError(
-        f"copy_file: {os.fsdecode(src)!r} is {_kind(mode)}, no regular file; open it and use copy()"
-    )
-
-
-def _kind(mode: int) -> str:
-    kinds = (
-        (stat.S_ISFIFO, "a FIFO"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISBLK, "a block device"),
-    )
-    return next((text for test, text in kinds if test(mode)), "a character device")
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):
+        raise shutil.SpecialFileError(
+            f"copy_file: {os.fsdecode(path)!r} is {_target.kind(mode)}, no regular file; open it "
+            "and use copy()"
+        )
 
 
 def _refuse_same(now: os.stat_result, to: os.stat_result, src: object, dst: object) -> None:
@@ -133,37 +138,12 @@ def _refuse_same(now: os.stat_result, to: os.stat_result, src: object, dst: obje
         raise shutil.SameFileError(f"{src!r} and {dst!r} are the same file")
 
 
-def _old(dst: _Path, overwrite: bool) -> os.stat_result | None:
-    """Look at what is at a path now; refuse what cannot become a file."""
-    try:
-        old = os.stat(dst)
-    except FileNotFoundError:
-        old = None
-    if (old and stat.S_ISDIR(old.st_mode)) or os.fsencode(dst).endswith(b"/"):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), dst)
-    if old and not os.access(dst, os.W_OK, effective_ids=True):
-        os.close(os.open(dst, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))  # says why
-    if not overwrite and os.path.lexists(dst):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), dst)
-    return old
-
-
-def _can_be_replaced(dst: _Path, old: os.stat_result) -> bool:
-    if not stat.S_ISREG(old.st_mode):
-        return False
-    owned = _owned.owner()
-    try:
-        return about(_owned.open_at(owned, dst, os.O_PATH)).size_is_known
-    finally:
-        _owned.close(owned)
-
-
 class _Job:
     """One copy, from a source that is open to one of three kinds of target."""
 
     def __init__(
         self,
-        path: _Path,
+        path: Path,
         src: int,
         reflink: str,
         sparse: str,
@@ -173,36 +153,80 @@ class _Job:
         self.path, self.src, self.reflink, self.sparse = path, src, reflink, sparse
         self.attributes, self.progress = attributes, progress
         self.status = os.fstat(src)
+        self.why = ""
 
-    def beside(self, dst: _Path, old: os.stat_result | None, overwrite: bool) -> CopyResult:
-        mode = 0o600 if old else self.status.st_mode & 0o777
-        with _beside.Part(dst, mode) as part:
-            result = self._copy(part.fd)
-            if old:
-                _attributes.keep_old(part.fd, old)
-            self.attributes.apply(self.src, part.fd)
-            if part.publish(overwrite):
-                return result
-        # Something is mounted over that very file: its name is not to be had, its bytes are.
-        return self.in_place(dst)
+    def into_place(self, place: Place, old: os.stat_result | None, overwrite: bool) -> CopyResult:
+        self.why = _target.why_in_place(place, old)
+        if not self.why:
+            try:
+                return self._replace(place, old, overwrite)
+            except _target.Irreplaceable as refusal:
+                self.why = str(refusal)
+        return self._in_place(place, old)
 
-    def in_place(self, dst: _Path) -> CopyResult:
+    def _replace(self, place: Place, old: os.stat_result | None, overwrite: bool) -> CopyResult:
+        with _target.Step(old, "its attributes cannot be read"):
+            inherited = _access.Inherited(place.path, old) if old else None
+        part = Part(place, 0o600 if old else self._mode_of_new())
+        try:
+            with part:
+                return self._through(part, old, inherited, overwrite)
+        finally:
+            part.remove()  # where a signal came as the block was left
+
+    def _through(
+        self,
+        part: Part,
+        old: os.stat_result | None,
+        inherited: _access.Inherited | None,
+        overwrite: bool,
+    ) -> CopyResult:
+        step = _target.Step
+        with step(old, "its directory takes no new file"):
+            part.make()
+        if inherited:
+            with step(old, "no new file can have its owner, mode and attributes"):
+                inherited.prepare(part.fd)
+        result = self._copy(part.fd)
+        if inherited:
+            with step(old, "no new file can have its owner, mode and attributes"):
+                inherited.finish(part.fd)
+        result["not_preserved"] = self.attributes.apply(self.src, part.fd)
+        with step(old, "its name cannot be taken"):
+            part.publish(overwrite)
+        return CopyResult(**result)
+
+    def _mode_of_new(self) -> int:
+        mode = self.status.st_mode & 0o777
+        return _access.group_alone(mode, _access.acl_of(self.src)) if mode & 0o070 else mode
+
+    def _in_place(self, place: Place, old: os.stat_result | None) -> CopyResult:
+        flags, mode = os.O_WRONLY | os.O_NOCTTY, 0
+        if old is None:
+            flags, mode = flags | os.O_CREAT | os.O_EXCL, self._mode_of_new()
+        size = old.st_size if old and stat.S_ISREG(old.st_mode) else -1
+        if size > 0 and self.reflink == "always":
+            raise OSError(
+                errno.EINVAL,
+                f"copy_file: dst can only be written in place ({self.why}), and a refused reflink "
+                "would cost it what it has; copy with reflink='auto'",
+            )
         owned = _owned.owner()
         try:
-            fd = _owned.open_at(owned, dst, os.O_WRONLY | os.O_TRUNC | os.O_NOCTTY)
-            return self.into_open(fd)
+            if size >= 0 and self.attributes.strict:
+                self.attributes.check(self.src, place.open(owned, flags), self.why)
+            return self.into_open(place.open(owned, flags | os.O_TRUNC, mode), self.why)
         finally:
             _owned.close(owned)
 
-    def into_open(self, dst: FileDescriptorLike) -> CopyResult:
+    def into_open(self, dst: FileDescriptorLike, why: str = "dst is an open file") -> CopyResult:
         fd = _fds.look(dst, "copy_file", "dst").fd
         _refuse_same(self.status, os.fstat(fd), self.path, dst)
         result = self._copy(dst)
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            self.attributes.apply(self.src, fd)
-        return result
+        result["not_preserved"] = self.attributes.apply(self.src, fd)
+        return CopyResult(**result, in_place=why)
 
-    def _copy(self, dst: FileDescriptorLike) -> CopyResult:
+    def _copy(self, dst: FileDescriptorLike) -> dict[str, Any]:
         from_ = _fds.source(self.src, "copy_file", "src")
         from_.start_at(0)
         to = _fds.destination(dst, "copy_file", "dst")
@@ -214,7 +238,8 @@ class _Job:
         progress = None if told is None else lambda moved: told(moved + flow.c.skipped)
         result = finished(driven(flow, -1, "copy_file"), progress)
         fields: dict[str, Any] = {name: getattr(result, name) for name in _FIELDS}
-        return CopyResult(**fields, holes=int(flow.c.skipped))
+        fields["holes"] = int(flow.c.skipped)
+        return fields
 
     def _flow(self, from_: _fds.Stream, to: _fds.Stream) -> Flow:
         size = self.status.st_size if from_.about.size_is_known else 0

@@ -600,7 +600,10 @@ BOUND = """
     subprocess.run(["mount", "--bind", "below", "dst"], check=True)
     with open("src", "rb") as file:
         content = file.read()
-    copy_file("src", "dst")
+    told = []
+    result = copy_file("src", "dst", progress=told.append)
+    assert result.in_place == "it is a mount point", result
+    assert told == sorted(told) and len(told) == 1, told
     for name in ("below", "dst"):
         with open(name, "rb") as file:
             assert file.read() == content, name
@@ -618,7 +621,9 @@ UNMAPPED = """
     import os, sys
     from spliceio import copy_file
     os.chdir(sys.argv[1])
-    copy_file("src", "dst")
+    inode = os.stat("dst").st_ino
+    assert "owner" in copy_file("src", "dst").in_place
+    assert os.stat("dst").st_ino == inode
     with open("src", "rb") as src, open("dst", "rb") as dst:
         assert dst.read() == src.read()
     assert os.stat("dst").st_mode & 0o7777 == 0o666, oct(os.stat("dst").st_mode)
@@ -628,7 +633,7 @@ UNMAPPED = """
 
 
 def test_an_owner_that_this_namespace_does_not_know(place):
-    """In a container, an old file may be of somebody without a number here: he is not kept."""
+    """In a container, an old file may be of somebody without a number here: it stays his."""
     if os.geteuid() != 0:
         pytest.skip("only root may give files away")
     wrapper = [need("unshare"), "-r"]
