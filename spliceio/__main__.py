@@ -129,17 +129,18 @@ def _describe_copies(commands: Commands) -> None:
     sub.add_argument(
         "-p",
         dest="preserve",
-        action="store_const",
-        const=("mode", "ownership", "timestamps"),
-        default=(),
-        help="the same as --preserve mode,ownership,timestamps",
+        action="append_const",
+        const="standard",
+        default=[],
+        help="the same as --preserve standard: mode, ownership and timestamps, as far as allowed",
     )
     sub.add_argument(
         "--preserve",
         type=names,
+        action="extend",
         metavar="LIST",
-        default=(),
-        help="mode, ownership, timestamps, xattr or all; several with commas",
+        default=[],
+        help="mode, ownership, timestamps, xattr, standard or all; several with commas; adds up",
     )
     sub.add_argument("-n", "--no-clobber", action="store_true", help="fail if DST is there")
 

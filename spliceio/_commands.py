@@ -15,7 +15,7 @@ import socket
 import stat
 from collections.abc import Iterator
 
-from . import _address, _progress
+from . import _address, _owned, _place, _progress
 
 __all__ = [
     "STDIN",
@@ -41,11 +41,11 @@ def opened(path: str, flags: int, mode: int = 0o666) -> Iterator[int]:
     if path == "-":
         yield STDIN if flags & os.O_ACCMODE == os.O_RDONLY else STDOUT
         return
-    fd = os.open(path, flags | os.O_CLOEXEC, mode)
+    owned = _owned.owner()
     try:
-        yield fd
+        yield _place.open_in_place(owned, path, flags, mode)
     finally:
-        os.close(fd)
+        _owned.close(owned)
 
 
 def regular_size(fd: int) -> int | None:
@@ -69,23 +69,27 @@ def cp(args: argparse.Namespace) -> None:
     """One file to another."""
     from ._copy_file import copy_file
 
+    if args.reflink == "always" and args.sparse != "auto":
+        args.usage_error("--reflink always goes with --sparse auto only")
     target = args.dst
     if os.path.isdir(target):
         target = os.path.join(target, os.path.basename(args.src))
-    if "-" in (args.src, args.dst) or _is_stream(args.src):
+    if args.src == "-" or _is_stream(args.src):
         _cp_stream(args, target)
         return
     name = os.path.basename(args.src)
     with _progress.bar(args.progress, name, os.stat(args.src).st_size) as progress:
-        copy_file(
+        result = copy_file(
             args.src,
-            target,
+            STDOUT if target == "-" else target,
             reflink=args.reflink,
             sparse=args.sparse,
             preserve=args.preserve,
-            overwrite=not args.no_clobber,
+            overwrite=target == "-" or not args.no_clobber,
             progress=progress,
         )
+    if result.not_preserved:
+        _progress.say(f"spliceio: cp: {target}: not preserved: {'; '.join(result.not_preserved)}")
 
 
 def _is_stream(path: str) -> bool:
@@ -95,9 +99,11 @@ def _is_stream(path: str) -> bool:
 
 
 def _cp_stream(args: argparse.Namespace, target: str) -> None:
-    """Copy from or to what has no name that a copy could take over."""
+    """Copy from what has no name, in place."""
     from ._copy import copy
 
+    if args.preserve or args.reflink == "always" or args.sparse == "always":
+        args.usage_error(f"{args.src} is no file: it has no attributes, blocks or holes to copy")
     flags = os.O_WRONLY | os.O_CREAT | (os.O_EXCL if args.no_clobber else os.O_TRUNC)
     with (
         opened(args.src, os.O_RDONLY) as src,

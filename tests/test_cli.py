@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -364,6 +365,139 @@ def test_cp_takes_the_options_of_cp(tmp_path):
     assert re.match(r"spliceio: cp: .*(share no blocks|cannot share)", said(done))
     assert not os.path.exists("/dev/shm/there")
     assert run("cp", "--sparse", "sometimes", src, dst).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--preserve=mode", "--preserve=xattr"], (0o754, None, b"kept")),
+        (["-p", "--preserve=xattr"], (0o754, 10**18, b"kept")),
+        (["--preserve=xattr", "-p"], (0o754, 10**18, b"kept")),
+        (["-p", "-p"], (0o754, 10**18, None)),
+        (["--preserve=timestamps,xattr", "--preserve=timestamps"], (0o644, 10**18, b"kept")),
+        (["--preserve=all"], (0o754, 10**18, b"kept")),
+        ([], (0o644, None, None)),
+    ],
+)
+def test_cp_adds_up_what_it_is_to_preserve(args, expected, tmp_path):
+    """As cp does: each -p and --preserve has its part in it."""
+    src = tmp_path / "src"
+    src.write_bytes(b"data")
+    src.chmod(0o754)
+    os.setxattr(src, "user.note", b"kept")
+    os.utime(src, ns=(1, 10**18))
+    for command in ([*SPLICEIO, "cp"], ["cp"]):
+        dst = tmp_path / "dst"
+        dst.write_bytes(b"old")
+        dst.chmod(0o644)
+        subprocess.run([*command, *args, src, dst], check=True, timeout=HANG)
+        status = dst.stat()
+        note = os.getxattr(dst, "user.note") if os.listxattr(dst) else None
+        modified = status.st_mtime_ns if status.st_mtime_ns == 10**18 else None
+        assert (status.st_mode & 0o7777, modified, note) == expected
+        dst.unlink()
+
+
+@pytest.fixture
+def of_another(tmp_path):
+    """How to run a command as nobody, in a directory of everybody's with a file of another."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may give files away")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
+        os.chmod(made, 0o1777)
+        src = Path(made) / "src"
+        src.write_bytes(b"another's")
+        src.chmod(0o644)
+        os.chown(src, 1234, 1234)
+        # The interpreter and the package may lie where only root gets: all is loaded before.
+        main = f"""
+import os, sys
+import spliceio._copy_file, spliceio.__main__ as cli
+spliceio.copy_file({str(src)!r}, {made + "/warm"!r}, preserve="all")
+os.unlink({made + "/warm"!r})
+cli.parser()
+os.setgroups([]), os.setresgid(65534, 65534, 65534), os.setresuid(65534, 65534, 65534)
+sys.exit(cli.main())
+"""
+        yield (
+            lambda *args: subprocess.run(
+                [sys.executable, "-c", main, *args], cwd=made, capture_output=True, timeout=HANG
+            ),
+            Path(made),
+        )
+
+
+def test_cp_p_of_a_file_of_somebody_else(of_another):
+    """-p leaves what is not allowed, and says so; asked for by name, it is an error."""
+    nobody, where = of_another
+    done = nobody("cp", "-p", "src", "dst")
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert said(done) == "spliceio: cp: dst: not preserved: ownership: Operation not permitted"
+    dst, src = (where / "dst").stat(), (where / "src").stat()
+    assert (dst.st_uid, dst.st_mode, dst.st_mtime_ns) == (65534, src.st_mode, src.st_mtime_ns)
+    for args in (["--preserve", "ownership"], ["-p", "--preserve", "ownership"]):
+        done = nobody("cp", *args, "src", "new")
+        assert re.fullmatch(r"spliceio: cp: .*ownership: Operation not permitted", said(done))
+        assert done.returncode == 1
+    assert sorted(os.listdir(where)) == ["dst", "src"]
+
+
+def test_cp_in_a_sticky_directory(of_another):
+    """A file of another that may be written is written, and stays his."""
+    nobody, where = of_another
+    (where / "dst").write_bytes(b"old, and longer than the new one")
+    (where / "dst").chmod(0o666)
+    inode = (where / "dst").stat().st_ino
+    done = nobody("cp", "src", "dst")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (where / "dst").read_bytes() == b"another's"
+    assert ((where / "dst").stat().st_ino, (where / "dst").stat().st_uid) == (inode, 0)
+    done = nobody("cp", "-p", "src", "dst")
+    assert done.returncode == 0
+    lost = "; ".join(f"{n}: Operation not permitted" for n in ("ownership", "mode", "timestamps"))
+    assert said(done) == f"spliceio: cp: dst: not preserved: {lost}"
+    assert sorted(os.listdir(where)) == ["dst", "src"]
+
+
+@pytest.mark.parametrize("sparse", ["never", "always"])
+def test_a_reflink_goes_with_no_other_holes(sparse, tmp_path):
+    """Blocks that are shared are shared with their holes: refused, as cp does."""
+    (tmp_path / "src").write_bytes(b"data")
+    for options in (["--reflink", "always", "--sparse", sparse], [f"--sparse={sparse}"]):
+        done = run("cp", *options, "src", "dst", cwd=tmp_path)
+        assert done.returncode == (2 if len(options) > 1 else 0)
+        assert (b"--sparse auto" in done.stderr) == (len(options) > 1)
+        assert (tmp_path / "dst").exists() == (len(options) == 1)
+    theirs = ["cp", "--reflink=always", f"--sparse={sparse}", "src", "dst"]
+    assert subprocess.run(theirs, cwd=tmp_path, capture_output=True).returncode == 1
+    with pytest.raises(ValueError, match="reflink='always'"):
+        spliceio.copy_file(tmp_path / "src", tmp_path / "new", reflink="always", sparse=sparse)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("option", [["-p"], ["--sparse", "always"], ["--reflink", "always"]])
+def test_what_a_stream_does_not_have_is_not_promised(option, tmp_path):
+    """Attributes, blocks, holes: options that would do nothing are wrong usage."""
+    done = run("cp", *option, "-", tmp_path / "dst", input=b"data")
+    assert done.returncode == 2
+    assert b"- is no file" in done.stderr
+    assert not (tmp_path / "dst").exists()
+    assert run("cp", "--sparse", "never", "-", tmp_path / "dst", input=b"data").returncode == 0
+
+
+def test_cp_to_standard_output_minds_its_options(tmp_path):
+    """What cannot be done to it is said, and not passed over."""
+    (tmp_path / "src").write_bytes(b"data")
+    done = run("cp", "-p", "src", "-", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"data")
+    assert said(done).startswith("spliceio: cp: -: not preserved: mode: dst is no regular file; ")
+    done = run("cp", "--reflink", "always", "src", "-", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert "reflink" in said(done)
+    with open(tmp_path / "src", "ab") as own:
+        done = run("cp", "src", "-", cwd=tmp_path, stdout=own)
+    assert "are the same file" in said(done)
+    assert (tmp_path / "src").read_bytes() == b"data"
 
 
 @pytest.mark.parametrize("how", ["same", "hard", "symbolic", "dotted", "directory"])

@@ -1,6 +1,7 @@
 """A path that leads to an open file: /dev/stdout, /dev/fd/N, /proc/PID/fd/N, and links to them.
 
 Rule 1: the bytes are where they were sent, and nothing has appeared beside anything.
+Rule 2: what cp does is done by cp in the same test.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import resource
 import shutil
 import socket
 import subprocess
+import sys
 import tty
+from pathlib import Path
 
 import pytest
+from support.programs import need
 from support.seam import ALWAYS, Seam, cap, fail
 from support.states import Worker
 
@@ -22,6 +26,7 @@ from spliceio import copy_file
 
 DATA = b"what is copied\n" * 1000
 OLD = b"what was there before, at greater length\n" * 1000
+SPLICEIO = [sys.executable, "-m", "spliceio"]
 
 WAYS = {
     "/dev/fd": lambda fd, where: f"/dev/fd/{fd}",
@@ -342,3 +347,88 @@ def test_what_is_refused_leaves_the_old_content(where, dst, options, error):
     with pytest.raises(FileNotFoundError):
         copy_file(where / "gone", dst)
     assert (where / "dst").read_bytes() == OLD
+
+
+# ---- the commands -------------------------------------------------------------------------------
+
+REDIRECTS = {
+    "{ CP src /dev/stdout; echo after; } > log": "as cp",
+    "{ echo before; CP src /dev/stdout; echo after; } > log": "as cp",
+    "{ CP src /dev/stdout; echo after; } 1<> log": "as cp",
+    "{ CP src /dev/fd/3; echo after >&3; } 3> log": "as cp",
+    "CP src /proc/self/fd/1 > log": "as cp",
+    "CP src /dev/stdout | cat > log": "as cp",
+    "cat src | CP /dev/stdin log": "as cp",
+    "CP /dev/stdin log < src": "as cp",
+    "{ read line; CP /dev/stdin log; } < src": "as cp",
+    "CP /proc/self/fd/3 log 3< src": "as cp",
+    "cat src | CP /dev/stdin /dev/stdout > log": "as cp",
+    "{ CP src /dev/stdout; echo after; } >> log": OLD + DATA + b"after\n",
+    "cat src | { CP /dev/stdin /dev/stdout; echo after; } >> log": OLD + DATA + b"after\n",
+    "{ CP src -; echo after; } >> log": OLD + DATA + b"after\n",
+    "{ CP - -; echo after; } < src >> log": OLD + DATA + b"after\n",
+}
+
+
+@pytest.mark.parametrize("line", REDIRECTS)
+def test_a_shell_line(where, line):
+    """With cp in it, the file is the same after; appending, it has both, and what it had."""
+    expected = REDIRECTS[line]
+    found = []
+    for program in ("spliceio cp", "cp"):
+        if program == "cp" and expected != "as cp":
+            continue
+        command = " ".join([*SPLICEIO, "cp"]) if program != "cp" else need("cp")
+        (where / "log").write_bytes(OLD)
+        done = subprocess.run(
+            ["sh", "-c", line.replace("CP", command)],
+            cwd=where,
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+        assert not done.stderr
+        found.append((where / "log").read_bytes())
+    assert found[0] == (found[1] if expected == "as cp" else expected)
+    assert sorted(os.listdir(where)) == ["log", "src"]
+
+
+def test_standard_streams_that_are_sockets(where):
+    """As under inetd: cp cannot open them, and they are there to be used."""
+    for args, sent in ((["src", "/dev/stdout"], b""), (["/dev/stdin", "dst"], DATA)):
+        near, far = socket.socketpair()
+        with near, far:
+            far.sendall(sent)
+            far.shutdown(socket.SHUT_WR)
+            done = subprocess.run(
+                [*SPLICEIO, "cp", *args],
+                cwd=where,
+                stdin=near,
+                stdout=near,
+                stderr=subprocess.PIPE,
+                timeout=60,
+                check=False,
+            )
+            assert (done.returncode, done.stderr) == (0, b"")
+            if not sent:
+                near.shutdown(socket.SHUT_WR)
+                assert far.makefile("rb").read() == DATA
+    assert (where / "dst").read_bytes() == DATA
+
+
+def test_recv_appends_to_what_is_appended_to(where):
+    """`recv :0 /dev/stdout >> log` adds to the log."""
+    log = where / "log"
+    log.write_bytes(OLD)
+    with open(log, "ab") as out:
+        process = subprocess.Popen(
+            [*SPLICEIO, "recv", "127.0.0.1:0", "/dev/stdout"], stdout=out, stderr=subprocess.PIPE
+        )
+    line = process.stderr.readline().decode()
+    host, _, port = line.split()[-1].rpartition(":")
+    with socket.create_connection((host, int(port))) as sock:
+        sock.sendall(DATA)
+    assert process.wait(60) == 0
+    process.stderr.close()
+    assert log.read_bytes() == OLD + DATA
+    assert Path(log).stat().st_size == len(OLD + DATA)
