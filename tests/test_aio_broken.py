@@ -507,22 +507,29 @@ SWITCHES = [nothing_replaced, writer_replaced, both_replaced]
 SWITCHES += [new_streams, old_streams_of_a_new_protocol]
 
 
+# What is switched by hand has transports that nobody can close.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: switch.__name__)
 def test_streams_that_the_loop_has_switched_to_tls(wires, loop, switch):
     """TypeError from every function, whatever of the transports was put in their place."""
+    transports, writers = [], []
 
     async def answer(reader, writer):
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(ConnectionError):
-            protocol = writer.transport.get_protocol()
-            context = tls_context(server=True)
-            await loop.start_tls(writer.transport, protocol, context, server_side=True)
+        transports.append(writer.transport)
+        writers.append(writer)
+        loop, protocol = asyncio.get_running_loop(), writer.transport.get_protocol()
+        context = tls_context(server=True)
+        over = await loop.start_tls(writer.transport, protocol, context, server_side=True)
+        transports.append(over)
 
     async def main():
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         async with server:
             first = await asyncio.open_connection(*server.sockets[0].getsockname())
+            transports.append(first[1].transport)
             reader, writer = await switch(*first)
+            transports.append(writer.transport)
+            await until(lambda: len(transports) == 4)  # both have shaken hands
             for call in (
                 aio.receive_file(reader, file, 4),
                 aio.fanout(reader, [file]),
@@ -532,8 +539,8 @@ def test_streams_that_the_loop_has_switched_to_tls(wires, loop, switch):
                 aio.relay((reader, writer), other),
             ):
                 assert isinstance(await came_of(call), TypeError)
-            first[1].transport.abort()
-            writer.transport.abort()
+            for transport in reversed(transports):
+                transport.abort()
             await turns()
 
     file, (other, _) = wires.file(b"kept"), wires.sockets("unix")

@@ -13,12 +13,14 @@ Rule 2: steps of the package's own code raise; so do those of what it calls in t
 from __future__ import annotations
 
 import contextlib
+import dis
+import functools
 import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import spliceio
@@ -81,9 +83,25 @@ class Stepper(Tracer):
         return self._step
 
     def _step(self, frame: FrameType, event: str, arg: object) -> Any:
-        if event in ("line", "opcode"):
+        if event in ("line", "opcode") and not _enters_a_handler(frame):
             self.step(frame)
         return self._step
+
+
+def _enters_a_handler(frame: FrameType) -> bool:
+    """Whether this only takes an exception to its `except` or `finally`.
+
+    It is no step of anybody's: no signal handler runs there, and what is raised would leave the
+    block without the exception that is on its way.
+    """
+    return frame.f_lasti in _entries(frame.f_code)
+
+
+@functools.cache
+def _entries(code: CodeType) -> frozenset[int]:
+    return frozenset(
+        one.offset for one in dis.get_instructions(code) if one.opname == "PUSH_EXC_INFO"
+    )
 
 
 def is_thrown_away(frame: FrameType | None) -> bool:
