@@ -11,15 +11,13 @@ Rule 3: a client that goes away is no error of the server: one line in the log, 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
-import socket
 import stat
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from . import _fds, _objects
 from ._arguments import FileDescriptorLike, Window
@@ -34,13 +32,9 @@ from ._conditional import (
     validators,
 )
 from ._http_body import Body
+from ._http_connection import Connection
 from ._number import number
 from ._transfer import TransferResult
-
-if TYPE_CHECKING:
-    from http.server import SimpleHTTPRequestHandler as _Handler
-else:
-    _Handler = object
 
 __all__ = ["SendfileMixin", "status_of"]
 
@@ -50,7 +44,7 @@ Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Pairs = Iterable[tuple[str, str]]
 
 
-class SendfileMixin(_Handler):
+class SendfileMixin(Connection):
     """Serve files with sendfile from a handler of `http.server`; put it before the base class.
 
     With SimpleHTTPRequestHandler, GET and HEAD of files need nothing more. With any other handler,
@@ -62,23 +56,21 @@ class SendfileMixin(_Handler):
     range as 206, up to 16 as multipart/byteranges, none in the file as 416; ranges whose sum
     exceeds the file are answered with the whole file.
 
+    Requests are read strictly, whatever method answers them: a head that two programs could read in
+    two ways, which is how a request is hidden in the body of another, is 400 and the end of the
+    connection (RFC 9112: lines that are no fields, two Content-Lengths, no Host in HTTP/1.1 ...).
+    After a GET or HEAD with a body, which nobody reads, it ends too. A response that is the last of
+    its connection says so.
+
     Not promised: sendfile on a connection with TLS, which is fed by reading; and that a path stays
     beneath a directory: SimpleHTTPRequestHandler follows symlinks anywhere.
     """
-
-    def setup(self) -> None:
-        """Prepare the connection, without Nagle's algorithm: every response is pushed whole."""
-        super().setup()
-        with contextlib.suppress(OSError, AttributeError):  # a unix socket has no such option
-            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send_head(self) -> Any:
         """Answer a GET or HEAD as SimpleHTTPRequestHandler does; files are sent here and now.
 
         Returns None when the response is complete, or what is left to send: a listing.
         """
-        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
-            self.close_connection = True  # nobody reads it, and it is no next request
         path = self.translate_path(self.path)
         try:
             is_directory = stat.S_ISDIR(os.stat(path).st_mode)

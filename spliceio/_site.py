@@ -15,7 +15,6 @@ import io
 import mimetypes
 import os
 import re
-import socket
 import time
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from typing import Any, NamedTuple, Protocol
@@ -33,7 +32,6 @@ _CHUNK = 1 << 13
 _MOST_HEAD = 65536
 _NOT_UNDERSTOOD = (400, 408, 414, 431, 505)
 _END = re.compile(rb"\r?\n\r?\n")
-_LINGER = 2.0
 _MOST_LOGGED = 4000
 _OTHER_METHODS = ("CONNECT", "DELETE", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
 _ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0))} | {ord("\\"): "\\\\"}
@@ -72,7 +70,6 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
         self.site = self.server.site
         self.connection.settimeout(self.site.idle_timeout)
         self._ahead = bytearray()
-        self._leaving = False
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -85,7 +82,7 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
             if head is None:
                 return
             if not self._understood(head):
-                self._leaving = True
+                self._unread = True
             elif self.command in ("GET", "HEAD"):
                 self._answer()
             else:
@@ -95,7 +92,7 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
         except TimeoutError:
             self.close_connection = True
             if self._ahead:
-                self._leaving = True
+                self._unread = True
                 self.send_error(408)
 
     def _read_head(self) -> bytes | None:
@@ -137,25 +134,11 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
         if len(self.requestline.split()) != 3:  # HTTP/0.9 had two words, and answers without a head
             self.send_error(400)
             return False
-        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
-            # Nobody reads it, and it is no next request.
-            self.close_connection = self._leaving = True
         return True
 
     def handle_expect_100(self) -> bool:
         """Let the answer itself say that the body is not wanted."""
         return True
-
-    def finish(self) -> None:
-        """Close; a client that is still sending reads its answer before it is cut off."""
-        if self._leaving:
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(socket.SHUT_WR)
-                self.connection.settimeout(_LINGER)
-                until = time.monotonic() + _LINGER
-                while self.connection.recv(_CHUNK) and time.monotonic() < until:
-                    pass
-        super().finish()
 
     # -- answering -------------------------------------------------------------------------------
 
@@ -202,7 +185,7 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
         self._write(head if self.command == "HEAD" else head + body)
 
     def _refuse_method(self) -> None:
-        self.close_connection = self._leaving = True
+        self.close_connection = self._unread = True
         if self.command in _OTHER_METHODS:
             self._bare(405, [("Allow", "GET, HEAD"), ("Content-Length", "0")])
         else:
@@ -212,16 +195,10 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
         """Answer with a status and a line of text; what was understood may be followed by more."""
         if code in _NOT_UNDERSTOOD:
             self.close_connection = True
-        text = explain or self.responses.get(code, ("", ""))[1]
+        # Of a request that is none, http.server and the mixin say what is wrong with it.
+        said = explain or (message if code == 400 else None)
+        text = said or self.responses.get(code, ("", ""))[1]
         self._page(code, "text/plain", f"{code}: {text}\n".encode())
-
-    def end_headers(self) -> None:
-        """Say what becomes of the connection where the client could guess wrong."""
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        elif self.request_version == "HTTP/1.0":
-            self.send_header("Connection", "keep-alive")
-        super().end_headers()
 
     def version_string(self) -> str:
         """Name the program, and not the Python under it."""

@@ -294,7 +294,7 @@ def test_a_unix_socket(root, tmp_path):
         socket.socket(socket.AF_UNIX) as sock,
     ):
         sock.connect(str(tmp_path / "sock"))
-        request = f"GET /{len(BIG)}.bin HTTP/1.1\r\nConnection: close\r\n\r\n"
+        request = f"GET /{len(BIG)}.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         sock.sendall(request.encode())
         thread = threading.Thread(target=server.handle_request)
         thread.start()
@@ -709,6 +709,29 @@ def test_tls_is_fed_by_reading(root, certificate):
             assert reply.body == BIG[5:500_001]
     assert {result.method for result in site.results} == {"read_write"}
     assert "TLS" in site.results[-1].fallbacks[0].why
+
+
+def test_tls_hides_no_request(root, certificate):
+    """Inside TLS a request is one thing as well, and one that is none is the last."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate / "cert", certificate / "key")
+    wrap = functools.partial(server.wrap_socket, server_side=True)
+    trusting = ssl.create_default_context(cafile=str(certificate / "cert"))
+    first, last = b"GET /1.bin HTTP/1.1\r\nHost: x\r\n", b"Connection: close\r\n\r\n"
+    with serving(root, Handler, wrap) as site:
+        for more, statuses in (
+            (b"", [b"200", b"200"]),
+            (b"nothing\r\n", [b"400"]),
+            (b"Content-Length: 40\r\n", [b"200"]),
+        ):
+            with (
+                site.connect() as plain,
+                trusting.wrap_socket(plain, server_hostname="127.0.0.1") as sock,
+                sock.makefile("rb") as stream,
+            ):
+                sock.sendall(first + more + b"\r\n" + first + last)
+                with contextlib.suppress(ssl.SSLEOFError):  # http.server says no goodbye
+                    assert re.findall(rb"HTTP/1.1 (\d+) ", stream.read()) == statuses
 
 
 # -- serve_file of one's own -----------------------------------------------------------------------

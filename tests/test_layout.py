@@ -87,6 +87,8 @@ HOUSE = [
     "_trace",
     "_wsgi",
     "_conditional",
+    "_request",
+    "_http_connection",
     "_http_body",
     "_http",
     "_tree",

@@ -34,6 +34,8 @@ ACCEPTING = {"serve_forever", "shutdown_request", "handle_error"}
 REQUEST = {"command", "requestline", "raw_requestline", "request_version", "close_connection"}
 STREAMS = {"rfile", "wfile"}
 SETTINGS = {"protocol_version", "default_request_version", "server_version", "server"}
+CONNECTION = {"setup", "finish", "parse_request", "send_response_only", "send_header"}
+CONNECTION |= {"send_error", "end_headers"}
 ANSWERING = {"setup", "handle_one_request", "handle_expect_100", "send_error", "end_headers"}
 NAMING = {"version_string", "date_time_string", "address_string", "log_request", "log_message"}
 
@@ -47,8 +49,8 @@ ON_PURPOSE = {
     "Thread": {"run", "start", "_started"},  # start() waits for _started, whatever it is
     "_Thread": {"run"},
     "Server": LISTENER | ACCEPTING,
-    "Handler": {"finish"} | ANSWERING | NAMING | SETTINGS | STREAMS | REQUEST,
-    "MixedIn": {"setup", "send_head", "wfile", "close_connection"},
+    "Handler": CONNECTION | ANSWERING | NAMING | SETTINGS | STREAMS | REQUEST,
+    "MixedIn": {"send_head"} | CONNECTION | STREAMS | REQUEST,
 }
 """What base classes document for subclasses to define, or to set."""
 
