@@ -1,7 +1,8 @@
 """Files for http.server's handlers, by sendfile: validators, preconditions and ranges included.
 
-A mixin, so that everything a handler or a subclass of it decides (paths, types, listings, extra
-header lines, logging) stays its own; only how a file becomes a response is decided here.
+A mixin, so that everything a handler or a subclass of it decides (who may see what, paths, types,
+listings, extra header lines, logging) stays its own; only how a file becomes a response is decided
+here, and that only where no other class has a `send_head` or a `copyfile` to decide it.
 
 Rule 1: nothing is sent before all of it is known to be possible, and a response that breaks off
 takes the connection with it: no client ever reads a next response as the rest of this one.
@@ -14,42 +15,45 @@ from __future__ import annotations
 import errno
 import io
 import os
+import posixpath
 import stat
-import time
 from collections.abc import Iterable
-from typing import Any, BinaryIO
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-from . import _fds, _objects
-from ._arguments import FileDescriptorLike, Window
-from ._conditional import (
-    NO_FIELDS,
-    Fields,
-    Validators,
-    http_date,
-    precondition,
-    range_holds,
-    ranges,
-    validators,
-)
-from ._http_body import Body
+from ._arguments import FileDescriptorLike
+from ._conditional import NO_FIELDS, Fields, precondition, range_holds, ranges, validators
+from ._errors import UnexpectedEOF
+from ._http_base import changed, location
+from ._http_body import Body, Remaining, rest_of
 from ._http_connection import Connection
+from ._http_file import (
+    Path,
+    looked_at,
+    opened,
+    refuse_line_breaks,
+    status_of,
+    validator_fields,
+)
 from ._number import number
 from ._transfer import TransferResult
 
-__all__ = ["SendfileMixin", "status_of"]
+__all__ = ["SendfileMixin"]
 
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_MISSING = "File not found"
 _INDEX = ("index.html", "index.htm")
-Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Pairs = Iterable[tuple[str, str]]
 
 
 class SendfileMixin(Connection):
     """Serve files with sendfile from a handler of `http.server`; put it before the base class.
 
-    With SimpleHTTPRequestHandler, GET and HEAD of files need nothing more. With any other handler,
-    call `serve_file` where a file is the answer. Set `protocol_version = "HTTP/1.1"` in the class
-    to keep connections open, and `timeout` to end those on which nothing moves for so many seconds.
+    With SimpleHTTPRequestHandler, GET and HEAD of files need nothing more. A class between it and
+    the mixin decides first: its `send_head` is called, and the file that this returns is sent. With
+    any other handler, call `serve_file` where a file is the answer. Set `protocol_version =
+    "HTTP/1.1"` in the class to keep connections open, and `timeout` to end those on which nothing
+    moves for so many seconds.
 
     Sent with each file: Content-Length, Last-Modified, a strong ETag and Accept-Ranges. Honoured:
     If-Match, If-Unmodified-Since, If-None-Match, If-Modified-Since, If-Range, and Range in GET: one
@@ -66,33 +70,106 @@ class SendfileMixin(Connection):
     beneath a directory: SimpleHTTPRequestHandler follows symlinks anywhere.
     """
 
-    def send_head(self) -> Any:
-        """Answer a GET or HEAD as SimpleHTTPRequestHandler does; files are sent here and now.
+    _direct = False
+    _handing_over = False
+    _left: Any = None
 
-        Returns None when the response is complete, or what is left to send: a listing.
+    def do_GET(self) -> None:
+        """Answer a GET as the base class does, the head and a file by one call to the kernel.
+
+        That is for `send_head` to do, when nobody else has a say in what is sent.
         """
+        answer = getattr(super(), "do_GET", None)
+        if answer is None:
+            self.send_error(HTTPStatus.NOT_IMPLEMENTED, f"Unsupported method ({self.command!r})")
+            return
+        others = self._changed("send_head") or self._changed("copyfile")
+        self._direct = not (others or self._changed("do_GET", above=True))
+        try:
+            answer()
+        finally:
+            self._direct = False
+
+    def send_head(self) -> Any:
+        """Send the head of a GET or HEAD as the base class does, and return the body, a file.
+
+        None when the response is complete: an error, a redirect, and whatever `do_GET` could send
+        at once. A base class that has a `send_head` of its own decides instead of this one.
+        """
+        if self._changed("send_head", above=True):
+            return super().send_head()
+        if self._direct:
+            return self._answered()
+        self._handing_over = True
+        try:
+            listing = self._answered()
+            return listing if self._left is None else self._left
+        finally:
+            self._handing_over, self._left = False, None
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        """Send the rest of a file to the client, by sendfile; what is no real file, by reading.
+
+        No more is sent than the head has promised. A base class that has a `copyfile` of its own
+        decides instead of this one.
+        """
+        body = None
+        if outputfile is self.wfile and not self._changed("copyfile", above=True):
+            body = source.body if isinstance(source, Remaining) else rest_of(source, self._promised)
+        if body is None:
+            super().copyfile(source, outputfile)
+            return
+        try:
+            body.send(self.connection, self.wfile, b"")
+        except (OSError, ValueError) as error:
+            self._break_off(error)
+        else:
+            if self._promised is not None and body.length < self._promised:
+                self._break_off(UnexpectedEOF(errno.ENODATA, "the file is shorter than was said"))
+
+    def translate_path(self, path: str) -> str:
+        """Map a target to a file as the base class does; one that ends in %2f names a directory."""
+        found = super().translate_path(path)
+        if not found.endswith("/") and not self._changed("translate_path", above=True):
+            name = unquote(path.partition("?")[0].partition("#")[0], errors="replace")
+            if posixpath.basename(name) in ("", ".", ".."):
+                return found + "/"
+        return found
+
+    def _changed(self, name: str, *, above: bool = False) -> bool:
+        return changed(self, SendfileMixin, name, above=above)
+
+    def _answered(self) -> Any:
+        """Answer a GET or HEAD as SimpleHTTPRequestHandler does; return what is left: a listing."""
         path = self.translate_path(self.path)
         try:
             is_directory = stat.S_ISDIR(os.stat(path).st_mode)
         except (OSError, ValueError) as error:
-            self.send_error(status_of(error))
+            self._fail(error)
             return None
         if not is_directory:
             if path.endswith("/"):
-                self.send_error(404)
+                self.send_error(HTTPStatus.NOT_FOUND, _MISSING)
             else:
                 self.serve_file(path)
             return None
-        url, mark, query = self.path.partition("?")
-        if not url.endswith("/"):
-            self._redirect(url, mark + query)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:  # an address in brackets that is none
+            self.send_error(HTTPStatus.NOT_FOUND, _MISSING)
+            return None
+        if not parts.path.endswith("/"):
+            to = location(self.path, urlunsplit(parts._replace(path=parts.path + "/")))
+            self._bare(301, [("Location", to), ("Content-Length", "0")])
             return None
         for name in getattr(self, "index_pages", _INDEX):
             index = os.path.join(path, name)
             if os.path.isfile(index):
                 self.serve_file(index)
                 return None
-        return self._listing(path)
+        if self._direct and not self._changed("list_directory"):
+            return self._listing(path)
+        return self.list_directory(path)
 
     def serve_file(
         self,
@@ -117,20 +194,20 @@ class SendfileMixin(Connection):
         fields = [*headers]
         if isinstance(file, str | bytes | os.PathLike):
             kind = content_type or self._type_of(os.fsdecode(file))
-            _refuse_line_breaks(kind, fields)
+            refuse_line_breaks(kind, fields)
             try:
-                fd, status = _opened(file)
+                fd, status = opened(file)
             except (OSError, ValueError) as error:
-                self.send_error(status_of(error))
+                self._fail(error)
                 return None
             try:
                 return self._respond(fd, status, kind, fields)
             finally:
                 os.close(fd)
-        real, status = _looked_at(file)
+        real, status = looked_at(file)
         name = getattr(file, "name", None)
         kind = content_type or self._type_of(name if isinstance(name, str) else "")
-        _refuse_line_breaks(kind, fields)
+        refuse_line_breaks(kind, fields)
         return self._respond(number(real, "serve_file: file"), status, kind, fields)
 
     # -- one response ----------------------------------------------------------------------------
@@ -139,7 +216,8 @@ class SendfileMixin(Connection):
         self, fd: int, status: os.stat_result, kind: str, more: list[tuple[str, str]]
     ) -> TransferResult | None:
         now, size = validators(status), status.st_size
-        fields = [*_validator_fields(now), *more]
+        date = self.date_time_string if self._changed("date_time_string") else None
+        fields = [*validator_fields(now, date), *more]
         wanted: list[tuple[int, int]] | None = None
         if self.command in ("GET", "HEAD"):
             asked = self._asked()
@@ -194,6 +272,9 @@ class SendfileMixin(Connection):
 
     def _send(self, code: int, fields: list[tuple[str, str]], body: Body) -> TransferResult | None:
         fields += body.fields
+        if self._handing_over:
+            self._hand_over(code, fields, body)
+            return None
         head = self._head(code, fields)
         if self.command == "HEAD":
             self._write(head)
@@ -204,6 +285,21 @@ class SendfileMixin(Connection):
             self._break_off(error)
             return None
 
+    def _hand_over(self, code: int, fields: Pairs, body: Body) -> None:
+        try:
+            left = body.opened()
+        except OSError as error:
+            self._fail(error)
+            return
+        if self._write(self._head(code, fields)):
+            self._left = left
+        else:
+            left.close()
+
+    def _fail(self, error: OSError | ValueError) -> None:
+        code = HTTPStatus(status_of(error))  # an int is another page in Python 3.10
+        self.send_error(code, _MISSING if code == HTTPStatus.NOT_FOUND else None)
+
     def _break_off(self, error: OSError | ValueError) -> None:
         """End the connection: what was promised can no longer be kept."""
         self.close_connection = True
@@ -211,17 +307,7 @@ class SendfileMixin(Connection):
 
     # -- directories -----------------------------------------------------------------------------
 
-    def _redirect(self, url: str, query: str) -> None:
-        """Send a directory's URL with its slash; always a path, never another host."""
-        from urllib.parse import quote
-
-        path = quote(
-            "/" + url.partition("#")[0].lstrip("/"), safe="/%:@!$&'()*+,;=~", encoding="latin-1"
-        )
-        tail = quote(query, safe="/%:@!$&'()*+,;=~?", encoding="latin-1")
-        self._bare(301, [("Location", f"{path}/{tail}"), ("Content-Length", "0")])
-
-    def _listing(self, path: str) -> BinaryIO | None:
+    def _listing(self, path: str) -> None:
         """Let the handler list a directory, and send its head and body as one."""
         kept, self.wfile = self.wfile, (made := io.BytesIO())
         try:
@@ -230,10 +316,9 @@ class SendfileMixin(Connection):
             self.wfile = kept
         if body is None:
             self._write(made.getvalue())
-            return None
+            return
         with body:
             self._write(made.getvalue() + (b"" if self.command == "HEAD" else body.read()))
-        return None
 
     def _type_of(self, name: str) -> str:
         guess = getattr(self, "guess_type", None)
@@ -243,57 +328,3 @@ class SendfileMixin(Connection):
 
         kind, encoding = mimetypes.guess_type(name)
         return kind if kind and not encoding else "application/octet-stream"
-
-
-def status_of(error: OSError | ValueError) -> int:
-    """Return the status for a file that could not be opened."""
-    if isinstance(error, PermissionError):
-        return 403
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        return 503
-    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV):
-        return 500
-    return 404
-
-
-def _opened(path: Path) -> tuple[int, os.stat_result]:
-    """Open a regular file; without O_NONBLOCK a FIFO in its place would hang the thread."""
-    fd = os.open(path, _OPEN)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise FileNotFoundError(errno.ENOENT, "not a regular file")
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd, status
-
-
-def _looked_at(file: FileDescriptorLike) -> tuple[Any, os.stat_result]:
-    """Return the object whose descriptor has the bytes, and the status of the file."""
-    if isinstance(file, Window):
-        raise TypeError(
-            f"serve_file: a {type(file).__name__} has no date to make validators of; send a head "
-            "of your own with it: send_file(connection, blob, header=head)"
-        )
-    real = _objects.real(file, "serve_file", "src", sends=False)
-    about = _fds.look(real, "serve_file", "src")
-    if not stat.S_ISREG(about.mode):
-        raise ValueError(f"serve_file: only a regular file can be served, not {about.text}")
-    flush = getattr(real, "flush", None)
-    if flush is not None:
-        flush()
-    return real, os.fstat(about.fd)
-
-
-def _refuse_line_breaks(kind: str, fields: list[tuple[str, str]]) -> None:
-    for text in (kind, *(text for pair in fields for text in pair)):
-        if "\r" in text or "\n" in text:
-            raise ValueError(f"serve_file: a line break in a header: {text!r}")
-
-
-def _validator_fields(now: Validators) -> list[tuple[str, str]]:
-    # A change in the future must not be claimed (RFC 9110, 8.8.2.1).
-    modified = http_date(min(now.modified, int(time.time())))
-    fields = [("ETag", now.etag), ("Accept-Ranges", "bytes")]
-    return fields if modified is None else [("Last-Modified", modified), *fields]

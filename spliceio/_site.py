@@ -22,7 +22,8 @@ from urllib.parse import quote, quote_from_bytes
 
 from . import __version__
 from ._conditional import http_date
-from ._http import SendfileMixin, status_of
+from ._http import SendfileMixin
+from ._http_file import status_of
 from ._tree import BadTarget, Opened, Target, Tree, target
 
 __all__ = ["Handler", "Site"]

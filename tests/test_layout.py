@@ -90,6 +90,8 @@ HOUSE = [
     "_request",
     "_http_connection",
     "_http_body",
+    "_http_file",
+    "_http_base",
     "_http",
     "_tree",
     "_site",

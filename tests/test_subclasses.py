@@ -36,6 +36,7 @@ STREAMS = {"rfile", "wfile"}
 SETTINGS = {"protocol_version", "default_request_version", "server_version", "server"}
 CONNECTION = {"setup", "finish", "parse_request", "send_response_only", "send_header"}
 CONNECTION |= {"send_error", "end_headers"}
+FILES = {"do_GET", "send_head", "copyfile", "translate_path"}
 ANSWERING = {"setup", "handle_one_request", "handle_expect_100", "send_error", "end_headers"}
 NAMING = {"version_string", "date_time_string", "address_string", "log_request", "log_message"}
 
@@ -49,8 +50,9 @@ ON_PURPOSE = {
     "Thread": {"run", "start", "_started"},  # start() waits for _started, whatever it is
     "_Thread": {"run"},
     "Server": LISTENER | ACCEPTING,
+    "Remaining": {"readable", "readinto", "close"},
     "Handler": CONNECTION | ANSWERING | NAMING | SETTINGS | STREAMS | REQUEST,
-    "MixedIn": {"send_head"} | CONNECTION | STREAMS | REQUEST,
+    "MixedIn": CONNECTION | FILES | STREAMS | REQUEST,
 }
 """What base classes document for subclasses to define, or to set."""
 
