@@ -1,7 +1,8 @@
 """Receive files over HTTP without copying them: `python upload_server.py DIR PORT MOST_BYTES`.
 
 A body goes from the socket into a new file, which takes its name when it is whole. When the disk is
-full, the rest of it is dropped, and answered 507. Try `curl -T disk.img http://127.0.0.1:PORT/it`.
+full, the rest of it is dropped, and answered 507. The mixin refuses requests that hide another one.
+Try `curl -T disk.img http://127.0.0.1:PORT/it`.
 """
 
 import errno
@@ -10,10 +11,10 @@ import os
 import re
 import sys
 
-from spliceio import receive_file
+from spliceio import SendfileMixin, receive_file
 
 
-class Handler(http.server.BaseHTTPRequestHandler):  # noqa: D101
+class Handler(SendfileMixin, http.server.BaseHTTPRequestHandler):  # noqa: D101
     protocol_version, timeout = "HTTP/1.1", 60
 
     def do_PUT(self) -> None:  # noqa: D102
@@ -21,8 +22,8 @@ class Handler(http.server.BaseHTTPRequestHandler):  # noqa: D101
         self.send_response(status := refused or self._receive())
         if status != 204:
             self.send_header("Content-Length", "0")
-        if refused:  # its body may still come, and would look like a request
-            self.send_header("Connection", "close")
+        if refused:
+            self.send_header("Connection", "close")  # its body may still come
         self.end_headers()
 
     do_POST = do_PUT
@@ -33,9 +34,8 @@ class Handler(http.server.BaseHTTPRequestHandler):  # noqa: D101
     def _refused(self) -> int:
         if not re.fullmatch(r"/\w[\w.-]*", self.path, re.ASCII):
             return 404
-        if not re.fullmatch(r"\d{1,18}", length := self.headers.get("Content-Length", "")):
-            return 411
-        return 413 if int(length) > LIMIT else 0
+        length = self.headers.get("Content-Length")  # a number, as the mixin has seen
+        return 411 if length is None else 413 * (int(length) > LIMIT)
 
     def _receive(self) -> int:
         path, part = DIRECTORY + self.path, f"{DIRECTORY}/.{os.urandom(8).hex()}.part"

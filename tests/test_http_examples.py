@@ -109,18 +109,25 @@ def test_uploads_by_curl(tmp_path):
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        ("PUT /x HTTP/1.1\r\n\r\n", 411),
-        ("PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
-        ("PUT /x HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 411),
-        ("PUT /x HTTP/1.1\r\nContent-Length: 5x\r\n\r\n", 411),
-        ("PUT /x HTTP/1.1\r\nContent-Length: 1001\r\n\r\n", 413),
-        ("PUT /x HTTP/1.1\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n", 413),
-        ("PUT /x HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 411),
-        ("PUT /../x HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 404),
-        ("PUT /a/b HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 404),
-        ("PUT /%2e%2e HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 404),
-        ("PUT /.x HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 404),
-        ("PUT / HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 404),
+        ("PUT /x HTTP/1.1\r\nHost: x\r\n\r\n", 411),
+        ("PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
+        ("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        ("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5x\r\n\r\n", 400),
+        ("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n", 413),
+        ("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n", 413),
+        ("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
+        ("PUT /x HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 400),
+        ("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 9\r\n\r\n", 400),
+        ("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length : 1\r\n\r\n", 400),
+        (
+            "PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+            400,
+        ),
+        ("PUT /../x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", 404),
+        ("PUT /a/b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", 404),
+        ("PUT /%2e%2e HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", 404),
+        ("PUT /.x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", 404),
+        ("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", 404),
     ],
 )
 def test_uploads_that_are_refused(tmp_path, head, status):
@@ -141,7 +148,9 @@ def test_an_upload_that_breaks_off(tmp_path):
     (tmp_path / "x").write_bytes(b"old")
     with example("upload_server.py", tmp_path, 0, GIB) as (port, _), connection(port) as client:
         with socket.create_connection(("127.0.0.1", port)) as sock:
-            sock.sendall(b"PUT /x HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + bytes(500_000))
+            sock.sendall(
+                b"PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + bytes(500_000)
+            )
             until(lambda: len(os.listdir(tmp_path)) == 2)
         until(lambda: os.listdir(tmp_path) == ["x"])
         assert (tmp_path / "x").read_bytes() == b"old"
