@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from . import __version__, _commands, _progress, _trace
+from . import __version__, _commands, _progress, _signals, _trace
 from ._tee_words import MODES, spelled_out
 from ._words import (
     address,
@@ -75,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="spliceio",
         description="Move bytes between files, pipes and sockets inside the Linux kernel.",
-        epilog="Addresses are host:port, [v6]:port, :port or unix:/path. Sizes take K, M, G or T.",
+        epilog="Addresses are host:port, [v6]:port, :port, unix:/path or unix:@name. "
+        "Sizes take K, M, G or T.",
     )
     top.add_argument("--version", action="version", version=f"spliceio {__version__}")
     commands = Commands(top)
@@ -271,6 +272,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except _signals.Killed as killed:
+        killed.die()
     except BrokenPipeError as error:
         if error.filename is None and args.name in _WRITES_STDOUT:
             return silenced()

@@ -1,6 +1,7 @@
-"""Addresses as people write them: host:port, [v6]:port, :port, port, unix:/path.
+"""Addresses as people write them: host:port, [v6]:port, :port, port, unix:/path, unix:@name.
 
-Turns text into sockets, and socket names into text. Decides nothing about what the sockets carry.
+Turns text into names that the kernel takes, into connections, and socket names into text. Decides
+nothing about what the sockets carry; who listens is the business of _listeners.
 """
 
 from __future__ import annotations
@@ -9,27 +10,62 @@ import contextlib
 import errno
 import os
 import socket
-import stat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Address", "AddressLike", "connect", "listen", "of", "parse", "shown"]
+__all__ = [
+    "Address",
+    "AddressLike",
+    "Places",
+    "bound_to",
+    "connect",
+    "escaped",
+    "naming",
+    "of",
+    "parse",
+    "places",
+]
 
 
-_LONGEST_PATH = 107  # of sun_path, unix(7)
+_LONGEST_PATH = 107  # of sun_path beside its NUL, which an abstract name has in front, unix(7)
+_ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+def escaped(text: str) -> str:
+    """Make a text fit for a line of a log: no NUL, newline or other control character is in it."""
+    return text.translate(_ESCAPES)
 
 
 class Address(NamedTuple):
-    """A TCP address (host and port) or the path of a unix socket."""
+    """A TCP address (host and port), the path of a unix socket, or @ and its abstract name.
+
+    As a `str` it is fit for a log; `text` can be read again, whatever is in it.
+    """
 
     host: str
     port: int
     path: str = ""
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The address as it is written."""
         if self.path:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+    @property
+    def sun_path(self) -> bytes:
+        """What the kernel takes for a unix socket: a path, or NUL and an abstract name."""
+        name = os.fsencode(self.path)
+        return b"\0" + name[1:] if self.is_abstract else name
+
+    @property
+    def is_abstract(self) -> bool:
+        """Whether it is a name that no file has."""
+        return self.path.startswith("@")
+
+    def __str__(self) -> str:
+        return escaped(self.text)
 
 
 def parse(text: str, *, host: str = "") -> Address:
@@ -39,8 +75,8 @@ def parse(text: str, *, host: str = "") -> Address:
     """
     if text.startswith("unix:"):
         path = text[len("unix:") :]
-        if not path:
-            raise ValueError("unix: needs a path, as in unix:/run/app.sock")
+        if path in ("", "@"):
+            raise ValueError("unix: needs a path, as in unix:/run/app.sock, or a name: unix:@app")
         return _checked(Address("", 0, path))
     name, _, port = text.rpartition(":")
     bracketed = len(name) > 2 and name[0] == "[" and name[-1] == "]"
@@ -55,8 +91,11 @@ def parse(text: str, *, host: str = "") -> Address:
 
 def _checked(address: Address) -> Address:
     """Refuse what no resolver and no kernel takes, before anybody depends on it."""
-    if len(os.fsencode(address.path)) > _LONGEST_PATH:
-        raise ValueError(f"{address}: a unix socket's path has at most {_LONGEST_PATH} bytes")
+    if "\0" in address.path and not address.is_abstract:
+        raise ValueError(f"{address}: a path has no NUL; an abstract name is written unix:@name")
+    if len(os.fsencode(address.path)) > _LONGEST_PATH + address.is_abstract:
+        what = "abstract name" if address.is_abstract else "path"
+        raise ValueError(f"{address}: a unix socket's {what} has at most {_LONGEST_PATH} bytes")
     try:
         address.host.encode("idna")
     except UnicodeError:
@@ -98,16 +137,14 @@ def connect(address: Address, timeout: float | None = None) -> socket.socket:
     try:
         return _connect(address, timeout)
     except OSError as error:
-        raise _naming(error, address) from None
+        raise naming(error, address) from None
 
 
-def _naming(error: OSError, address: Address) -> OSError:
+def naming(error: OSError, address: Address) -> OSError:
     """Make the exception say the address, and no more than the kernel or resolver said."""
     if error.errno is None:
         return OSError(errno.EINVAL, str(error), str(address))
-    known = error.errno in errno.errorcode
-    text = os.strerror(error.errno) if known else error.strerror
-    return type(error)(error.errno, text, str(address))
+    return type(error)(error.errno, error.strerror, str(address))
 
 
 def _connect(address: Address, timeout: float | None) -> socket.socket:
@@ -119,7 +156,7 @@ def _connect(address: Address, timeout: float | None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.settimeout(timeout)
-        sock.connect(address.path)
+        sock.connect(address.sun_path)
         sock.settimeout(None)
     except BaseException:
         sock.close()
@@ -127,57 +164,45 @@ def _connect(address: Address, timeout: float | None) -> socket.socket:
     return sock
 
 
-def listen(address: Address, *, reuse_port: bool = False) -> socket.socket:
-    """Listen on an address; without a host, on all of them, IPv6 and IPv4 alike.
+class Places(NamedTuple):
+    """An address to listen on, and what it stands for: (family, name) pairs for bind()."""
 
-    A dead unix socket in the way is removed; anything else there is left alone. With `reuse_port`
-    other processes of the same user may listen there too (SO_REUSEPORT).
+    address: Address
+    names: list[tuple[int, Any]]
+
+
+def places(given: AddressLike | Places) -> Places:
+    """Look up an address to listen on; without a host, it is all of them, IPv6 and IPv4 alike.
+
+    Raises OSError that names the address, and what `of` raises.
     """
-    try:
-        return _listen(address, reuse_port)
-    except OSError as error:
-        raise _naming(error, address) from None
-
-
-def _listen(address: Address, reuse_port: bool) -> socket.socket:
+    if isinstance(given, Places):
+        return given
+    address = of(given)
     if address.path:
-        _remove_dead_socket(address.path)
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            sock.bind(address.path)
-            sock.listen(4096)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    if not address.host and socket.has_dualstack_ipv6():
-        return socket.create_server(
-            ("", address.port),
-            family=socket.AF_INET6,
-            backlog=4096,
-            reuse_port=reuse_port,
-            dualstack_ipv6=True,
-        )
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    return socket.create_server(
-        (address.host, address.port), family=family, backlog=4096, reuse_port=reuse_port
-    )
+        return Places(address, [(socket.AF_UNIX, address.sun_path)])
+    if not address.host:
+        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        return Places(address, [(family, ("", address.port))])
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, address.host)
+            return Places(address, [(family, address[:2])])
+    try:
+        found = socket.getaddrinfo(*address[:2], type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise naming(error, address) from None
+    wanted = (socket.AF_INET, socket.AF_INET6)
+    names = [(int(family), name) for family, _, _, _, name in found if family in wanted]
+    return Places(address, list(dict.fromkeys(names)))
 
 
-def _remove_dead_socket(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-
-
-def shown(sock: socket.socket) -> str:
+def bound_to(sock: socket.socket) -> Address:
     """Say where a listening socket can be reached."""
     name = sock.getsockname()
     if isinstance(name, tuple):
-        return str(Address(str(name[0]), int(name[1])))
-    return f"unix:{os.fsdecode(name)}"
+        return Address(str(name[0]), int(name[1]))
+    raw = os.fsencode(name)
+    if raw[:1] == b"\0":
+        return Address("", 0, f"@{os.fsdecode(raw[1:])}")
+    return Address("", 0, os.fsdecode(b"./" * raw.startswith(b"@") + raw))

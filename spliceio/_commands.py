@@ -15,7 +15,8 @@ import socket
 import stat
 from collections.abc import Iterator
 
-from . import _address, _owned, _place, _progress
+from . import _address, _owned, _place, _progress, _signals
+from ._listeners import Listeners
 
 __all__ = [
     "STDIN",
@@ -129,9 +130,11 @@ def recv(args: argparse.Namespace) -> None:
     """One connection into a file."""
     from ._copy import copy
 
-    with _address.listen(args.port) as listener:
-        announce(listener)
-        sock, _ = listener.accept()
+    there = _address.places(args.port)
+    with _signals.raising(), Listeners() as listeners:
+        listeners.add(there)
+        announce(listeners)
+        sock = listeners.accept()
     with (
         sock,
         opened(args.file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as dst,
@@ -219,6 +222,7 @@ def features(args: argparse.Namespace) -> None:
     print(probed())
 
 
-def announce(listener: socket.socket) -> None:
+def announce(listeners: Listeners) -> None:
     """Say where it listens, once it does."""
-    _progress.say(f"listening on {_address.shown(listener)}")
+    for address in listeners.addresses:
+        _progress.say(f"listening on {_address.escaped(address)}")

@@ -29,7 +29,6 @@ _BLOCK = 65536
 """sendall() must be done within the timeout of the socket, however slow the client."""
 
 
-
 class Body:
     """What of a file is to be sent, how long that makes the body, and the sending of it."""
 

@@ -59,12 +59,12 @@ class ProxyStats:
 class Proxy:
     """A TCP and unix socket proxy whose bytes never wait for Python.
 
-    `listen` is "host:port", "[v6]:port", ":port", "unix:/path", a (host, port) pair, a listening
-    socket (nonblocking meanwhile), or a list of these. `upstream` is such an address too, or a list
-    of them, which take turns; one that cannot be reached is passed over for a while (1 s, doubling
-    up to 30 s), and a connection is lost only when none can. Names are resolved now, by
-    `set_upstreams`, and again when they cannot be reached; their addresses are tried in the order
-    of RFC 8305.
+    `listen` is "host:port", "[v6]:port", ":port", "unix:/path", "unix:@name", a (host, port) pair,
+    a listening socket (nonblocking meanwhile), or a list of these. `upstream` is such an address
+    too, or a list of them, which take turns; one that cannot be reached is passed over for a while
+    (1 s, doubling up to 30 s), and a connection is lost only when none can. Names are resolved now,
+    by `set_upstreams`, and again when they cannot be reached; their addresses are tried in the
+    order of RFC 8305.
 
     `route(client_address, first_bytes)` instead decides per connection: it returns an address, a
     list of them, None to close the connection, or `Proxy.MORE` to be asked again with more bytes.

@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from . import _address, _metrics, _progress
@@ -42,13 +42,16 @@ def run(args: argparse.Namespace) -> None:
         args.usage_error("give UPSTREAM, or --upstreams FILE")
     level = logging.INFO if args.verbose else logging.WARNING
     logging.basicConfig(format="spliceio: proxy: %(message)s", level=level)
+    # What may take its time comes before: a resolver, a file of upstreams that is a FIFO.
+    upstreams = _upstreams(args)
+    there = [one if one == "systemd" else _address.places(one) for one in [args.listen, *args.also]]
     # Blocked before there are other threads: theirs are too, and sigwait() gets each.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     begun = time.process_time()
     with contextlib.ExitStack() as stack:
         proxy = Proxy(
-            [*_listeners(args, stack)],
-            _upstreams(args),
+            [*_listeners(there, stack)],
+            upstreams,
             connect_timeout=args.connect_timeout,
             idle_timeout=args.idle_timeout,
             max_connections=args.max_connections,
@@ -64,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
             stack.callback(stop)
             say(f"metrics on {where}")
         for address in proxy.addresses:
-            say(f"listening on {address}")
+            say(f"listening on {_address.escaped(address)}")
         ended_by = _serve(proxy, args)
     if args.stats:
         _print_stats(proxy.stats(), time.process_time() - begun)
@@ -73,10 +76,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _listeners(
-    args: argparse.Namespace, stack: contextlib.ExitStack
-) -> Iterator[_address.Address | socket.socket]:
-    for one in [args.listen, *args.also]:
-        if one != "systemd":
+    there: Sequence[_address.Places | str], stack: contextlib.ExitStack
+) -> Iterator[_address.Places | socket.socket]:
+    for one in there:
+        if isinstance(one, _address.Places):
             yield one
             continue
         for sock in _passed():

@@ -9,17 +9,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import os
 import select
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from http.server import ThreadingHTTPServer
 from typing import Any
 
-from . import _address
+from . import _address, _signals
 from ._commands import announce
+from ._listeners import Listeners
 from ._site import Handler, Site
 from ._tree import Tree
 
@@ -32,15 +33,15 @@ _ENDING = 5.0
 
 
 class Server(ThreadingHTTPServer):
-    """Accept on `listener`, and serve `site`."""
+    """Accept on each of `listeners`, and serve `site`."""
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, listener: socket.socket, site: Site) -> None:
+    def __init__(self, listeners: Sequence[socket.socket], site: Site) -> None:
         super().__init__(("", 0), Handler, bind_and_activate=False)
         self.socket.close()
-        self.socket = listener
+        self.listeners = {one.fileno(): one for one in listeners}
         self.site = site
         self._stopping = False
         self._changed = threading.Condition()
@@ -49,26 +50,28 @@ class Server(ThreadingHTTPServer):
 
     def serve_forever(self, poll_interval: float = 1.0) -> None:
         """Accept until `stop`; then cut what is still open, and return when it has ended."""
-        self.socket.setblocking(False)
         poll = select.poll()
-        poll.register(self.socket, select.POLLIN)
+        for fd, one in self.listeners.items():
+            one.setblocking(False)
+            poll.register(fd, select.POLLIN)
         try:
             while not self._stopping:
                 # A signal that another thread has taken wakes no poll(); its handler runs here.
-                if poll.poll(poll_interval * 1000):
-                    self._accept()
+                for fd, _ in poll.poll(poll_interval * 1000):
+                    self._accept(self.listeners[fd])
         finally:
             self._cut()
 
     def stop(self) -> None:
         """End `serve_forever`, from another thread or a signal handler."""
         self._stopping = True
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
+        for one in self.listeners.values():
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         try:
-            client, address = self.socket.accept()
+            client, address = listener.accept()
         except BlockingIOError:
             return
         except OSError as error:
@@ -117,9 +120,11 @@ class Server(ThreadingHTTPServer):
 def run(args: argparse.Namespace) -> None:
     """Serve a directory until a signal."""
     tree = Tree(args.directory)
-    with contextlib.closing(tree), _address.listen(args.bind) as listener:
-        server = Server(listener, Site(tree, args.timeout, args.quiet))
-        caught: list[int] = []
+    there = _address.places(args.bind)
+    caught: list[int] = []
+    with contextlib.closing(tree), _signals.raising(), Listeners() as listeners:
+        listeners.add(there)
+        server = Server(listeners.sockets, Site(tree, args.timeout, args.quiet))
 
         def stop(number: int, _frame: object) -> None:
             caught.append(number)
@@ -127,10 +132,7 @@ def run(args: argparse.Namespace) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
-        announce(listener)
+        announce(listeners)
         server.serve_forever()
-    if args.bind.path:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(args.bind.path)
     if signal.SIGINT in caught:
         raise KeyboardInterrupt

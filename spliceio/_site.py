@@ -214,7 +214,7 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
     def address_string(self) -> str:
         """Name the client; one on a unix socket has no name."""
         address: Any = self.client_address
-        return str(address[0]) if address else "unix:"
+        return str(address[0]) if isinstance(address, tuple) else "unix:"
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Log every request, unless that is not wanted."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import socket
 import struct
 from collections.abc import Iterable, Sequence
@@ -32,8 +31,10 @@ def _pack(family: int, name: Any) -> bytes:
     return head + struct.pack("!I", flow) + raw + struct.pack("=I", scope)
 
 
-def _pack_path(path: str) -> bytes:
-    return struct.pack("=H", socket.AF_UNIX) + os.fsencode(path) + b"\0"
+def _pack_path(address: _address.Address) -> bytes:
+    # The NUL after a path is none of the path's; one after an abstract name would be.
+    end = b"" if address.is_abstract else b"\0"
+    return struct.pack("=H", socket.AF_UNIX) + address.sun_path + end
 
 
 def resolve(address: _address.Address) -> list[bytes]:
@@ -42,7 +43,7 @@ def resolve(address: _address.Address) -> list[bytes]:
     Raises OSError that names the address when it cannot be resolved.
     """
     if address.path:
-        return [_pack_path(address.path)]
+        return [_pack_path(address)]
     try:
         found = socket.getaddrinfo(
             address.host or "localhost", address.port, type=socket.SOCK_STREAM

@@ -658,7 +658,8 @@ def test_recv_where_somebody_listens_already(tmp_path):
         assert done.returncode == 1
     (tmp_path / "file").write_bytes(b"mine")
     done = run("recv", f"unix:{tmp_path}/file", tmp_path / "dst")
-    assert said(done) == f"spliceio: recv: unix:{tmp_path}/file: Address already in use"
+    there = "Address already in use: a regular file is there"
+    assert said(done) == f"spliceio: recv: unix:{tmp_path}/file: {there}"
     assert (tmp_path / "file").read_bytes() == b"mine"
     assert not (tmp_path / "dst").exists()
 

@@ -769,7 +769,7 @@ def test_when_descriptors_run_out(root):
 def test_running_out_waits_and_does_not_spin(root, monkeypatch):
     """One wait for each refusal of accept(), for descriptors as for threads."""
     with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.closing(Tree(root)) as tree:
-        server = _serve.Server(listener, Site(tree, 10.0, quiet=True))
+        server = _serve.Server([listener], Site(tree, 10.0, quiet=True))
         waits = []
         monkeypatch.setattr(server, "_wait_for_an_end", lambda: waits.append("waited"))
 
@@ -777,10 +777,8 @@ def test_running_out_waits_and_does_not_spin(root, monkeypatch):
             def accept(self):
                 raise OSError(errno.EMFILE, "none left")
 
-        server.socket = Refusing()
-        server._accept()
+        server._accept(Refusing())
         assert waits == ["waited"]
-        server.socket = listener
 
         def none_left(*args):
             raise RuntimeError("can't start new thread")
@@ -789,7 +787,7 @@ def test_running_out_waits_and_does_not_spin(root, monkeypatch):
         logged = []
         monkeypatch.setattr(Site, "log", lambda self, line: logged.append(line))
         with socket.create_connection(listener.getsockname()) as client:
-            server._accept()
+            server._accept(listener)
             assert client.recv(1) == b""
         assert waits == ["waited"] * 2
         assert "no thread" in logged[0]
@@ -799,7 +797,7 @@ def test_running_out_waits_and_does_not_spin(root, monkeypatch):
 def test_an_accept_that_is_refused_is_told_once_and_does_not_spin(root, monkeypatch, err):
     """A sandbox refuses each time: one line, and a pause for each refusal."""
     with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.closing(Tree(root)) as tree:
-        server = _serve.Server(listener, Site(tree, 10.0, quiet=True))
+        server = _serve.Server([listener], Site(tree, 10.0, quiet=True))
         waits, logged = [], []
         monkeypatch.setattr(server, "_wait_for_an_end", lambda: waits.append("waited"))
         monkeypatch.setattr(Site, "log", lambda self, line: logged.append(line))
@@ -808,12 +806,10 @@ def test_an_accept_that_is_refused_is_told_once_and_does_not_spin(root, monkeypa
             def accept(self):
                 raise OSError(err, os.strerror(err))
 
-        server.socket = Refusing()
         for _ in range(3):
-            server._accept()
+            server._accept(Refusing())
         assert waits == ["waited"] * 3
         assert [os.strerror(err) in line for line in logged] == [True]
-        server.socket = listener
 
 
 def test_sendfile_is_what_runs(root):
