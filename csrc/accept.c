@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -290,6 +289,7 @@ static int heed_failure(struct sio_engine *e, int number, int err)
 	}
 	switch (err) {
 	case EAGAIN:
+		g->early[number] = 0;
 		if (suspect) /* others are faster, each time */
 			g->failures = 0;
 		return 0;
@@ -338,6 +338,8 @@ void sio_gate_listen(struct sio_engine *e, int number)
 		fd = sio_accept(e->seam, g->listeners[number], &from);
 		if (fd >= 0) {
 			g->failures = 0;
+			if (g->early[number] && from.ss_family != AF_UNIX)
+				sio_tune((int)fd, g->setup.keepalive);
 			begin(e, (int)fd, &from);
 			continue;
 		}
@@ -381,8 +383,9 @@ int sio_engine_serve(struct sio_engine *e, const struct sio_gate_setup *setup,
 
 	g->setup = *setup;
 	g->listeners = calloc((size_t)count, sizeof(*g->listeners));
+	g->early = calloc((size_t)count, sizeof(*g->early));
 	g->peek_buf = malloc(SIO_PEEK);
-	if (!g->listeners || !g->peek_buf)
+	if (!g->listeners || !g->early || !g->peek_buf)
 		return -ENOMEM;
 	for (; g->count < count; g->count++) {
 		int fd = fcntl(listeners[g->count], F_DUPFD_CLOEXEC, 3);
@@ -390,9 +393,8 @@ int sio_engine_serve(struct sio_engine *e, const struct sio_gate_setup *setup,
 		if (fd < 0)
 			return -errno;
 		g->listeners[g->count] = fd;
-		/* Accepted sockets inherit it; on a unix socket it fails. */
-		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 },
-				 sizeof(int));
+		sio_tune(fd, g->setup.keepalive);
+		g->early[g->count] = 1;
 	}
 	g->paused = 1;
 	if (g->setup.route)
@@ -471,6 +473,7 @@ void sio_gate_free(struct sio_engine *e)
 	sio_upstreams_drop(g->next_ups);
 	sio_upstreams_drop(g->ups);
 	free(g->listeners);
+	free(g->early);
 	free(g->peek_buf);
 	memset(g, 0, sizeof(*g));
 }

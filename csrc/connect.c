@@ -17,7 +17,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -252,13 +251,12 @@ static void won(struct sio_engine *e, struct sio_link *l, int attempt,
 	sio_gate_connected(e, l, to_unix);
 }
 
-static int open_socket(struct sio_seam *seam, const struct address *to)
+static int open_socket(struct sio_engine *e, const struct address *to)
 {
-	int fd = (int)sio_socket(seam, to->name.ss_family);
+	int fd = (int)sio_socket(e->seam, to->name.ss_family);
 
 	if (fd >= 0 && to->name.ss_family != AF_UNIX)
-		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 },
-				 sizeof(int));
+		sio_tune_new(fd, e->gate.setup.keepalive);
 	return fd;
 }
 
@@ -266,7 +264,7 @@ static int open_socket(struct sio_seam *seam, const struct address *to)
 static int attempt(struct sio_engine *e, struct sio_link *l, int slot,
 		   const struct address *to)
 {
-	int fd = open_socket(e->seam, to), err;
+	int fd = open_socket(e, to), err;
 
 	if (fd < 0)
 		return fd;

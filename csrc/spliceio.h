@@ -781,7 +781,14 @@ struct sio_gate_setup {
 	const struct sio_network *trusted;
 	int32_t trusted_count;
 	int32_t shared;         /* other engines have the same listeners */
+	int32_t keepalive;      /* silent seconds before TCP peers are probed; 0: never */
 };
+
+/* Segments leave at once, and after `keepalive` silent seconds, unless it is 0 or
+ * its owner has switched that on already, the peer is asked whether it is there. */
+void sio_tune(int fd, int32_t keepalive);
+/* The same for a socket that nobody has set anything on. */
+void sio_tune_new(int fd, int32_t keepalive);
 
 /* Before start.  The descriptors of listeners are duplicated.  Without a route
  * nothing is accepted before there are upstreams. */
@@ -1012,6 +1019,7 @@ struct sio_seat {
 struct sio_gate {
 	struct sio_gate_setup setup;
 	int *listeners;
+	unsigned char *early;   /* of each listener: who is accepted came before its options */
 	int32_t count;          /* 0: no gate */
 	int32_t closed;
 	int32_t paused;

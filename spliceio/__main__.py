@@ -18,6 +18,7 @@ from ._words import (
     address,
     count,
     digest,
+    keepalive,
     listener,
     names,
     not_negative,
@@ -178,6 +179,8 @@ def _describe_proxy(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--threads", type=count, default=1, metavar="N", help="engine threads (1)")
     text = "close a connection on which nothing moves for so long"
     sub.add_argument("--idle-timeout", type=patience, metavar="SECONDS", help=text)
+    text = "ask a TCP peer that is silent for so long whether it is there, or off (60)"
+    sub.add_argument("--keepalive", type=keepalive, default=60, metavar="SECONDS", help=text)
     text = "how long an upstream may take to answer (10)"
     sub.add_argument("--connect-timeout", type=patience, default=10, metavar="SECONDS", help=text)
     text = "let more wait in the backlog"

@@ -12,6 +12,8 @@ import os
 import socket
 from typing import Any, NamedTuple
 
+from ._keepalive import tune
+
 __all__ = [
     "Address",
     "AddressLike",
@@ -131,8 +133,8 @@ def of(given: AddressLike) -> Address:
 def connect(address: Address, timeout: float | None = None) -> socket.socket:
     """Open a stream to an address, trying each that its name stands for.
 
-    The socket comes back blocking, on TCP with TCP_NODELAY set. The OSError of a failure names the
-    address as its `filename`.
+    The socket comes back blocking, on TCP with TCP_NODELAY and keepalive set. The OSError of a
+    failure names the address as its `filename`.
     """
     try:
         return _connect(address, timeout)
@@ -151,7 +153,7 @@ def _connect(address: Address, timeout: float | None) -> socket.socket:
     if not address.path:
         sock = socket.create_connection((address.host or "localhost", address.port), timeout)
         sock.settimeout(None)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tune(sock)
         return sock
     sock = socket.socket(socket.AF_UNIX)
     try:

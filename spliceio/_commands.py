@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterator
 
 from . import _address, _owned, _place, _progress, _signals
+from ._keepalive import tune
 from ._listeners import Listeners
 
 __all__ = [
@@ -135,6 +136,7 @@ def recv(args: argparse.Namespace) -> None:
         listeners.add(there)
         announce(listeners)
         sock = listeners.accept()
+    tune(sock)
     with (
         sock,
         opened(args.file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as dst,

@@ -33,8 +33,14 @@ _PORTS = 16  # to try, where several addresses have to have the same
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 # Of the client that has gone before it was accepted: the next one may be there.
 _GONE = (errno.EAGAIN, errno.ECONNABORTED, errno.EPROTO)
-# What an engine changes, and accepted sockets inherit.
-_CHANGED = ((socket.IPPROTO_TCP, socket.TCP_NODELAY),)
+# What an engine changes (csrc/tune.c), and accepted sockets inherit.
+_CHANGED = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+)
 
 
 class Listeners:

@@ -21,6 +21,7 @@ from ._arguments import at_most
 from ._cffi import ffi, lib
 from ._engine import Engines
 from ._flow import idle_ns, limit_ns
+from ._keepalive import KEEPALIVE, whole_seconds
 from ._listeners import Listen, Listeners
 from ._names import Names
 from ._notify import Event, Waiters
@@ -73,11 +74,13 @@ class Proxy:
     b""), or at the client's end of file; in one of four threads.
 
     `connect_timeout` and `idle_timeout` are seconds; the latter closes a connection on which
-    nothing has moved either way. Above `max_connections` clients wait in the backlog.
-    `proxy_protocol` 1 or 2 sends the upstream a header that names the client.
-    `trust_proxy_protocol` lists the networks (or "unix") that have to send such a header, which is
-    then believed. `reuse_port` lets several processes share the address. Each of `threads` threads
-    serves all listeners. `method="read_write"` copies instead of splicing.
+    nothing has moved either way. A TCP peer that is silent for `keepalive` seconds is asked whether
+    it is there, and its connection is cut after as many again without an answer; None leaves that
+    as it is. Above `max_connections` clients wait in the backlog. `proxy_protocol` 1 or 2 sends the
+    upstream a header that names the client. `trust_proxy_protocol` lists the networks (or "unix")
+    that have to send such a header, which is then believed. `reuse_port` lets several processes
+    share the address. Each of `threads` threads serves all listeners. `method="read_write"` copies
+    instead of splicing.
 
     Entering the context starts it. Log records (logger "spliceio.proxy") carry `event`, `client`,
     `upstream`, `a_to_b`, `b_to_a`, `seconds` and `reason` as attributes; each connection is logged
@@ -98,6 +101,7 @@ class Proxy:
         route: Route | None = None,
         connect_timeout: float | None = 10.0,
         idle_timeout: float | None = None,
+        keepalive: float | None = KEEPALIVE,
         max_connections: int | None = None,
         proxy_protocol: int | None = None,
         trust_proxy_protocol: Iterable[str] = (),
@@ -126,6 +130,7 @@ class Proxy:
         self._setup.proxy_protocol = proxy_protocol or 0
         self._setup.method = _METHODS[method]
         self._setup.idle_ns = idle_ns(idle_timeout, "idle_timeout")
+        self._setup.keepalive = whole_seconds(keepalive)
         self._setup.connect_ns = limit_ns(connect_timeout, "connect_timeout")
         self._setup.peek_ns = limit_ns(peek_timeout, "peek_timeout")
         if max_connections is not None:

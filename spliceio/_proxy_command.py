@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> None:
             upstreams,
             connect_timeout=args.connect_timeout,
             idle_timeout=args.idle_timeout,
+            keepalive=args.keepalive,
             max_connections=args.max_connections,
             proxy_protocol=args.proxy_protocol,
             trust_proxy_protocol=args.trust_proxy_protocol,

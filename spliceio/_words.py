@@ -11,11 +11,13 @@ import contextlib
 import re
 
 from . import _address
+from ._keepalive import LONGEST
 
 __all__ = [
     "address",
     "count",
     "digest",
+    "keepalive",
     "listener",
     "names",
     "not_negative",
@@ -69,6 +71,17 @@ def patience(text: str) -> float:
 def not_negative(text: str) -> float:
     """Read a number of seconds, 0 among them."""
     return 0.0 if text.strip("0") in ("", ".") and text.strip(".") else patience(text)
+
+
+def keepalive(text: str) -> float | None:
+    """Read a time after which a silent peer is asked whether it is there; "off" is never."""
+    if text == "off":
+        return None
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= LONGEST:
+            return float(text)
+    text = f"{text!r} is neither off nor a number of seconds above 0, at most {LONGEST}"
+    raise argparse.ArgumentTypeError(text)
 
 
 def count(text: str) -> int:

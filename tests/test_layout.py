@@ -67,6 +67,7 @@ HOUSE = [
     "_thread",
     "_await",
     "_streams",
+    "_keepalive",
     "_address",
     "_progress",
     "_signals",
