@@ -112,6 +112,8 @@ def _clear(path: str) -> None:
             raise _in_use()
         try:
             _remove(path, (found.st_dev, found.st_ino))
+        except FileNotFoundError:
+            return  # somebody else has removed it just now
         except OSError as error:
             raise _in_use(f"the dead socket there cannot be removed: {error.strerror}") from None
     except FileNotFoundError:

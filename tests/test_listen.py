@@ -21,6 +21,7 @@ import threading
 import pytest
 from support.programs import need
 from support.proxies import ANY, At, idle, patient, talks, whom
+from support.raising import every_step
 from support.states import descriptors, process_state, until
 from test_cli import HANG, SPLICEIO, listening, run, said, started
 from test_proxy import Server, ask, echo
@@ -306,6 +307,52 @@ def test_who_takes_the_path_at_the_last_moment_keeps_it(when, linkable, path, mo
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
         assert os.listdir(path.parent) == ["s"]
+
+
+def test_who_removes_the_dead_one_at_the_last_moment_is_in_nobodys_way(path, monkeypatch):
+    """The path is free, whoever has made it so."""
+    with bound(path):
+        pass
+    rename = os.rename
+
+    def late_rename(*names) -> None:
+        path.unlink()
+        rename(*names)
+
+    monkeypatch.setattr(os, "rename", late_rename)
+    listeners = Listeners()
+    listeners.add(f"unix:{path}")
+    monkeypatch.undo()
+    with listeners:
+        assert path.is_socket()
+    assert os.listdir(path.parent) == []
+
+
+def test_a_path_that_is_listed_twice(path):
+    """The second is told, and the first is gone again."""
+    with pytest.raises(OSError, match=IN_USE):
+        Proxy([f"unix:{path}", f"unix:{path}"], "127.0.0.1:1")
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("ending", [False, True])
+def test_interrupted_at_every_step_nothing_is_left(ending, path):
+    """While a dead socket is replaced, and at the end: not even under another name."""
+    for raiser in every_step():
+        with bound(path):
+            pass
+        listeners = Listeners()
+        if ending:
+            listeners.add(f"unix:{path}")
+            raiser.run(listeners.close)
+        else:
+            raiser.run(lambda listeners=listeners: listeners.add(f"unix:{path}"))
+        listeners.close()
+        assert os.listdir(path.parent) in ([], ["s"])
+        if path.exists():  # the dead one: it was interrupted before
+            assert _unix_path._is_dead(str(path))
+            path.unlink()
 
 
 def test_a_lock_that_somebody_holds_for_ever_keeps_nobody_from_starting(path, monkeypatch):
