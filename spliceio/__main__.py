@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from . import __version__, _commands, _progress, _signals, _trace
+from . import __version__, _commands, _progress, _signals, _standard, _trace
+from ._standard import STDERR, STDIN, STDOUT
 from ._tee_words import MODES, spelled_out
 from ._words import (
     address,
@@ -27,8 +29,7 @@ from ._words import (
     tcp_address,
 )
 
-FAILURE, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
-_WRITES_STDOUT = ("pipe", "tee", "recv", "connect", "explain", "features", "trace")
+FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def _tee(args: argparse.Namespace) -> None:
@@ -49,6 +50,60 @@ def _serve(args: argparse.Namespace) -> None:
     _serve.run(args)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that writes to standard output or standard error, never to one for the other."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; on standard output all of it, or raise OSError."""
+        if file is None:
+            _standard.show(self.format_help())
+        else:
+            super().print_help(file)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the words, and leave."""
+        if sys.stderr is None:  # the usage would go to standard output
+            sys.exit(USAGE)
+        super().error(message)
+
+
+class Version(argparse.Action):
+    """The action of --version."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Print it, or raise OSError."""
+        _standard.show(f"spliceio {__version__}\n")
+        parser.exit()
+
+
+def _dashes(src: str, dst: str = "") -> list[int]:
+    """Return the streams that "-" stands for."""
+    return [STDIN] * (src == "-") + [STDOUT] * (dst == "-")
+
+
+# Which of descriptors 0 to 2 a command does not begin without, given its arguments. The report of
+# `trace COMMAND` is all that it is run for; what others say on standard error may be lost.
+NEEDS: dict[str, Callable[[argparse.Namespace], Sequence[int]]] = {
+    "pipe": lambda args: (STDIN, STDOUT),
+    "tee": lambda args: (STDIN,),  # any output may be missing: the others are served
+    "cp": lambda args: _dashes(args.src, args.dst),
+    "send": lambda args: _dashes(args.file),
+    "recv": lambda args: _dashes("", args.file),
+    "connect": lambda args: (STDIN, STDOUT),
+    "proxy": lambda args: (STDOUT,) if args.stats else (),
+    "serve": lambda args: (),
+    "trace": lambda args: () if args.output else (STDOUT,) if args.pid else (STDERR,),
+    "explain": lambda args: (*_dashes(args.src, args.dst), STDOUT),
+    "features": lambda args: (STDOUT,),
+}
+
+
 class Commands:
     """The subcommands of the command line, as they are described to argparse."""
 
@@ -63,9 +118,9 @@ class Commands:
         *,
         progress: bool = False,
     ) -> argparse.ArgumentParser:
-        """Add one, whose arguments are added to what is returned."""
+        """Add one, whose arguments are added to what is returned; NEEDS has to name it."""
         sub = self.added.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        sub.set_defaults(run=run, name=name, usage_error=sub.error)
+        sub.set_defaults(run=run, name=name, needs=NEEDS[name], usage_error=sub.error)
         if progress:
             sub.add_argument("--progress", action="store_true", help="draw a bar (needs rich)")
         return sub
@@ -73,13 +128,14 @@ class Commands:
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="spliceio",
         description="Move bytes between files, pipes and sockets inside the Linux kernel.",
         epilog="Addresses are host:port, [v6]:port, :port, unix:/path or unix:@name. "
         "Sizes take K, M, G or T.",
     )
-    top.add_argument("--version", action="version", version=f"spliceio {__version__}")
+    text = "show program's version number and exit"
+    top.add_argument("--version", action=Version, nargs=0, help=text)
     commands = Commands(top)
     _describe_copies(commands)
     _describe_connections(commands)
@@ -253,43 +309,42 @@ def told(error: OSError) -> str:
     return f"{os.fsdecode(error.filename)}: {text}" if error.filename is not None else text
 
 
-def silenced() -> int:
-    """Let the interpreter's last flush go nowhere; return the status for a broken pipe."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), _commands.STDOUT)
-    return BROKEN_PIPE
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; return the exit status."""
+    """Run one command; return the exit status.
+
+    Without words it is the program: those of sys.argv, and numbers of standard streams that are
+    closed are taken. With words it is a call in somebody's process, and leaves them alone.
+    """
+    who, needed = "spliceio", [STDOUT]  # what --help and --version need
     try:
-        words = sys.argv[1:] if argv is None else argv
-        args, unknown = parser().parse_known_args(spelled_out(words))
+        if argv is None:
+            _standard.hold()
+            argv = sys.argv[1:]
+        args, unknown = parser().parse_known_args(spelled_out(argv))
         if unknown:
             args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
-    except BrokenPipeError:  # --help into a pipe that nobody reads
-        return silenced()
-    try:
+        who, needed = f"spliceio: {args.name}", [*args.needs(args)]
+        _standard.require(needed)
         if getattr(args, "progress", False):
             _progress.require_rich()
         args.run(args)
-        sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except _signals.Killed as killed:
         killed.die()
     except BrokenPipeError as error:
-        if error.filename is None and args.name in _WRITES_STDOUT:
-            return silenced()
-        _progress.say(f"spliceio: {args.name}: {told(error)}")
+        if error.filename is None and STDOUT in needed:
+            return _standard.abandon()
+        _progress.say(f"{who}: {told(error)}")
         return FAILURE
     except OSError as error:
-        _progress.say(f"spliceio: {args.name}: {told(error)}")
+        _progress.say(f"{who}: {told(error)}")
         return FAILURE
     except (ValueError, TypeError) as error:
-        _progress.say(f"spliceio: {args.name}: {error}")
+        _progress.say(f"{who}: {error}")
         return FAILURE
     except _progress.MissingExtra as error:
-        _progress.say(f"spliceio: {args.name}: {error}")
+        _progress.say(f"{who}: {error}")
         return USAGE
     return 0
 

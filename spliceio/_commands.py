@@ -15,13 +15,12 @@ import socket
 import stat
 from collections.abc import Iterator
 
-from . import _address, _owned, _place, _progress, _signals
+from . import _address, _owned, _place, _progress, _signals, _standard
 from ._keepalive import tune
 from ._listeners import Listeners
+from ._standard import STDIN, STDOUT
 
 __all__ = [
-    "STDIN",
-    "STDOUT",
     "announce",
     "connect",
     "cp",
@@ -33,8 +32,6 @@ __all__ = [
     "regular_size",
     "send",
 ]
-
-STDIN, STDOUT = 0, 1
 
 
 @contextlib.contextmanager
@@ -179,7 +176,7 @@ def explain(args: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         src = stack.enter_context(_end(args.src, os.O_RDONLY))
         dst = stack.enter_context(_end(args.dst, os.O_WRONLY))
-        print(explained(src, dst))
+        _standard.show(f"{explained(src, dst)}\n")
 
 
 @contextlib.contextmanager
@@ -221,7 +218,7 @@ def features(args: argparse.Namespace) -> None:
     """What this kernel and sandbox do."""
     from ._features import features as probed
 
-    print(probed())
+    _standard.show(f"{probed()}\n")
 
 
 def announce(listeners: Listeners) -> None:

@@ -15,6 +15,7 @@ import io
 import mimetypes
 import os
 import re
+import sys
 import time
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from typing import Any, NamedTuple, Protocol
@@ -47,6 +48,8 @@ class Site(NamedTuple):
 
     def log(self, line: str) -> None:
         """Write one line; a log that nobody reads any more is no reason to stop."""
+        if sys.stderr is None:  # closed from the start: 2 may be anybody's
+            return
         with contextlib.suppress(OSError):
             os.write(2, line.encode("utf-8", "backslashreplace"))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shlex
@@ -20,19 +19,18 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from . import _about, _fds, _progress
+from . import _fds, _progress, _standard
 from ._cffi import lib
-from ._commands import STDIN, STDOUT, regular_size
+from ._commands import regular_size
 from ._fanout import Fanout
 from ._progress import say
 from ._sinks import SinkResult
+from ._standard import BROKEN_PIPE, STDIN, STDOUT
 
 __all__ = ["run"]
 
 _PIPE = 1 << 20
 _PIPES_TOGETHER = 16 << 20
-
-STDERR = 2
 
 
 class _Outputs:
@@ -49,11 +47,12 @@ class _Outputs:
     def open(self, files: list[str], append: bool) -> None:
         """Open what can be opened; nothing is truncated before the bytes can come."""
         with self._told("standard output"):
+            _standard.require([STDOUT])
             self._add(STDOUT, "standard output", append=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else 0)
         for name in files:
             with self._told(name):
-                fd = _above_standard(os.open(name, flags, 0o666))
+                fd = os.open(name, flags, 0o666)
                 self._open.add(fd)
                 self._stack.callback(self._close, fd)
                 self._add(fd, name, append)
@@ -106,7 +105,7 @@ class _Outputs:
             error = ValueError(f"dropped: it took nothing for {self._stall:g} s")
         elif error.errno == errno.EPIPE:
             if self._mode is None:
-                raise BrokenPipeError  # what SIGPIPE does to tee
+                raise SystemExit(BROKEN_PIPE)  # what SIGPIPE does to tee
             if self._mode.endswith("-nopipe"):
                 return
         self._tell(error, self.names[sink.sink])
@@ -118,16 +117,6 @@ class _Outputs:
             raise OSError(number, text, shlex.quote(name)) from None
         say(f"spliceio: tee: {shlex.quote(name)}: {text}")
         self.failed = True
-
-
-def _above_standard(fd: int) -> int:
-    """Move a descriptor away from the numbers of standard streams that were closed."""
-    if fd > STDERR:
-        return fd
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, STDERR + 1)
-    finally:
-        os.close(fd)
 
 
 def _widen(fds: list[int]) -> None:
@@ -145,7 +134,6 @@ def run(args: argparse.Namespace) -> None:
     """Standard input to standard output and to files."""
     if args.ignore_interrupts:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _require_input()
     with contextlib.ExitStack() as stack:
         outputs = _Outputs(args.output_error, args.stall_timeout, stack)
         outputs.open(args.files, args.append)
@@ -173,13 +161,6 @@ def _made(args: argparse.Namespace, outputs: _Outputs, hashes: list[Any]) -> Fan
         except OSError as error:
             if error.errno != errno.EMFILE or not outputs.drop_one(error):
                 raise
-
-
-def _require_input() -> None:
-    """Raise OSError if standard input cannot be read; closed, the first file got its number."""
-    about = _about.about(STDIN)
-    if about.err or not about.reads:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
 
 
 def _size() -> int | None:

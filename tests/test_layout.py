@@ -69,6 +69,7 @@ HOUSE = [
     "_streams",
     "_keepalive",
     "_address",
+    "_standard",
     "_progress",
     "_signals",
     "_words",
