@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from . import _address, _owned, _place, _progress, _signals, _standard
 from ._keepalive import tune
@@ -30,6 +31,7 @@ __all__ = [
     "pipe",
     "recv",
     "regular_size",
+    "reserved",
     "send",
 ]
 
@@ -45,6 +47,71 @@ def opened(path: str, flags: int, mode: int = 0o666) -> Iterator[int]:
         yield _place.open_in_place(owned, path, flags, mode)
     finally:
         _owned.close(owned)
+
+
+@contextlib.contextmanager
+def reserved(path: str) -> Iterator[Callable[[], int]]:
+    """Open a file for what is still waited for; "-" is standard output.
+
+    It stays as it is until the function that this gives is called, which empties it and returns its
+    descriptor; without that call, a file that was made is removed. A FIFO is only looked at before:
+    to open it is to wait for its reader.
+    """
+    with contextlib.ExitStack() as stack:
+        if path == "-" or _is_fifo(path):
+            if path != "-" and not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            yield lambda: stack.enter_context(opened(path, os.O_WRONLY))
+            return
+        made = _made(path)
+        if made is None:
+            fd = stack.enter_context(opened(path, os.O_WRONLY | os.O_CREAT))
+        else:
+            fd = made
+            stack.callback(os.close, fd)
+        begun = False
+
+        def begin() -> int:
+            nonlocal begun
+            begun = True
+            if stat.S_ISREG(os.fstat(fd).st_mode) and not _appends(fd):
+                os.ftruncate(fd, 0)
+            return fd
+
+        try:
+            yield begin
+        finally:
+            if made is not None and not begun:
+                _remove(path, fd)
+
+
+def _is_fifo(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    return False
+
+
+def _made(path: str) -> int | None:
+    """Make a file and open it; None if there is one, or open() will say what is wrong."""
+    if os.path.exists(path) or path.endswith("/"):
+        return None
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with contextlib.suppress(OSError):
+        return os.open(os.path.realpath(path), flags, 0o666)
+    return None
+
+
+def _remove(path: str, fd: int) -> None:
+    """Remove a file that was made, if it is the one that is there and nobody has written to it."""
+    mine = os.fstat(fd)
+    with contextlib.suppress(OSError):
+        if not mine.st_size and os.path.samestat(os.stat(path), mine):
+            os.unlink(os.path.realpath(path))
+
+
+def _appends(fd: int) -> bool:
+    """Whether it is open for appending, and keeps what it has."""
+    return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND)
 
 
 def regular_size(fd: int) -> int | None:
@@ -129,17 +196,14 @@ def recv(args: argparse.Namespace) -> None:
     from ._copy import copy
 
     there = _address.places(args.port)
-    with _signals.raising(), Listeners() as listeners:
-        listeners.add(there)
-        announce(listeners)
-        sock = listeners.accept()
-    tune(sock)
-    with (
-        sock,
-        opened(args.file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as dst,
-        _progress.bar(args.progress, args.file, None) as progress,
-    ):
-        copy(sock, dst, progress=progress)
+    with reserved(args.file) as begin:
+        with _signals.raising(), Listeners() as listeners:
+            listeners.add(there)
+            announce(listeners)
+            sock = listeners.accept()
+        tune(sock)
+        with sock, _progress.bar(args.progress, args.file, None) as progress:
+            copy(sock, begin(), progress=progress)
 
 
 def connect(args: argparse.Namespace) -> None:

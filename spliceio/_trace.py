@@ -16,9 +16,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
+from ._commands import reserved
 from ._progress import say
 
 if TYPE_CHECKING:
@@ -58,18 +59,22 @@ def run(args: argparse.Namespace) -> None:
     if args.seconds is not None and command:
         args.usage_error("--seconds is for -p only")
     with contextlib.ExitStack() as stack:
+        begin = None
         if args.output is not None:
-            to: TextIO = stack.enter_context(
-                open(args.output, "w", encoding="utf-8", errors="replace")
-            )
-        else:
-            to = sys.stderr if command else sys.stdout
+            # A file called - is a file.
+            begin = stack.enter_context(reserved("./-" if args.output == "-" else args.output))
+
+        def to() -> TextIO:
+            if begin is not None:
+                return stack.enter_context(_text(begin()))
+            return sys.stderr if command else sys.stdout
+
         status = _command(command, args, to) if command else _attach(wanted, args, to)
     if status:
         raise SystemExit(status)
 
 
-def _command(command: list[str], args: argparse.Namespace, to: TextIO) -> int:
+def _command(command: list[str], args: argparse.Namespace, to: Callable[[], TextIO]) -> int:
     from ._strace import Command
     from ._strace_lines import Lines
 
@@ -123,7 +128,7 @@ def _died(tracer: Command, lines: Lines) -> bool:
     return True
 
 
-def _attach(wanted: list[int], args: argparse.Namespace, to: TextIO) -> int:
+def _attach(wanted: list[int], args: argparse.Namespace, to: Callable[[], TextIO]) -> int:
     from ._processes import descendants, refusal, threads
     from ._strace import Attached
     from ._strace_lines import Lines
@@ -183,7 +188,11 @@ def _counted(
     return tally
 
 
-def _print(tally: Tally, lines: Lines, args: argparse.Namespace, to: TextIO) -> None:
+def _text(fd: int) -> TextIO:
+    return open(fd, "w", encoding="utf-8", errors="replace", closefd=False)
+
+
+def _print(tally: Tally, lines: Lines, args: argparse.Namespace, to: Callable[[], TextIO]) -> None:
     import json
 
     from . import _tally, _trace_words
@@ -207,5 +216,6 @@ def _print(tally: Tally, lines: Lines, args: argparse.Namespace, to: TextIO) -> 
         )
     else:
         text = _trace_words.report(tally, lines.unparsed).rstrip("\n")
-    encoding = to.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=to, flush=True)
+    file = to()
+    encoding = file.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
