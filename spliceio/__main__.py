@@ -18,15 +18,18 @@ from ._standard import STDERR, STDIN, STDOUT
 from ._tee_words import MODES, spelled_out
 from ._words import (
     address,
+    bound,
     count,
     digest,
     keepalive,
     listener,
+    metrics_address,
     names,
-    not_negative,
     patience,
+    patience_or_none,
+    proxy_protocol,
     size,
-    tcp_address,
+    target,
 )
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
@@ -206,21 +209,23 @@ def _describe_copies(commands: Commands) -> None:
 def _describe_connections(commands: Commands) -> None:
     sub = commands.add(_commands.send, "send", "connect and send a file", progress=True)
     sub.add_argument("file", metavar="FILE", help="- is standard input")
-    sub.add_argument("to", type=address, metavar="HOST:PORT")
+    sub.add_argument("to", type=target, metavar="HOST:PORT")
     text = "accept one connection and write a file"
     sub = commands.add(_commands.recv, "recv", text, progress=True)
-    sub.add_argument("port", type=address, metavar="PORT", help="or an address")
+    text = "of every address of this machine; or an address"
+    sub.add_argument("port", type=address, metavar="PORT", help=text)
     sub.add_argument("file", metavar="FILE", help="- is standard output")
     sub = commands.add(_commands.connect, "connect", "standard input and output to a connection")
-    sub.add_argument("to", type=address, metavar="HOST:PORT")
-    sub.add_argument("--idle-timeout", type=float, metavar="SECONDS")
+    sub.add_argument("to", type=target, metavar="HOST:PORT")
+    text = "end when nothing moves for so long"
+    sub.add_argument("--idle-timeout", type=patience, metavar="SECONDS", help=text)
 
 
 def _describe_proxy(sub: argparse.ArgumentParser) -> None:
     text = "an address, or systemd for the sockets that it passes"
     sub.add_argument("listen", type=listener, metavar="LISTEN", help=text)
     text = "an address; of several, each takes its turn"
-    sub.add_argument("upstream", type=address, nargs="*", metavar="UPSTREAM", help=text)
+    sub.add_argument("upstream", type=target, nargs="*", metavar="UPSTREAM", help=text)
     text = "upstreams from a file, an address a line; SIGHUP reads it again"
     sub.add_argument("--upstreams", metavar="FILE", help=text)
     sub.add_argument(
@@ -242,7 +247,7 @@ def _describe_proxy(sub: argparse.ArgumentParser) -> None:
     text = "let more wait in the backlog"
     sub.add_argument("--max-connections", type=count, metavar="N", help=text)
     text = "send the upstream a header that names the client"
-    sub.add_argument("--proxy-protocol", type=int, choices=(1, 2), help=text)
+    sub.add_argument("--proxy-protocol", type=proxy_protocol, metavar="{1,2}", help=text)
     sub.add_argument(
         "--trust-proxy-protocol",
         action="append",
@@ -252,11 +257,12 @@ def _describe_proxy(sub: argparse.ArgumentParser) -> None:
     )
     text = "share the address with other processes"
     sub.add_argument("--reuse-port", action="store_true", help=text)
-    sub.add_argument("--method", choices=("auto", "read_write"), default="auto")
+    text = "how bytes move (auto: spliced where the kernel can)"
+    sub.add_argument("--method", choices=("auto", "read_write"), default="auto", help=text)
     text = "after SIGTERM, let open connections end for so long (10)"
-    sub.add_argument("--drain", type=not_negative, default=10.0, metavar="SECONDS", help=text)
+    sub.add_argument("--drain", type=patience_or_none, default=10.0, metavar="SECONDS", help=text)
     text = "counts for Prometheus at http://ADDR/metrics (needs prometheus-client)"
-    sub.add_argument("--metrics", type=tcp_address, metavar="ADDR", help=text)
+    sub.add_argument("--metrics", type=metrics_address, metavar="ADDR", help=text)
     sub.add_argument("--live", action="store_true", help="a line of counts (needs rich)")
     sub.add_argument("-v", "--verbose", action="store_true", help="log every connection")
     sub.add_argument("--stats", action="store_true", help="print counts as JSON at the end")
@@ -269,7 +275,7 @@ def _describe_servers(commands: Commands) -> None:
     sub.add_argument("directory", metavar="DIR")
     sub.add_argument(
         "--bind",
-        type=address,
+        type=bound,
         default="127.0.0.1:8000",
         metavar="ADDR",
         help="%(default)s if none",
@@ -291,9 +297,7 @@ def _describe_questions(commands: Commands) -> None:
     sub.add_argument("-p", "--pid", type=_trace.pids, action="append", metavar="PID", help=text)
     sub.add_argument("-o", "--output", metavar="FILE", help="write the report there")
     sub.add_argument("--json", action="store_true", help="the report as JSON")
-    sub.add_argument(
-        "--seconds", type=_trace.seconds, metavar="N", help="with -p: end after so long"
-    )
+    sub.add_argument("--seconds", type=patience, metavar="N", help="with -p: end after so long")
     sub.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run it")
     sub.usage = "%(prog)s [-h] [-o FILE] [--json] (-p PID [--seconds N] | [--] COMMAND ...)"
     text = "say how bytes would go from one to the other"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 from typing import Any, NamedTuple
 
@@ -25,9 +26,12 @@ __all__ = [
     "of",
     "parse",
     "places",
+    "target",
 ]
 
 
+_LAST_PORT = 65535
+_PORTS = {"http": "80", "ws": "80", "https": "443", "wss": "443"}
 _LONGEST_PATH = 107  # of sun_path beside its NUL, which an abstract name has in front, unix(7)
 _ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0))}
 
@@ -80,15 +84,46 @@ def parse(text: str, *, host: str = "") -> Address:
         if path in ("", "@"):
             raise ValueError("unix: needs a path, as in unix:/run/app.sock, or a name: unix:@app")
         return _checked(Address("", 0, path))
+    if "://" in text:
+        raise ValueError(f"{text!r} is a URL, and no address; write {_of_url(text)}")
     name, _, port = text.rpartition(":")
     bracketed = len(name) > 2 and name[0] == "[" and name[-1] == "]"
     if bracketed:
         name = name[1:-1]
     elif ":" in name:
         raise ValueError(f"{text!r}: put an IPv6 address in brackets, as in [::1]:8080")
-    if "[" in name or "]" in name or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    number = port.isascii() and re.fullmatch("-?[0-9]+", port)
+    if "[" in name or "]" in name or not number:
         raise ValueError(f"{text!r} is no address; write host:port, [v6]:port, :port or unix:/path")
-    return _checked(Address(name or host, int(port)))
+    return _checked(Address(name or host, _port(text, port)))
+
+
+def _port(given: object, number: str | int) -> int:
+    """Return the number of a port, if it is one."""
+    digits = str(number).lstrip("0") or "0"
+    if not digits.isdigit() or len(digits) > len(str(_LAST_PORT)) or int(digits) > _LAST_PORT:
+        raise ValueError(
+            f"{given!r}: port {number} is out of range; a port is a number from 0 to {_LAST_PORT}"
+        )
+    return int(digits)
+
+
+def _of_url(text: str) -> str:
+    """Return what to write instead of a URL."""
+    scheme, _, rest = text.partition("://")
+    place = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    port = _PORTS.get(scheme.lower(), "port")
+    if re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[^][:]+", place):
+        return f"{place}:{port}"
+    return place if re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^][:]+):[0-9]+", place) else "host:port"
+
+
+def target(text: str) -> Address:
+    """Read an address to connect to; raises ValueError as `parse` does."""
+    found = parse(text)
+    if not found.path and not found.port:
+        raise ValueError(f"{text!r}: nobody listens on port 0; write a port from 1 to {_LAST_PORT}")
+    return found
 
 
 def _checked(address: Address) -> Address:
@@ -125,8 +160,7 @@ def of(given: AddressLike) -> Address:
             "an address is text (host:port, [v6]:port, unix:/path) or a (host, port) pair, not "
             f"{given!r}"
         ) from None
-    if not 0 <= port <= 65535:
-        raise ValueError(f"{given!r}: a port is a number from 0 to 65535")
+    _port(given, port)
     return _checked(pair)
 
 

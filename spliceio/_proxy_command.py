@@ -8,6 +8,7 @@ nothing can be accepted any more it ends with that error.
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import json
 import logging
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from . import _address, _metrics, _progress
+from . import _address, _metrics, _progress, _upstream
 from ._progress import say
 from ._proxy import Proxy, ProxyStats
 
@@ -40,6 +41,11 @@ def run(args: argparse.Namespace) -> None:
         _metrics.require_prometheus()
     if bool(args.upstreams) == bool(args.upstream):
         args.usage_error("give UPSTREAM, or --upstreams FILE")
+    try:
+        _upstream.networks(args.trust_proxy_protocol)
+    except ValueError as error:
+        reason = f"{error}; write 10.0.0.0/8, ::1 or unix"
+        args.usage_error(f"argument --trust-proxy-protocol: {reason}")
     level = logging.INFO if args.verbose else logging.WARNING
     logging.basicConfig(format="spliceio: proxy: %(message)s", level=level)
     # What may take its time comes before: a resolver, a file of upstreams that is a FIFO.
@@ -109,17 +115,25 @@ def _upstreams(args: argparse.Namespace) -> list[_address.AddressLike]:
     if not args.upstreams:
         return list(args.upstream)
     found: list[_address.AddressLike] = []
-    for number, line in enumerate(Path(args.upstreams).read_text().splitlines(), 1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
+    for number, line in enumerate(Path(args.upstreams).read_bytes().splitlines(), 1):
         try:
-            found.append(_address.parse(text))
+            text = _text(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
+            if text:
+                found.append(_address.target(text))
         except ValueError as error:
             raise ValueError(f"{args.upstreams}, line {number}: {error}") from None
     if not found:
         raise ValueError(f"{args.upstreams}: no upstream in it; write one address a line")
     return found
+
+
+def _text(line: bytes) -> str:
+    """Return what a line says, without its comment, which may be in any encoding."""
+    said = line.partition(b"#")[0].strip()
+    try:
+        return said.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{said!r} is not UTF-8 (byte {error.start + 1} of it)") from None
 
 
 def _reload(proxy: Proxy, args: argparse.Namespace) -> None:

@@ -42,14 +42,6 @@ def pids(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def seconds(text: str) -> float:
-    """Read a time to wait."""
-    with contextlib.suppress(ValueError):
-        if 0 < (value := float(text)) < 1e9:
-            return value
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-
-
 def run(args: argparse.Namespace) -> None:
     """Trace, report, and leave with the status that is due."""
     command = args.command[1:] if args.command[:1] == ["--"] else args.command

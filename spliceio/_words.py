@@ -9,21 +9,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
+from collections.abc import Callable
 
 from . import _address
 from ._keepalive import LONGEST
 
 __all__ = [
     "address",
+    "bound",
     "count",
     "digest",
     "keepalive",
     "listener",
+    "metrics_address",
     "names",
-    "not_negative",
     "patience",
+    "patience_or_none",
+    "proxy_protocol",
     "size",
-    "tcp_address",
+    "target",
 ]
 
 _LONGEST = 1e6
@@ -41,15 +45,35 @@ def size(text: str) -> int:
 
 def address(text: str) -> _address.Address:
     """Read an address, and let argparse say what is wrong with it."""
+    return _told(_address.parse, text)
+
+
+def target(text: str) -> _address.Address:
+    """Read an address to connect to."""
+    return _told(_address.target, text)
+
+
+def _told(read: Callable[[str], _address.Address], text: str) -> _address.Address:
     try:
-        return _address.parse(text)
+        return read(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def tcp_address(text: str) -> _address.Address:
-    """Read an address that has a port."""
-    found = address(text)
+def bound(text: str) -> _address.Address:
+    """Read an address to listen on; a port alone does not say who is to reach it."""
+    if text.isascii() and text.isdigit():
+        address(text)  # it may not even be a port
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is a port alone; write 127.0.0.1:{text} for this machine only, or :{text} "
+            "for every address of it"
+        )
+    return address(text)
+
+
+def metrics_address(text: str) -> _address.Address:
+    """Read an address to listen on that has a port."""
+    found = bound(text)
     if found.path:
         raise argparse.ArgumentTypeError(f"{text!r}: it takes host:port, and no unix socket")
     return found
@@ -62,15 +86,30 @@ def names(text: str) -> list[str]:
 
 def patience(text: str) -> float:
     """Read a time to wait: seconds, more than none and less than for ever."""
+    value = _seconds(text)
+    if value is None or value <= 0:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds above 0; write 30 or 0.5, at most {_LONGEST:.0f}"
+        )
+    return value
+
+
+def patience_or_none(text: str) -> float:
+    """Read a time to wait that may be 0."""
+    value = _seconds(text)
+    if value is None or value < 0:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds; write 0, 30 or 0.5, at most {_LONGEST:.0f}"
+        )
+    return value
+
+
+def _seconds(text: str) -> float | None:
+    """Read a number up to the longest time."""
     with contextlib.suppress(ValueError):
-        if 0 < float(text) <= _LONGEST:
+        if text.isascii() and "_" not in text and float(text) <= _LONGEST:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-
-
-def not_negative(text: str) -> float:
-    """Read a number of seconds, 0 among them."""
-    return 0.0 if text.strip("0") in ("", ".") and text.strip(".") else patience(text)
+    return None
 
 
 def keepalive(text: str) -> float | None:
@@ -88,12 +127,21 @@ def count(text: str) -> int:
     """Read a number of things, at least one."""
     if text.isascii() and text.isdigit() and 0 < int(text) <= _MOST:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {_MOST}")
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {_MOST}; write 4")
 
 
 def listener(text: str) -> _address.Address | str:
-    """Read an address, or the word for what systemd passes."""
-    return text if text == "systemd" else address(text)
+    """Read an address to listen on, or the word for what systemd passes."""
+    return text if text == "systemd" else bound(text)
+
+
+def proxy_protocol(text: str) -> int:
+    """Read a version of the PROXY protocol."""
+    if text in ("1", "2"):
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no version of the PROXY protocol; write 1 (text) or 2 (binary)"
+    )
 
 
 def digest(text: str) -> str:

@@ -221,7 +221,7 @@ def test_addresses(text, address):
 )
 def test_what_is_no_address(text):
     """Refused, and the message shows what was given or which form is right."""
-    with pytest.raises(ValueError, match=r"address|bracket|path"):
+    with pytest.raises(ValueError, match=r"address|bracket|path|out of range"):
         _address.parse(text)
 
 

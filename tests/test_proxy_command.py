@@ -221,7 +221,11 @@ BAD = [
         for text in ("0", "-1", "nan", "inf", "soon")
     ),
     *(([":0", ":1", f"--drain={text}"], "is no number of seconds") for text in ("-1", "nan", "x")),
-    ([":0", ":1", "--proxy-protocol", "3"], "argument --proxy-protocol: invalid choice: "),
+    ([":0", ":1", "--proxy-protocol", "3"], "argument --proxy-protocol: '3' is no version of "),
+    (
+        [":0", ":1", "--trust-proxy-protocol", "10.0.0.0/33"],
+        "--trust-proxy-protocol: '10.0.0.0/33'",
+    ),
     ([":0", ":1", "--method", "splice"], "invalid choice: 'splice'"),
     ([":0", ":1", "--listen", "nonsense"], "argument --listen: 'nonsense' is no address"),
     ([":0", ":1", "--metrics", "nonsense"], "argument --metrics: 'nonsense' is no address"),
@@ -253,12 +257,11 @@ def test_what_cannot_be_is_1(tmp_path):
             ([ANY, ":1", "--listen", of_listener(taken)], "Address already in use"),
             ([ANY, ":1", "--metrics", of_listener(taken)], "Address already in use"),
             ([f"unix:{tmp_path}/nosuch/s", ":1"], "No such file or directory"),
-            ([ANY, ":1", "--trust-proxy-protocol", "10.0.0.0/33"], "10.0.0.0/33"),
             ([ANY, "--upstreams", tmp_path / "missing"], f"{tmp_path}/missing: No such file"),
             ([ANY, "--upstreams", tmp_path], f"{tmp_path}: Is a directory"),
             ([ANY, "--upstreams", tmp_path / "empty"], f"{tmp_path}/empty: no upstream in it"),
             ([ANY, "--upstreams", tmp_path / "broken"], f"{tmp_path}/broken, line 3: 'nonsense'"),
-            ([ANY, "--upstreams", tmp_path / "binary"], "decode"),
+            ([ANY, "--upstreams", tmp_path / "binary"], f"{tmp_path}/binary, line 1: b"),
         ):
             done = run_command("proxy", *args)
             assert text in said(done)
@@ -331,7 +334,7 @@ def test_sighup_with_a_bad_file_changes_nothing(bad, tmp_path):
                 "directory": "Is a directory",
                 "empty": f"{file}: no upstream in it",
                 "broken": f"{file}, line 2: ",
-                "binary": "decode",
+                "binary": f"{file}, line 1: b",
                 "long": "at most 107 bytes",
                 "unencodable": "a..b",
             }[bad]
