@@ -183,12 +183,15 @@ def send(args: argparse.Namespace) -> None:
     """A file to whoever listens there."""
     from ._copy import copy, discard
 
-    with opened(args.file, os.O_RDONLY) as src, _address.connect(args.to) as sock:
-        with _progress.bar(args.progress, args.file, regular_size(src)) as progress:
-            copy(src, sock, progress=progress)
-        sock.shutdown(socket.SHUT_WR)
-        # The peer closes when it has read everything: only then is it known to have arrived.
-        discard(sock)
+    with opened(args.file, os.O_RDONLY) as src:
+        if stat.S_ISDIR(os.fstat(src).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), args.file)
+        with _address.connect(args.to) as sock:
+            with _progress.bar(args.progress, args.file, regular_size(src)) as progress:
+                copy(src, sock, progress=progress)
+            sock.shutdown(socket.SHUT_WR)
+            # The peer closes when it has read everything: only then is it known to have arrived.
+            discard(sock)
 
 
 def recv(args: argparse.Namespace) -> None:

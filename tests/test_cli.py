@@ -625,6 +625,9 @@ def test_send_says_what_is_wrong_with_the_file(tmp_path):
     done = run("send", tmp_path / "missing", f"127.0.0.1:{unused_port()}")
     assert said(done) == f"spliceio: send: {tmp_path}/missing: No such file or directory"
     assert done.returncode == 1
+    done = run("send", tmp_path, f"127.0.0.1:{unused_port()}")
+    assert said(done) == f"spliceio: send: {tmp_path}: Is a directory"
+    assert done.returncode == 1
 
 
 def test_send_to_a_peer_that_goes_away_is_no_success(tmp_path):
