@@ -14,6 +14,8 @@ import re
 import signal
 import socket
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,8 @@ import pytest
 from support.programs import need
 from support.states import Worker
 from test_cli import COMMANDS, HANG, SPLICEIO
+
+from spliceio import __main__ as cli
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 NAMES = {STDIN: "standard input", STDOUT: "standard output", STDERR: "standard error"}
@@ -361,3 +365,149 @@ def test_the_numbers_are_taken_before_the_work_and_until_the_end(args, closed, t
     assert {fd for fd in closed if f"close({fd})" in after} == set()
     assert " openat(" in after  # the command's own work
     assert {int(n) for n in re.findall(r"openat\(.*\) = (\d+)\n", after)} & closed == set()
+
+
+# -- other ways to have no stream, and other ways to begin -----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "redirection", "name"),
+    [
+        (["pipe"], "0>x", "standard input"),
+        (["pipe"], "1<a", "standard output"),
+        (["tee", "b"], "0>x", "standard input"),
+        (["cp", "a", "-"], "1<a", "standard output"),
+        (["features"], "1<a", "standard output"),
+        (["connect", "unix:sock"], "1<a", "standard output"),
+        (["send", "-", "unix:sock"], "0>x", "standard input"),
+        (["recv", "unix:mine", "-"], "1<a", "standard output"),
+    ],
+    ids=str,
+)
+def test_open_the_wrong_way_is_as_good_as_closed(args, redirection, name, tmp_path):
+    """It is told before anybody is connected to or listened for."""
+    (tmp_path / "a").write_bytes(DATA)
+    with peer(tmp_path / "sock") as came:
+        done = subprocess.run(
+            [need("sh"), "-c", f'exec "$@" {redirection}', "sh", *SPLICEIO, *args],
+            input=FEED,
+            capture_output=True,
+            timeout=HANG,
+            cwd=tmp_path,
+        )
+        assert came() == NOBODY
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode() == f"spliceio: {args[0]}: {name}: Bad file descriptor\n"
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "closed"),
+    [
+        (["cp", "a", "/dev/stdout"], {STDOUT}),
+        (["cp", "a", "/dev/fd/1"], {STDIN, STDOUT}),
+        (["cp", "/dev/stdin", "b"], {STDIN}),
+        (["tee", "/dev/stderr"], {STDERR}),
+        (["send", "/dev/stdin", "unix:sock"], {STDIN}),
+        (["recv", "unix:mine", "/dev/stdout"], {STDOUT}),
+        (["explain", "/dev/stdin", "tcp"], {STDIN}),
+    ],
+    ids=str,
+)
+def test_a_path_to_a_closed_stream_leads_nowhere(args, closed, tmp_path):
+    """It fails, and neither is a file made nor is anything written that nobody sees."""
+    (tmp_path / "a").write_bytes(DATA)
+    (tmp_path / "b").write_bytes(b"old")
+    with peer(tmp_path / "sock") as came:
+        done = ended(closed, *args, cwd=tmp_path)
+        assert came() == NOBODY
+    assert done.status == 1
+    assert b"Traceback" not in done.err
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "sock"}
+    assert (tmp_path / "b").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("closed", SETS, ids=str)
+def test_without_proc_or_sockets(closed, tmp_path):
+    """What takes the numbers is another thing then, and nobody can tell."""
+    (tmp_path / "a").write_bytes(DATA)
+    inject = [need("strace"), "-f", "-o", "/dev/null", "-e", "inject=socket:error=EPERM"]
+    command = [need("sh"), "-c", 'exec "$@"', "sh"]
+    for args, needs, out in (
+        (["cp", "a", "b"], (), b""),
+        (["pipe"], (STDIN, STDOUT), FEED),
+        (["--version"], (STDOUT,), None),
+    ):
+        done = ended(set(), *inject, *redirected(closed, [*SPLICEIO, *args]), cwd=tmp_path,
+                     program=command)  # fmt: skip
+        refused = refusal("" if out is None else f"{args[0]}: ", closed, needs)
+        assert refused in (None, done)
+        assert refused or done.status == 0
+    assert (tmp_path / "b").read_bytes() == DATA
+
+
+STRANGER = """
+import os, sys
+assert os.open(sys.argv.pop(1), os.O_RDWR) == 0
+from spliceio.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("args", [["pipe"], ["cp", "-", "b"]], ids=str)
+def test_a_number_that_somebody_else_has_got_before(args, tmp_path):
+    """A profiler or a .pth file may have opened something: that is not standard input."""
+    (tmp_path / "a").write_bytes(b"secret")
+    program = [sys.executable, "-c", STRANGER, "a"]
+    done = ended({STDIN}, *args, cwd=tmp_path, program=program)
+    assert done == refusal(f"{args[0]}: ", {STDIN}, (STDIN,))
+    assert (tmp_path / "a").read_bytes() == b"secret"
+    assert not (tmp_path / "b").exists()
+
+
+CALLER = """
+import os, sys
+closed = set(map(int, sys.argv[1:]))
+from spliceio.__main__ import main
+before = sorted(os.listdir("/proc/self/fd"))
+assert main(["cp", "a", "b"]) == 0
+if closed & {0, 1}:
+    assert main(["pipe"]) == 1
+if 0 in closed:
+    assert main(["cp", "-", "b"]) == 1
+assert sorted(os.listdir("/proc/self/fd")) == before
+"""
+
+
+@every_set
+def test_a_call_in_a_process_leaves_its_descriptors_alone(closed, tmp_path):
+    """The numbers that are closed stay closed; a command that needs one says so."""
+    (tmp_path / "a").write_bytes(DATA)
+    done = ended(closed, *map(str, closed), cwd=tmp_path, program=[sys.executable, "-c", CALLER])
+    assert done.status == 0, done
+    assert (tmp_path / "b").read_bytes() == DATA
+
+
+@every_set
+def test_a_traced_command_has_what_it_would_have(closed, tmp_path):
+    """Numbers that are closed are closed for it, too."""
+    need("strace")
+    script = "for fd in 0 1 2; do if [ -e /proc/$$/fd/$fd ]; then echo $fd >>open; fi; done"
+    done = ended(closed, "trace", "-o", "report", "--", "sh", "-c", script, cwd=tmp_path)
+    assert done.status == 0, done
+    found = (tmp_path / "open").read_text().split() if (tmp_path / "open").exists() else []
+    assert set(map(int, found)) == {0, 1, 2} - closed
+
+
+def test_the_installed_script_takes_the_numbers_too(tmp_path):
+    """It begins in another way than `python -m`."""
+    script = Path(sysconfig.get_path("scripts"), "spliceio")
+    with peer(tmp_path / "sock", b"an answer") as came:
+        done = ended({0, 1}, "connect", f"unix:{tmp_path}/sock", cwd=tmp_path, program=[script])
+        assert done == refusal("connect: ", {0, 1}, (STDIN,))
+        assert came() == NOBODY
+
+
+def test_every_command_says_what_it_needs():
+    """There is one table, and it has exactly the commands."""
+    assert set(cli.NEEDS) == {*COMMANDS, "tee"}
