@@ -8,13 +8,14 @@ the death by SIGPIPE).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from . import __version__, _commands, _progress, _signals, _standard, _trace
-from ._standard import STDERR, STDIN, STDOUT
+from ._standard import BROKEN_PIPE, STDERR, STDIN, STDOUT
 from ._tee_words import MODES, spelled_out
 from ._words import (
     address,
@@ -65,9 +66,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the words, and leave."""
-        if sys.stderr is None:  # the usage would go to standard output
-            sys.exit(USAGE)
-        super().error(message)
+        if sys.stderr is not None:  # or the usage would go to standard output
+            with contextlib.suppress(OSError):  # of a standard error that is full, until 3.11
+                super().error(message)
+        sys.exit(USAGE)
 
 
 class Version(argparse.Action):
@@ -320,11 +322,12 @@ def main(argv: list[str] | None = None) -> int:
     closed are taken. With words it is a call in somebody's process, and leaves them alone.
     """
     who, needed = "spliceio", [STDOUT]  # what --help and --version need
+    is_program = argv is None
     try:
-        if argv is None:
+        if is_program:
             _standard.hold()
-            argv = sys.argv[1:]
-        args, unknown = parser().parse_known_args(spelled_out(argv))
+        words = sys.argv[1:] if argv is None else argv
+        args, unknown = parser().parse_known_args(spelled_out(words))
         if unknown:
             args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
         who, needed = f"spliceio: {args.name}", [*args.needs(args)]
@@ -338,7 +341,9 @@ def main(argv: list[str] | None = None) -> int:
         killed.die()
     except BrokenPipeError as error:
         if error.filename is None and STDOUT in needed:
-            return _standard.abandon()
+            if is_program:
+                _standard.abandon()
+            return BROKEN_PIPE
         _progress.say(f"{who}: {told(error)}")
         return FAILURE
     except OSError as error:

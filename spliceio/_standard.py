@@ -95,9 +95,8 @@ def show(text: str) -> None:
         raise OSError(error.errno, error.strerror, _NAMES[STDOUT]) from None
 
 
-def abandon() -> int:
-    """Let the interpreter's last flush go nowhere; return the status for a broken pipe."""
+def abandon() -> None:
+    """Let the interpreter's last flush of standard output go nowhere."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, STDOUT)
     os.close(null)
-    return BROKEN_PIPE
