@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = [
+    "MOST_THREADS",
     "FileDescriptorLike",
     "HasFileno",
     "InvalidCount",
@@ -25,6 +26,9 @@ __all__ = [
     "offset_of",
     "require_contiguous",
 ]
+
+MOST_THREADS = 1024
+"""Of engines; more would be slower than few, and a typing error would fill the memory."""
 
 _SSIZE_MAX = 2**63 - 1
 _OFF_MIN = -(2**63)

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _errors
-from ._arguments import at_most
+from ._arguments import MOST_THREADS, at_most
 from ._cffi import ffi, lib
 from ._flow import CALLS
 from ._notify import Thread
@@ -32,7 +32,6 @@ from ._notify import Thread
 __all__ = ["Engines", "checked_threads"]
 
 _INT_MAX = 2**31 - 1
-_MOST_THREADS = 1024
 log = logging.getLogger("spliceio")
 
 _all: weakref.WeakSet[Engines] = weakref.WeakSet()
@@ -42,7 +41,7 @@ def checked_threads(threads: int) -> int:
     """Refuse what is no number of threads."""
     if threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
-    return at_most(threads, _MOST_THREADS, "threads")
+    return at_most(threads, MOST_THREADS, "threads")
 
 
 class Engines:

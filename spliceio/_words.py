@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 
 from . import _address
+from ._arguments import MOST_THREADS
 from ._keepalive import LONGEST
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "proxy_protocol",
     "size",
     "target",
+    "threads",
 ]
 
 _LONGEST = 1e6
@@ -128,6 +130,13 @@ def count(text: str) -> int:
     if text.isascii() and text.isdigit() and 0 < int(text) <= _MOST:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {_MOST}; write 4")
+
+
+def threads(text: str) -> int:
+    """Read a number of engine threads."""
+    if text.isascii() and text.isdigit() and 0 < int(text) <= MOST_THREADS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MOST_THREADS}; write 2")
 
 
 def listener(text: str) -> _address.Address | str:

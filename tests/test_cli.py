@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import importlib.util
@@ -22,8 +23,7 @@ from support.states import Worker, process_state, until
 from support.wires import MIB, payload
 
 import spliceio
-from spliceio import __main__ as cli
-from spliceio import _address
+from spliceio import _address, _words
 
 HANG = 60
 SPLICEIO = [sys.executable, "-m", "spliceio"]
@@ -159,7 +159,7 @@ def test_wrong_usage_is_2(args):
 )
 def test_sizes(text, size):
     """Powers of 1024, however they are spelt."""
-    assert cli.size(text) == size
+    assert _words.size(text) == size
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_sizes(text, size):
 )
 def test_what_is_no_size(text):
     """Refused with the forms that are."""
-    with pytest.raises(cli.argparse.ArgumentTypeError, match="64K"):
-        cli.size(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="64K"):
+        _words.size(text)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ HOUSE = [
     "_tee_command",
     "_proxy_command",
     "_serve",
+    "_parser",
     "aio",
     "__main__",
 ]

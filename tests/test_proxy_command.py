@@ -209,7 +209,7 @@ BAD = [
     ([], "the following arguments are required: LISTEN"),
     *(
         ([":0", ":1", "--threads", text], f"--threads: {text!r} is no number from 1 to")
-        for text in ("0", "-1", "1.5", "many", "9999999")
+        for text in ("0", "-1", "1.5", "many", "1025", "9999999")
     ),
     *(
         ([":0", ":1", f"--max-connections={text}"], "is no number from 1 to")

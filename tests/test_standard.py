@@ -25,7 +25,7 @@ from support.programs import need
 from support.states import Worker
 from test_cli import COMMANDS, HANG, SPLICEIO
 
-from spliceio import __main__ as cli
+from spliceio._parser import NEEDS
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 NAMES = {STDIN: "standard input", STDOUT: "standard output", STDERR: "standard error"}
@@ -535,4 +535,4 @@ def test_the_installed_script_takes_the_numbers_too(tmp_path):
 
 def test_every_command_says_what_it_needs():
     """There is one table, and it has exactly the commands."""
-    assert set(cli.NEEDS) == {*COMMANDS, "tee"}
+    assert set(NEEDS) == {*COMMANDS, "tee"}
