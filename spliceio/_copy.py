@@ -14,9 +14,9 @@ from operator import index
 from . import _fds, _owned
 from ._arguments import FileDescriptorLike, at_most
 from ._cffi import ffi, lib
-from ._ends import begin, checked_count
+from ._ends import begin, between, checked_count
 from ._flow import INT64_MAX, SLICE_NS, Flow, idle_ns, next_slice, refuse_child
-from ._transfer import Transfer, TransferResult, finished
+from ._transfer import Transfer, TransferResult, driven, finished
 
 __all__ = ["chunks", "copy", "discard"]
 
@@ -66,7 +66,8 @@ def discard(
     owned = _owned.owner()
     try:
         null = _owned.open_at(owned, os.devnull, os.O_WRONLY)
-        return copy(src, null, count, timeout=timeout).moved
+        flow, limit = between(src, null, count, timeout=timeout, call="discard")
+        return finished(driven(flow, limit, "discard")).moved
     finally:
         _owned.close(owned)
 

@@ -22,6 +22,12 @@ PATIENCE = float(os.environ.get("SPLICEIO_TEST_PATIENCE", "60"))
 """Seconds that one test may take, before it is interrupted; nothing is measured with it."""
 
 
+def pytest_configure():
+    """Let children be interrupted: a shell without job control has Ctrl-C ignored behind an `&`."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Stalled(AssertionError):
     """The test waited for something that never came."""
 

@@ -28,7 +28,7 @@ from support.streams import tls_context
 from support.wires import payload
 
 import spliceio
-from spliceio import FileWrapper, Transfer, _http, copyfileobj
+from spliceio import FileWrapper, Transfer, _http_file, copyfileobj
 from spliceio import _objects as objects
 
 DATA = payload(50_000)
@@ -72,7 +72,7 @@ FROM = {
     "relay, b": lambda w, bad: spliceio.relay(pair(w), (bad, w.file())),
     "RelayPool": lambda w, bad: pooled(w, (bad, w.file()), pair(w)),
     "Pipe.fill": filled,
-    "serve_file": lambda w, bad: _http._looked_at(bad),
+    "serve_file": lambda w, bad: _http_file.looked_at(bad),
 }
 TO = {
     "copy": lambda w, bad: spliceio.copy(w.file(b"data"), bad),
@@ -880,3 +880,12 @@ def test_threads_that_copy_from_one_reader_do_not_refuse_it(wires):
         for thread in threads:
             thread.join()
     assert errors == []
+
+
+@pytest.mark.parametrize(
+    "name", ["copy", "discard", "chunks", "peek", "explain", "fanout", "send_file", "receive_file"]
+)
+def test_the_refusal_names_the_call(name, wires):
+    """And no other one that does the work."""
+    with pytest.raises(TypeError, match=f"^{name}: "):
+        FROM[name](wires, io.BytesIO(DATA))

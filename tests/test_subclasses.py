@@ -29,7 +29,7 @@ class MixedIn(spliceio.SendfileMixin, http.server.SimpleHTTPRequestHandler):
     """The mixin where it is put: by itself it has no base class to hide anything of."""
 
 
-LISTENER = {"socket", "daemon_threads", "block_on_close"}
+LISTENER = {"daemon_threads", "block_on_close"}
 ACCEPTING = {"serve_forever", "shutdown_request", "handle_error"}
 REQUEST = {"command", "requestline", "raw_requestline", "request_version", "close_connection"}
 STREAMS = {"rfile", "wfile"}
@@ -52,6 +52,7 @@ ON_PURPOSE = {
     "Server": LISTENER | ACCEPTING,
     "Remaining": {"readable", "readinto", "close"},
     "Handler": CONNECTION | ANSWERING | NAMING | SETTINGS | STREAMS | REQUEST,
+    "Parser": {"error", "print_help"},
     "MixedIn": CONNECTION | FILES | STREAMS | REQUEST,
 }
 """What base classes document for subclasses to define, or to set."""
