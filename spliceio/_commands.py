@@ -133,10 +133,15 @@ def pipe(args: argparse.Namespace) -> None:
 
 def cp(args: argparse.Namespace) -> None:
     """One file to another."""
+    from ._attributes import chosen
     from ._copy_file import copy_file
 
     if args.reflink == "always" and args.sparse != "auto":
         args.usage_error("--reflink always goes with --sparse auto only")
+    try:
+        chosen(args.preserve)
+    except ValueError as error:
+        args.usage_error(f"argument --preserve: {str(error).removeprefix('copy_file: preserve ')}")
     target = args.dst
     if os.path.isdir(target):
         target = os.path.join(target, os.path.basename(args.src))

@@ -360,7 +360,8 @@ def test_cp_takes_the_options_of_cp(tmp_path):
     assert dst.stat().st_blocks * 512 >= 4 * MIB
     assert dst.read_bytes() == src.read_bytes()
     done = run("cp", "--preserve", "size", src, dst)
-    assert re.match(r"spliceio: cp: .*preserve takes mode, .*not 'size'", said(done))
+    assert re.search(rb"argument --preserve: takes mode, .*not 'size'\n$", done.stderr)
+    assert done.returncode == 2
     done = run("cp", "--reflink", "always", src, "/dev/shm/there")
     assert re.match(r"spliceio: cp: .*(share no blocks|cannot share)", said(done))
     assert not os.path.exists("/dev/shm/there")

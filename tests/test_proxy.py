@@ -145,7 +145,7 @@ def ask(running: Proxy, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("upstream", ["tcp", "tcp6", "unix"])
-@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0", ":0", "0", "unix"])
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0", ":0", "unix"])
 def test_one_connection(listen, upstream, tmp_path):
     """5 MiB there and back over every kind of address, and the counts are exact."""
     data = payload(5 * MIB)
