@@ -58,6 +58,23 @@ def _serve(args: argparse.Namespace) -> None:
 class Parser(argparse.ArgumentParser):
     """A parser that writes to standard output or standard error, never to one for the other."""
 
+    options_between = False
+    """Whether options may stand between the places; argparse takes the first for their end."""
+
+    def parse_known_args(  # type: ignore[override]  # that has overloads for other namespaces
+        self,
+        args: Sequence[str] | None = None,
+        namespace: argparse.Namespace | None = None,
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Read the words."""
+        if not self.options_between:
+            return super().parse_known_args(args, namespace)
+        self.options_between = False  # it comes back here, for each half
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.options_between = True
+
     def print_help(self, file: Any = None) -> None:
         """Print the help; on standard output all of it, or raise OSError."""
         if file is None:
@@ -113,8 +130,8 @@ NEEDS: dict[str, Callable[[argparse.Namespace], Sequence[int]]] = {
 class Commands:
     """The subcommands of the command line, as they are described to argparse."""
 
-    def __init__(self, top: argparse.ArgumentParser) -> None:
-        self.added = top.add_subparsers(metavar="COMMAND", required=True)
+    def __init__(self, top: Parser) -> None:
+        self.added = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
     def add(
         self,
@@ -123,7 +140,7 @@ class Commands:
         text: str,
         *,
         progress: bool = False,
-    ) -> argparse.ArgumentParser:
+    ) -> Parser:
         """Add one, whose arguments are added to what is returned; NEEDS has to name it."""
         sub = self.added.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         sub.set_defaults(run=run, name=name, needs=NEEDS[name], usage_error=sub.error)
@@ -273,6 +290,7 @@ def _describe_proxy(sub: argparse.ArgumentParser) -> None:
 
 def _describe_servers(commands: Commands) -> None:
     sub = commands.add(_proxy, "proxy", "relay every connection to another address")
+    sub.options_between = True
     _describe_proxy(sub)
     sub = commands.add(_serve, "serve", "the files of a directory over HTTP, by sendfile")
     sub.add_argument("directory", metavar="DIR")

@@ -18,6 +18,7 @@ from support.states import process_state, until
 from test_cli import COMMANDS, HANG, SPLICEIO, listening, run, said, started
 
 from spliceio import _address, _proxy_command
+from spliceio._parser import parser
 
 ALL = (*COMMANDS, "tee")
 NO_TIME = ("-1", "nan", "inf", "soon", "", "1e7", "1_0", "\uff11")
@@ -328,3 +329,20 @@ def test_a_directory_as_a_standard_stream(redirection, tmp_path):
     assert b"directory" in done.stderr
     assert (tmp_path / "f").read_bytes() == b"old"
     assert sys.implementation.name == "cpython"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-v", ":1", ":2", ":3"],
+        [":1", "-v", ":2", ":3"],
+        [":1", ":2", "-v", ":3"],
+        [":1", ":2", ":3", "-v"],
+        [":1", "--listen", "unix:@x", "-v", ":2", "--drain", "3", ":3"],
+    ],
+)
+def test_options_stand_anywhere(words):
+    """Before, between and behind the places of a proxy."""
+    args = parser().parse_args(["proxy", *words])
+    assert (args.verbose, str(args.listen)) == (True, ":1")
+    assert [one.port for one in args.upstream] == [2, 3]

@@ -52,7 +52,7 @@ ON_PURPOSE = {
     "Server": LISTENER | ACCEPTING,
     "Remaining": {"readable", "readinto", "close"},
     "Handler": CONNECTION | ANSWERING | NAMING | SETTINGS | STREAMS | REQUEST,
-    "Parser": {"error", "print_help"},
+    "Parser": {"error", "parse_known_args", "print_help"},
     "MixedIn": CONNECTION | FILES | STREAMS | REQUEST,
 }
 """What base classes document for subclasses to define, or to set."""
