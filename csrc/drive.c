@@ -70,7 +70,7 @@ int sio_transfer_gone(struct sio_transfer *t, int err)
 	t->err = err;
 	t->err_side = SIO_SIDE_DST;
 	t->err_call = SIO_CALL_POLL;
-	t->err_method = t->methods[t->current];
+	t->err_method = sio_method_of(t);
 	t->sticky = 1;
 	return SIO_ERROR;
 }

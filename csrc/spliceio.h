@@ -895,8 +895,24 @@ int64_t sio_transfer_pull(struct sio_transfer *t, void *buf, int64_t len);
 int64_t sio_idle_for(int64_t *active_ns, int64_t *active_mark, int64_t mark);
 /* Milliseconds to wait: until the slice or the idle limit ends, rounded up. */
 int sio_wait_ms(int64_t slice_end, int64_t idle_ns, int64_t idle);
+/* errno_class.c.  Is err the end of a connection, after which no call can
+ * succeed? */
+int sio_is_disconnect(int err);
+/* "This pair, this way: no." */
+int sio_is_refusal(int err);
+
+/* state.c. */
+static inline int sio_method_of(const struct sio_transfer *t)
+{
+	return t->methods[t->current];
+}
 /* Which site the next call is made from, for the seam. */
 void sio_at(struct sio_transfer *t, int site);
+/* Bytes flow: what was suspected of either side is settled. */
+static inline void sio_trust(struct sio_transfer *t)
+{
+	t->doubt = t->guessed = t->yielded = 0;
+}
 /* So many bytes have reached dst. */
 void sio_sent(struct sio_transfer *t, int64_t n);
 /* Note the error; the state to return. */
@@ -958,8 +974,6 @@ void sio_head_let_go(struct sio_fanout *f);
 void sio_head_copy(struct sio_fanout *f, int err, int call);
 /* Read and forget n bytes of a pipe that holds them; how many it were. */
 int64_t sio_pipe_drop(struct sio_fanout *f, int fd, int64_t n);
-/* "This pair, this way: no." */
-int sio_is_refusal(int err);
 
 /* timers.c. */
 struct sio_timers {
@@ -1174,8 +1188,6 @@ int sio_settle(struct sio_transfer *t);
 /* The destination has gone while the source was waited for; the state. */
 int sio_transfer_gone(struct sio_transfer *t, int err);
 
-/* Is err the end of a connection, after which no call can succeed? */
-int sio_is_disconnect(int err);
 /* While waiting for src: has dst gone?  0, or the errno to report. */
 int sio_dst_gone(struct sio_transfer *t, int revents);
 

@@ -29,39 +29,7 @@
 #define MAX_CHUNK (64 << 20)
 #define MIN_CHUNK (256 << 10)
 
-static int method_of(const struct sio_transfer *t)
-{
-	return t->methods[t->current];
-}
-
-/* A terminal whose other end is closed says EIO to both directions. */
-static int is_hung_up(const struct sio_transfer *t, int err, int side)
-{
-	return err == EIO && side == SIO_SIDE_DST &&
-	       t->dst_kind == SIO_KIND_TTY;
-}
-
-int sio_is_disconnect(int err)
-{
-	return err == EPIPE || err == ECONNRESET || err == ECONNABORTED ||
-	       err == ETIMEDOUT || err == EHOSTUNREACH || err == ENETUNREACH;
-}
-
-/* "This pair, this way: no."  EBADF is how copy_file_range refuses O_APPEND. */
-int sio_is_refusal(int err)
-{
-	return err == EINVAL || err == ENOSYS || err == EPERM ||
-	       err == EOPNOTSUPP || err == EXDEV || err == EBADF ||
-	       err == EACCES || err == ENOTTY || err == ETXTBSY;
-}
-
 /* ---- bookkeeping ----------------------------------------------------------- */
-
-/* Bytes flow: whatever was suspected of either side is settled. */
-static void trust(struct sio_transfer *t)
-{
-	t->doubt = t->guessed = t->yielded = 0;
-}
 
 static void took(struct sio_transfer *t, int64_t n)
 {
@@ -71,19 +39,7 @@ static void took(struct sio_transfer *t, int64_t n)
 	if (t->off_src >= 0)
 		t->off_src += n;
 	t->extent -= n;
-	trust(t);
-}
-
-void sio_sent(struct sio_transfer *t, int64_t n)
-{
-	sio_count(&t->moved, n);
-	if (t->off_dst >= 0)
-		t->off_dst += n;
-	t->dst_free -= n + sio_packet_cost(t->slots ? t->slots : n / SIO_SLOT);
-	if (t->dst_free < 0)
-		t->dst_free = 0;
-	t->hole_last = 0;
-	trust(t);
+	sio_trust(t);
 }
 
 static void arrived(struct sio_transfer *t, int method, int64_t n)
@@ -102,29 +58,16 @@ static int64_t want(const struct sio_transfer *t, int64_t most)
 	return t->left >= 0 && t->left < most ? t->left : most;
 }
 
-int sio_fail(struct sio_transfer *t, int err, int side, int call)
-{
-	if (err == EINTR)
-		return SIO_INTERRUPTED;
-	t->err = err;
-	t->err_side = side;
-	t->err_call = call;
-	t->err_method = method_of(t);
-	/* A reset is told once, then the kernel answers 0: keep it. */
-	t->sticky = sio_is_disconnect(err) || is_hung_up(t, err, side);
-	return SIO_ERROR;
-}
-
 static int next_method(struct sio_transfer *t, int err, int call, int site)
 {
 	struct sio_refusal *r = &t->refusals[t->refusal_count++];
 
-	r->method = method_of(t);
+	r->method = sio_method_of(t);
 	r->err = err;
 	r->call = call;
 	r->site = site;
 	t->current++;
-	trust(t);
+	sio_trust(t);
 	return SIO_GO;
 }
 
@@ -152,7 +95,7 @@ static int refuse_or_fail(struct sio_transfer *t, int err, int side, int call,
 	int refused = sio_is_refusal(err) ||
 		      (site != SIO_SITE_DRAIN && is_no_verdict(t, err));
 
-	if (refused && has_next(t) && !t->by_method[method_of(t)])
+	if (refused && has_next(t) && !t->by_method[sio_method_of(t)])
 		return next_method(t, err, call, site);
 	return sio_fail(t, err, side, call);
 }
@@ -188,7 +131,7 @@ static int copy_in(struct sio_transfer *t)
 {
 	int64_t len, n;
 
-	if (sio_need_buf(t, method_of(t) == SIO_READ_WRITE))
+	if (sio_need_buf(t, sio_method_of(t) == SIO_READ_WRITE))
 		return sio_fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
 	len = want(t, t->small ? SIO_SMALL_BUF : t->buf_size);
 	n = read_some(t, t->buf, len);
@@ -243,7 +186,7 @@ static int copy_from_pipe(struct sio_transfer *t)
 {
 	int64_t len, n;
 
-	if (sio_need_buf(t, method_of(t) == SIO_READ_WRITE))
+	if (sio_need_buf(t, sio_method_of(t) == SIO_READ_WRITE))
 		return sio_fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
 	len = t->pipe_held < t->buf_size ? t->pipe_held : t->buf_size;
 	sio_at(t, SIO_SITE_FILL);
@@ -274,7 +217,7 @@ static int doubt(struct sio_transfer *t, int64_t answer, int call, int site)
 	}
 	r = copy_in(t);
 	if (r != SIO_GO || answer || t->src_kind != SIO_KIND_FILE ||
-	    t->by_method[method_of(t)])
+	    t->by_method[sio_method_of(t)])
 		return r;
 	/* 0 from the start, and yet there is data: not a way to read it. */
 	if (has_next(t))
@@ -407,7 +350,7 @@ static int drain_pipe(struct sio_transfer *t)
 	int64_t len, n;
 	int r;
 
-	if (method_of(t) != SIO_SPLICE_PIPE)
+	if (sio_method_of(t) != SIO_SPLICE_PIPE)
 		return copy_from_pipe(t);
 	len = sio_dst_room(t, t->pipe_held, 0);
 	if (!len)
@@ -447,7 +390,7 @@ static int share_blocks(struct sio_transfer *t)
 
 static int advance(struct sio_transfer *t)
 {
-	int method = method_of(t);
+	int method = sio_method_of(t);
 
 	if (t->buf_len > t->buf_pos)
 		return copy_out(t);

@@ -96,25 +96,6 @@ int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len)
 	return 0;
 }
 
-int64_t sio_transfer_take_held(struct sio_transfer *t, void *buf, int64_t len)
-{
-	int64_t n = t->buf_len - t->buf_pos;
-
-	if (!n && t->pipe_held) {
-		n = sio_read(NULL, t->pipe_r, NULL, buf,
-			     len < t->pipe_held ? len : t->pipe_held);
-		if (n > 0)
-			t->pipe_held -= n;
-		return n;
-	}
-	if (n > len)
-		n = len;
-	if (n > 0)
-		memcpy(buf, t->buf + t->buf_pos, (size_t)n);
-	t->buf_pos += n;
-	return n;
-}
-
 void sio_transfer_close(struct sio_transfer *t)
 {
 	/* A zeroed t has never been opened: its 0 is nobody's descriptor. */
@@ -140,26 +121,4 @@ void sio_transfer_close(struct sio_transfer *t)
 		free(t->buf);
 	t->buf = NULL;
 	t->buf_size = t->buf_pos = t->buf_len = t->pipe_held = 0;
-}
-
-void sio_at(struct sio_transfer *t, int site)
-{
-	if (t->seam)
-		t->seam->site = site;
-}
-
-int64_t sio_transfer_moved(const struct sio_transfer *t)
-{
-	return sio_counted(&t->moved);
-}
-
-int64_t sio_transfer_moved_by(const struct sio_transfer *t, int method)
-{
-	return sio_counted(method == SIO_METHODS ? &t->from_memory :
-			   &t->by_method[method]);
-}
-
-int64_t sio_transfer_held(const struct sio_transfer *t)
-{
-	return t->pipe_held + t->buf_len - t->buf_pos;
 }
