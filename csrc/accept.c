@@ -39,23 +39,89 @@ struct sio_slab {
 	struct accepted each[SLAB];
 };
 
-void sio_peer_of(const struct sockaddr_storage *from, struct sio_peer *peer)
+/* ---- whether connections are accepted ---------------------------------------------- */
+
+/* Another duplicate, left open, would keep it in the epoll. */
+static void retire(struct sio_engine *e, int number)
 {
-	memset(peer, 0, sizeof(*peer));
-	peer->family = (int16_t)from->ss_family;
-	if (from->ss_family == AF_INET) {
-		const struct sockaddr_in *v4 = (const void *)from;
+	int fd = e->gate->listeners[number];
 
-		peer->ip[10] = peer->ip[11] = 0xff;
-		memcpy(peer->ip + 12, &v4->sin_addr, 4);
-		peer->port = ntohs(v4->sin_port);
-	} else if (from->ss_family == AF_INET6) {
-		const struct sockaddr_in6 *v6 = (const void *)from;
+	sio_unwatch(e, fd);
+	e->gate->listeners[number] = -1;
+	if (fd >= 0)
+		close(fd);
+}
 
-		memcpy(peer->ip, &v6->sin6_addr, 16);
-		peer->port = ntohs(v6->sin6_port);
-		if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
-			peer->family = AF_INET;
+static void close_listeners(struct sio_engine *e)
+{
+	struct sio_gate *g = e->gate;
+
+	for (int32_t i = 0; i < g->count; i++)
+		retire(e, i);
+	g->count = 0;
+}
+
+/* Accept nothing until a link ends here, or the pause's timer, if it is set. */
+static void hold(struct sio_engine *e)
+{
+	struct sio_gate *g = e->gate;
+
+	if (g->paused)
+		return;
+	g->paused = 1;
+	for (int32_t i = 0; i < g->count; i++)
+		sio_unwatch(e, g->listeners[i]);
+}
+
+static void pause_accepting(struct sio_engine *e)
+{
+	sio_timer_set(&e->timers, &e->gate->pause, e->now + PAUSE_NS);
+	hold(e);
+}
+
+/* It is so for good: nobody is accepted any more. */
+static void stop_accepting(struct sio_engine *e, int call, int err)
+{
+	close_listeners(e);
+	sio_engine_fails(e, call, err, SIO_STOPPED_ACCEPTING);
+}
+
+/* It may be better after a while. */
+static void accept_later(struct sio_engine *e, int call, int err)
+{
+	sio_engine_fails(e, call, err, SIO_STOPPED_NOTHING);
+	pause_accepting(e);
+}
+
+/* The user's watches, or the kernel's memory, are used up; or it is refused. */
+static void cannot_watch(struct sio_engine *e, int err)
+{
+	if (err == ENOSPC || err == ENOMEM)
+		accept_later(e, SIO_CALL_EPOLL_CTL, err);
+	else
+		stop_accepting(e, SIO_CALL_EPOLL_CTL, err);
+}
+
+static void resume_accepting(struct sio_engine *e)
+{
+	struct sio_gate *g = e->gate;
+	uint32_t events = EPOLLIN | (g->setup.shared ? EPOLLEXCLUSIVE : 0);
+
+	if (g->connector.waiting) {
+		sio_timer_set(&e->timers, &g->pause, e->now + PAUSE_NS);
+		return;
+	}
+	sio_timer_clear(&e->timers, &g->pause);
+	g->paused = 0;
+	for (int32_t i = 0; i < g->count; i++) {
+		int err = g->listeners[i] < 0 ? 0 :
+			  -sio_watch_engine(e, i + 1, g->listeners[i],
+					    EPOLL_CTL_ADD, events);
+
+		if (err) {
+			cannot_watch(e, err);
+			return;
+		}
 	}
 }
 
@@ -73,45 +139,9 @@ static void blank(struct accepted *a)
 		a->link.attempts[i] = -1;
 }
 
-static struct sio_link *new_link(struct sio_engine *e)
+static void recycle(struct sio_engine *e, struct sio_link *l)
 {
-	struct sio_gate *g = &e->gate;
-	struct sio_link *l = g->free_links;
-	struct accepted *a;
-
-	if (!l) {
-		struct sio_slab *slab = calloc(1, sizeof(*slab));
-
-		if (!slab)
-			return NULL;
-		slab->next = g->slabs;
-		g->slabs = slab;
-		for (int i = 0; i < SLAB; i++) {
-			blank(&slab->each[i]);
-			slab->each[i].link.next_done = g->free_links;
-			g->free_links = &slab->each[i].link;
-		}
-		l = g->free_links;
-	}
-	g->free_links = l->next_done;
-	a = (struct accepted *)(void *)l;
-	blank(a);
-	l->relay.ab = &a->flows[0];
-	l->relay.ba = &a->flows[1];
-	l->relay.limit_left = -1;
-	l->relay.closes = 1;
-	l->accepted = 1;
-	l->news = g->setup.news;
-	l->engine = e;
-	l->idle_ns = g->setup.idle_ns;
-	l->begun_ns = e->now;
-	l->upstream = l->index = -1;
-	return l;
-}
-
-void sio_gate_recycle(struct sio_engine *e, struct sio_link *l)
-{
-	struct sio_gate *g = &e->gate;
+	struct sio_gate *g = e->gate;
 
 	free(l->peeked);
 	sio_upstreams_drop(l->tried);
@@ -121,9 +151,62 @@ void sio_gate_recycle(struct sio_engine *e, struct sio_link *l)
 	g->free_links = l;
 	__atomic_fetch_sub(g->setup.open, 1, __ATOMIC_RELAXED);
 	if (g->paused)
-		sio_gate_resume(e);
+		resume_accepting(e);
 	if (g->closed)
 		sio_news_wake(g->setup.news); /* somebody waits for the last */
+}
+
+static const struct sio_conn_ops accepted_ops = {
+	.on_event = sio_gate_event,
+	.on_run = sio_link_run,
+	.on_request = sio_gate_request,
+	.on_end = sio_gate_end,
+	.on_free = recycle,
+};
+
+/* More links that can be used; 0 or -ENOMEM. */
+static int add_slab(struct sio_gate *g)
+{
+	struct sio_slab *slab = calloc(1, sizeof(*slab));
+
+	if (!slab)
+		return -ENOMEM;
+	for (int i = 0; i < SLAB; i++) {
+		blank(&slab->each[i]);
+		slab->each[i].link.next_done = i ? &slab->each[i - 1].link :
+						   g->free_links;
+	}
+	g->free_links = &slab->each[SLAB - 1].link;
+	slab->next = g->slabs;
+	g->slabs = slab;
+	return 0;
+}
+
+static struct sio_link *new_link(struct sio_engine *e)
+{
+	struct sio_gate *g = e->gate;
+	struct sio_link *l;
+	struct accepted *a;
+
+	if (!g->free_links && add_slab(g))
+		return NULL;
+	l = g->free_links;
+	g->free_links = l->next_done;
+	a = (struct accepted *)(void *)l;
+	blank(a);
+	l->relay.ab = &a->flows[0];
+	l->relay.ba = &a->flows[1];
+	l->relay.limit_left = -1;
+	l->relay.closes = 1;
+	l->accepted = 1;
+	l->ops = &accepted_ops;
+	l->timer.fire = sio_gate_timer;
+	l->news = g->setup.news;
+	l->engine = e;
+	l->idle_ns = g->setup.idle_ns;
+	l->begun_ns = e->now;
+	l->upstream = l->index = -1;
+	return l;
 }
 
 /* ---- accepting ------------------------------------------------------------------- */
@@ -147,49 +230,6 @@ static int is_trusted(const struct sio_gate_setup *setup,
 	return 0;
 }
 
-/* Another duplicate, left open, would keep it in the epoll. */
-static void retire(struct sio_engine *e, int number)
-{
-	int fd = e->gate.listeners[number];
-
-	sio_unwatch(e, fd);
-	e->gate.listeners[number] = -1;
-	if (fd >= 0)
-		close(fd);
-}
-
-static void close_listeners(struct sio_engine *e)
-{
-	struct sio_gate *g = &e->gate;
-
-	for (int32_t i = 0; i < g->count; i++)
-		retire(e, i);
-	g->count = 0;
-}
-
-/* It is so for good: nobody is accepted any more. */
-static void stop_accepting(struct sio_engine *e, int call, int err)
-{
-	close_listeners(e);
-	sio_engine_fails(e, call, err, SIO_STOPPED_ACCEPTING);
-}
-
-/* It may be better after a while. */
-static void accept_later(struct sio_engine *e, int call, int err)
-{
-	sio_engine_fails(e, call, err, SIO_STOPPED_NOTHING);
-	sio_gate_pause(e);
-}
-
-/* The user's watches, or the kernel's memory, are used up; or it is refused. */
-static void cannot_watch(struct sio_engine *e, int err)
-{
-	if (err == ENOSPC || err == ENOMEM)
-		accept_later(e, SIO_CALL_EPOLL_CTL, err);
-	else
-		stop_accepting(e, SIO_CALL_EPOLL_CTL, err);
-}
-
 static void begin(struct sio_engine *e, int fd,
 		  const struct sockaddr_storage *from)
 {
@@ -198,12 +238,12 @@ static void begin(struct sio_engine *e, int fd,
 
 	if (!l || sio_seat(e, l)) {
 		if (l) {
-			l->next_done = e->gate.free_links;
-			e->gate.free_links = l;
+			l->next_done = e->gate->free_links;
+			e->gate->free_links = l;
 		}
 		close(fd);
-		__atomic_fetch_sub(e->gate.setup.open, 1, __ATOMIC_RELAXED);
-		sio_gate_pause(e);
+		__atomic_fetch_sub(e->gate->setup.open, 1, __ATOMIC_RELAXED);
+		pause_accepting(e);
 		return;
 	}
 	sio_count(&e->counts.total, 1);
@@ -211,50 +251,9 @@ static void begin(struct sio_engine *e, int fd,
 	l->fds[A] = fd;
 	sio_peer_of(from, &l->client);
 	l->err = err = -sio_watch(e, l, A, fd);
-	sio_gate_begin(e, l, is_trusted(&e->gate.setup, &l->client));
+	sio_gate_begin(e, l, is_trusted(&e->gate->setup, &l->client));
 	if (err)
 		cannot_watch(e, err);
-}
-
-/* Accept nothing until a link ends here, or the pause's timer, if it is set. */
-static void hold(struct sio_engine *e)
-{
-	struct sio_gate *g = &e->gate;
-
-	if (g->paused)
-		return;
-	g->paused = 1;
-	for (int32_t i = 0; i < g->count; i++)
-		sio_unwatch(e, g->listeners[i]);
-}
-
-void sio_gate_pause(struct sio_engine *e)
-{
-	sio_timer_set(&e->timers, &e->gate.pause, e->now + PAUSE_NS);
-	hold(e);
-}
-
-void sio_gate_resume(struct sio_engine *e)
-{
-	struct sio_gate *g = &e->gate;
-	uint32_t events = EPOLLIN | (g->setup.shared ? EPOLLEXCLUSIVE : 0);
-
-	if (g->waiting) {
-		sio_timer_set(&e->timers, &g->pause, e->now + PAUSE_NS);
-		return;
-	}
-	sio_timer_clear(&e->timers, &g->pause);
-	g->paused = 0;
-	for (int32_t i = 0; i < g->count; i++) {
-		int err = g->listeners[i] < 0 ? 0 :
-			  -sio_watch_engine(e, i + 1, g->listeners[i],
-					    EPOLL_CTL_ADD, events);
-
-		if (err) {
-			cannot_watch(e, err);
-			return;
-		}
-	}
 }
 
 /* May there be one connection more?  It is counted, then. */
@@ -280,7 +279,7 @@ static int is_refused(struct sio_engine *e)
 /* There was no connection in the answer: 1 to ask on. */
 static int heed_failure(struct sio_engine *e, int number, int err)
 {
-	struct sio_gate *g = &e->gate;
+	struct sio_gate *g = e->gate;
 	int suspect = ++g->failures >= SUSPECT;
 
 	if ((suspect || err == EINVAL) && is_refused(e)) {
@@ -307,7 +306,7 @@ static int heed_failure(struct sio_engine *e, int number, int err)
 		sio_lender_trim(&e->lender);
 		sio_count(&e->counts.full, 1);
 		sio_news_wake(g->setup.news);
-		sio_gate_pause(e);
+		pause_accepting(e);
 		return 0;
 	default:
 		/* That one has gone: ECONNABORTED, EPROTO, EPERM of a firewall,
@@ -319,9 +318,9 @@ static int heed_failure(struct sio_engine *e, int number, int err)
 	}
 }
 
-void sio_gate_listen(struct sio_engine *e, int number)
+static void accept_all(struct sio_engine *e, int number)
 {
-	struct sio_gate *g = &e->gate;
+	struct sio_gate *g = e->gate;
 
 	for (int i = 0; i < ACCEPTS && !g->paused && number < g->count &&
 			g->listeners[number] >= 0; i++) {
@@ -332,7 +331,7 @@ void sio_gate_listen(struct sio_engine *e, int number)
 			hold(e);
 			/* The one that ends may be another engine's. */
 			if (g->setup.shared)
-				sio_gate_pause(e);
+				pause_accepting(e);
 			return;
 		}
 		fd = sio_accept(e->seam, g->listeners[number], &from);
@@ -349,9 +348,9 @@ void sio_gate_listen(struct sio_engine *e, int number)
 	}
 }
 
-void sio_gate_heed(struct sio_engine *e)
+static void heed_requests(struct sio_engine *e)
 {
-	struct sio_gate *g = &e->gate;
+	struct sio_gate *g = e->gate;
 	struct sio_upstreams *ups;
 	int close_asked;
 
@@ -361,11 +360,11 @@ void sio_gate_heed(struct sio_engine *e)
 	close_asked = g->close_asked;
 	pthread_mutex_unlock(&e->lock);
 	if (ups) {
-		sio_upstreams_inherit(ups, g->ups);
-		sio_upstreams_drop(g->ups);
-		g->ups = ups;
+		sio_upstreams_inherit(ups, g->connector.ups);
+		sio_upstreams_drop(g->connector.ups);
+		g->connector.ups = ups;
 		if (g->paused)
-			sio_gate_resume(e);
+			resume_accepting(e);
 	}
 	if (close_asked && !g->closed) {
 		close_listeners(e);
@@ -376,12 +375,82 @@ void sio_gate_heed(struct sio_engine *e)
 
 /* ---- from outside -------------------------------------------------------------------- */
 
+static void close_all(struct sio_engine *e, struct accepted *a)
+{
+	sio_close_side(e, &a->link, A, 0);
+	sio_close_side(e, &a->link, B, 0);
+	sio_connect_end(e, &a->link);
+	for (int d = 0; d < 2; d++)
+		sio_pipe_close(&a->flows[d].pipe_r, &a->flows[d].pipe_w);
+}
+
+static void free_gate(struct sio_engine *e)
+{
+	struct sio_gate *g = e->gate;
+
+	close_listeners(e);
+	while (g->slabs) {
+		struct sio_slab *slab = g->slabs;
+
+		g->slabs = slab->next;
+		for (int i = 0; i < SLAB; i++) {
+			free(slab->each[i].link.peeked);
+			sio_upstreams_drop(slab->each[i].link.answer);
+			sio_upstreams_drop(slab->each[i].link.tried);
+		}
+		free(slab);
+	}
+	sio_upstreams_drop(g->next_ups);
+	sio_upstreams_drop(g->connector.ups);
+	free(g->listeners);
+	free(g->early);
+	free(g->peek_buf);
+	free(g);
+}
+
+static void abandon(struct sio_engine *e)
+{
+	struct sio_gate *g = e->gate;
+
+	for (int32_t i = 0; i < g->count; i++)
+		if (g->listeners[i] >= 0)
+			close(g->listeners[i]);
+	for (struct sio_slab *slab = g->slabs; slab; slab = slab->next)
+		for (int i = 0; i < SLAB; i++)
+			close_all(e, &slab->each[i]);
+}
+
+static const struct sio_server_ops server_ops = {
+	.on_listener = accept_all,
+	.on_wake = heed_requests,
+	.on_free = free_gate,
+	.on_abandon = abandon,
+};
+
+static void pause_over(struct sio_engine *e, struct sio_timer *timer)
+{
+	(void)timer;
+	resume_accepting(e);
+}
+
 int sio_engine_serve(struct sio_engine *e, const struct sio_gate_setup *setup,
 		     const int32_t *listeners, int32_t count)
 {
-	struct sio_gate *g = &e->gate;
+	struct sio_gate *g = calloc(1, sizeof(*g));
 
+	if (!g)
+		return -ENOMEM;
+	e->gate = g;
+	e->server = &server_ops;
+	e->connector = &g->connector;
+	e->news = setup->news;
 	g->setup = *setup;
+	g->pause.fire = pause_over;
+	g->connector.connected = sio_gate_connected;
+	g->connector.failed = sio_gate_end;
+	g->connector.shortage = pause_accepting;
+	g->connector.connect_ns = setup->connect_ns;
+	g->connector.keepalive = setup->keepalive;
 	g->listeners = calloc((size_t)count, sizeof(*g->listeners));
 	g->early = calloc((size_t)count, sizeof(*g->early));
 	g->peek_buf = malloc(SIO_PEEK);
@@ -398,7 +467,7 @@ int sio_engine_serve(struct sio_engine *e, const struct sio_gate_setup *setup,
 	}
 	g->paused = 1;
 	if (g->setup.route)
-		sio_gate_resume(e);
+		resume_accepting(e);
 	return 0;
 }
 
@@ -408,9 +477,13 @@ int sio_engine_upstreams(struct sio_engine *e, struct sio_upstreams *ups)
 
 	if (e->pid != getpid())
 		return -ECHILD;
+	if (!e->gate) {
+		sio_upstreams_drop(ups);
+		return -EINVAL;
+	}
 	pthread_mutex_lock(&e->lock);
-	unused = e->gate.next_ups;
-	e->gate.next_ups = ups;
+	unused = e->gate->next_ups;
+	e->gate->next_ups = ups;
 	pthread_mutex_unlock(&e->lock);
 	sio_upstreams_drop(unused);
 	sio_engine_wake(e);
@@ -419,10 +492,10 @@ int sio_engine_upstreams(struct sio_engine *e, struct sio_upstreams *ups)
 
 void sio_engine_close_gate(struct sio_engine *e)
 {
-	if (e->pid != getpid())
+	if (e->pid != getpid() || !e->gate)
 		return;
 	pthread_mutex_lock(&e->lock);
-	e->gate.close_asked = 1;
+	e->gate->close_asked = 1;
 	pthread_mutex_unlock(&e->lock);
 	sio_engine_wake(e);
 }
@@ -445,47 +518,3 @@ void sio_link_release(struct sio_link *link)
 	(void)sio_ask(link->engine, link, SIO_ASK_RELEASE);
 }
 
-static void close_all(struct sio_engine *e, struct accepted *a)
-{
-	sio_close_side(e, &a->link, A, 0);
-	sio_close_side(e, &a->link, B, 0);
-	sio_connect_end(e, &a->link);
-	for (int d = 0; d < 2; d++)
-		sio_pipe_close(&a->flows[d].pipe_r, &a->flows[d].pipe_w);
-}
-
-void sio_gate_free(struct sio_engine *e)
-{
-	struct sio_gate *g = &e->gate;
-
-	close_listeners(e);
-	while (g->slabs) {
-		struct sio_slab *slab = g->slabs;
-
-		g->slabs = slab->next;
-		for (int i = 0; i < SLAB; i++) {
-			free(slab->each[i].link.peeked);
-			sio_upstreams_drop(slab->each[i].link.answer);
-			sio_upstreams_drop(slab->each[i].link.tried);
-		}
-		free(slab);
-	}
-	sio_upstreams_drop(g->next_ups);
-	sio_upstreams_drop(g->ups);
-	free(g->listeners);
-	free(g->early);
-	free(g->peek_buf);
-	memset(g, 0, sizeof(*g));
-}
-
-void sio_gate_abandon(struct sio_engine *e)
-{
-	struct sio_gate *g = &e->gate;
-
-	for (int32_t i = 0; i < g->count; i++)
-		if (g->listeners[i] >= 0)
-			close(g->listeners[i]);
-	for (struct sio_slab *slab = g->slabs; slab; slab = slab->next)
-		for (int i = 0; i < SLAB; i++)
-			close_all(e, &slab->each[i]);
-}

@@ -207,7 +207,7 @@ static int pending(const struct sio_link *l)
 /* While somebody waits for a descriptor, nobody else gets one by accept(). */
 static void set_short(struct sio_engine *e, struct sio_link *l, int is_short)
 {
-	e->gate.waiting += is_short - l->short_of;
+	e->connector->waiting += is_short - l->short_of;
 	l->short_of = is_short;
 }
 
@@ -248,7 +248,7 @@ static void won(struct sio_engine *e, struct sio_link *l, int attempt,
 	u->shunned_until = 0;
 	sio_connect_end(e, l);
 	sio_timer_clear(&e->timers, &l->timer);
-	sio_gate_connected(e, l, to_unix);
+	e->connector->connected(e, l, to_unix);
 }
 
 static int open_socket(struct sio_engine *e, const struct address *to)
@@ -256,7 +256,7 @@ static int open_socket(struct sio_engine *e, const struct address *to)
 	int fd = (int)sio_socket(e->seam, to->name.ss_family);
 
 	if (fd >= 0 && to->name.ss_family != AF_UNIX)
-		sio_tune_new(fd, e->gate.setup.keepalive);
+		sio_tune_new(fd, e->connector->keepalive);
 	return fd;
 }
 
@@ -299,7 +299,7 @@ static void shun(struct sio_engine *e, struct sio_link *l)
 	for (int i = 0; i < ATTEMPTS; i++)
 		give_up(e, l, i);
 	/* Clients that came together are refused together: that counts once. */
-	if (l->deadline - e->gate.setup.connect_ns <= u->shunned_at)
+	if (l->deadline - e->connector->connect_ns <= u->shunned_at)
 		return;
 	if (u->failures < 5)
 		while_ns = (int64_t)SHUNNED_NS << u->failures;
@@ -317,7 +317,7 @@ static void wait_out(struct sio_engine *e, struct sio_link *l)
 	set_short(e, l, 1);
 	if (l->err == EMFILE || l->err == ENFILE) {
 		sio_lender_trim(&e->lender);
-		sio_gate_pause(e);
+		e->connector->shortage(e);
 	}
 	arm(e, l, (int64_t)SHORTAGE_NS << l->shortages);
 	if (l->shortages < SHORTAGES)
@@ -354,7 +354,7 @@ static int try_addresses(struct sio_engine *e, struct sio_link *l)
 	if (!pending(l))
 		return 0;
 	arm(e, l, l->next_address < u->count ? NEXT_ADDRESS_NS
-					     : e->gate.setup.connect_ns);
+					     : e->connector->connect_ns);
 	return 1;
 }
 
@@ -366,13 +366,13 @@ static void next_upstream(struct sio_engine *e, struct sio_link *l)
 		l->upstream = l->tried->first + l->chosen;
 		l->next_address = l->shortages = 0;
 		set_short(e, l, 0);
-		l->deadline = e->now + e->gate.setup.connect_ns;
+		l->deadline = e->now + e->connector->connect_ns;
 		if (try_addresses(e, l))
 			return;
 		shun(e, l);
 	}
 	sio_count(&e->counts.failed, 1);
-	sio_gate_end(e, l);
+	e->connector->failed(e, l);
 }
 
 static void go_on(struct sio_engine *e, struct sio_link *l)
@@ -386,7 +386,7 @@ static void go_on(struct sio_engine *e, struct sio_link *l)
 void sio_connect(struct sio_engine *e, struct sio_link *l)
 {
 	l->phase = SIO_PHASE_CONNECT;
-	l->tried = l->routed ? l->routed : e->gate.ups;
+	l->tried = l->routed ? l->routed : e->connector->ups;
 	l->tried->refs++;
 	l->tries = 0;
 	next_upstream(e, l);

@@ -1,5 +1,6 @@
 /*
- * engine.c: one thread and one epoll for thousands of relays.
+ * engine.c: one thread and one epoll for thousands of relays.  What they do is
+ * behind their ops; nothing here names it.
  *
  * Rule 1: the thread never waits but in epoll_wait(), and never touches Python.
  * Rule 2: events only mark what may go on; then each link that may go on gets
@@ -23,7 +24,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -36,12 +36,42 @@
  * edge follows: a full destination is asked again after so long. */
 #define STALL_NS 1000000000
 
-enum { BA = 1, BOTH = 3 };
-
 /* By the clock, and by what a test has let pass. */
 int64_t sio_engine_now(const struct sio_engine *e)
 {
 	return sio_now() + sio_counted(&e->skipped_ns);
+}
+
+/* ---- what an engine cannot do ------------------------------------------------------ */
+
+void sio_engine_fails(struct sio_engine *e, int call, int err, int stopped)
+{
+	struct sio_trouble *t = &e->trouble;
+
+	pthread_mutex_lock(&e->lock);
+	if (stopped >= t->stopped) {
+		t->err = err;
+		t->call = call;
+		t->stopped = stopped;
+	}
+	t->times++;
+	if (stopped == SIO_STOPPED_ALL)
+		e->stopped = 1;
+	pthread_mutex_unlock(&e->lock);
+	if (e->news)
+		sio_news_wake(e->news);
+}
+
+int sio_end_of(const struct sio_engine *e)
+{
+	return e->trouble.stopped == SIO_STOPPED_ALL ? e->trouble.err : 0;
+}
+
+void sio_engine_trouble(struct sio_engine *e, struct sio_trouble *trouble)
+{
+	pthread_mutex_lock(&e->lock);
+	*trouble = e->trouble;
+	pthread_mutex_unlock(&e->lock);
 }
 
 /* ---- a link's life ------------------------------------------------------------ */
@@ -83,66 +113,9 @@ void sio_link_over(struct sio_engine *e, struct sio_link *l)
 	if (!l->ended_ns)
 		l->ended_ns = sio_engine_now(e);
 	sio_timer_clear(&e->timers, &l->timer);
-	sio_stop_lending(l->relay.ab);
-	sio_stop_lending(l->relay.ba);
 	l->phase = SIO_PHASE_OVER;
 	if (!l->lent)
 		push_done(e, l);
-}
-
-/* It ends, for the reason that the relay says. */
-void sio_link_end(struct sio_engine *e, struct sio_link *l)
-{
-	if (l->accepted) {
-		sio_gate_end(e, l);
-		return;
-	}
-	for (int slot = 0; slot < 4; slot++)
-		sio_unwatch(e, l->fds[slot]);
-	sio_link_over(e, l);
-}
-
-static void cut(struct sio_engine *e, struct sio_link *l)
-{
-	if (l->phase == SIO_PHASE_OVER)
-		return;
-	l->relay.over = BOTH;
-	if (l->phase != SIO_PHASE_LINGER)
-		l->relay.reason = SIO_REASON_CANCELLED;
-	if (sio_end_of(e) && l->accepted) {
-		l->err = sio_end_of(e);
-	} else if (sio_end_of(e)) {
-		l->failed = 1;
-		(void)sio_fail(l->relay.ab, sio_end_of(e), SIO_SIDE_NONE,
-			       SIO_CALL_EPOLL_WAIT);
-	}
-	sio_link_end(e, l);
-}
-
-static void add(struct sio_engine *e, struct sio_link *l)
-{
-	l->index = -1;
-	l->begun_ns = e->now;
-	l->relay.closes_later = 1;
-	sio_count(&e->counts.total, 1);
-	sio_count(&e->counts.active, 1);
-	l->err = -sio_seat(e, l);
-	for (int slot = 0; slot < 4 && !l->err; slot++) {
-		int err = l->fds[slot] < 0 ? 0 :
-			  -sio_watch(e, l, slot, l->fds[slot]);
-
-		/* A regular file is always ready, and epoll refuses it. */
-		if (err && err != EPERM)
-			l->err = err;
-	}
-	if (l->one_way)
-		l->relay.over |= 1 << BA;
-	if (l->err) {
-		l->relay.over = BOTH;
-		sio_link_end(e, l);
-		return;
-	}
-	sio_start_relay(e, l);
 }
 
 /* ---- the inbox ------------------------------------------------------------------ */
@@ -188,20 +161,6 @@ int sio_ask(struct sio_engine *e, struct sio_link *l, int32_t what)
 	return ask(e, l, what, &is_cancelled);
 }
 
-static void heed(struct sio_engine *e, struct sio_link *l, int32_t asked)
-{
-	if (asked & SIO_ASK_ADD)
-		add(e, l);
-	if (asked & (SIO_ASK_CANCEL | SIO_ASK_CUT))
-		cut(e, l);
-	/* It may have ended by itself meanwhile; but whoever has cancelled it
-	 * has been told that it ends like this. */
-	if (asked & SIO_ASK_CANCEL)
-		l->relay.reason = SIO_REASON_CANCELLED;
-	if (asked & SIO_ASK_ROUTE)
-		sio_gate_routed(e, l, asked & SIO_ASK_MORE);
-}
-
 static void read_inbox(struct sio_engine *e)
 {
 	struct sio_link *first, *turned = NULL;
@@ -234,12 +193,13 @@ static void read_inbox(struct sio_engine *e)
 		l->released = 0;
 		pthread_mutex_unlock(&e->lock);
 		was_over = l->phase == SIO_PHASE_OVER;
-		heed(e, l, asked);
+		l->ops->on_request(e, l, asked);
 		/* It was over before, and waited for Python to let go. */
 		if (l->accepted && was_over && !l->lent)
 			push_done(e, l);
 	}
-	sio_gate_heed(e);
+	if (e->server)
+		e->server->on_wake(e);
 }
 
 /* ---- what makes a link go on ---------------------------------------------------- */
@@ -253,25 +213,14 @@ static void dispatch(struct sio_engine *e, const struct epoll_event *ev)
 
 	if (slot == SIO_SLOT_ENGINE) {
 		if (index)
-			sio_gate_listen(e, (int)index - 1);
+			e->server->on_listener(e, (int)index - 1);
 		else
 			read_inbox(e);
 		return;
 	}
 	l = e->table[index].link;
-	if (!l || e->table[index].given != given)
-		return;
-	if (slot >= SIO_SLOT_ATTEMPT && l->phase != SIO_PHASE_CONNECT) {
-		if (slot != l->won)
-			return;
-		slot = 2;
-	}
-	if (slot < SIO_SLOT_ATTEMPT)
-		l->seen[slot] |= (int)(ev->events & SIO_SPECIAL);
-	if (l->phase == SIO_PHASE_RELAY)
-		sio_link_event(e, l, slot, ev->events);
-	else if (l->accepted)
-		sio_gate_event(e, l, slot, ev->events);
+	if (l && e->table[index].given == given)
+		l->ops->on_event(e, l, slot, ev->events);
 }
 
 static void fire_timers(struct sio_engine *e)
@@ -279,16 +228,8 @@ static void fire_timers(struct sio_engine *e)
 	struct sio_timer *timer;
 
 	while ((timer = sio_timer_first(&e->timers)) && timer->due <= e->now) {
-		struct sio_link *l = (void *)((char *)timer -
-					      offsetof(struct sio_link, timer));
-
 		sio_timer_clear(&e->timers, timer);
-		if (timer == &e->gate.pause)
-			sio_gate_resume(e);
-		else if (l->phase == SIO_PHASE_RELAY)
-			sio_link_timer(e, l);
-		else
-			sio_gate_timer(e, l);
+		timer->fire(e, timer);
 	}
 }
 
@@ -321,10 +262,7 @@ static void bury(struct sio_engine *e)
 		if (l->index >= 0)
 			sio_unseat(e, l);
 		sio_count(&e->counts.active, -1);
-		if (l->accepted)
-			sio_gate_recycle(e, l);
-		else
-			sio_tell(l, SIO_TOLD_OVER);
+		l->ops->on_free(e, l);
 	}
 }
 
@@ -352,7 +290,7 @@ static void run_ready(struct sio_engine *e)
 		struct sio_link *next = l->next_ready;
 
 		l->is_ready = 0;
-		sio_link_run(e, l);
+		l->ops->on_run(e, l);
 		l = next;
 	}
 }
@@ -381,7 +319,8 @@ static void *engine_thread(void *engine)
 	}
 	for (int32_t i = 0; i < e->size; i++)
 		if (e->table[i].link)
-			cut(e, e->table[i].link);
+			e->table[i].link->ops->on_request(e, e->table[i].link,
+							  SIO_ASK_CUT);
 	e->first_ready = NULL;
 	bury(e);
 	return NULL;
@@ -470,7 +409,8 @@ void sio_engine_free(struct sio_engine *e)
 	if (!e || e->pid != getpid())
 		return;
 	sio_engine_stop(e);
-	sio_gate_free(e);
+	if (e->server)
+		e->server->on_free(e);
 	sio_lender_close(&e->lender);
 	sio_timers_free(&e->timers);
 	free(e->table);
@@ -491,7 +431,8 @@ void sio_engine_abandon(struct sio_engine *e)
 	/* It is the parent's epoll: what is closed here is watched there on. */
 	e->epfd = e->wakefd = -1;
 	sio_lender_trim(&e->lender);
-	sio_gate_abandon(e);
+	if (e->server)
+		e->server->on_abandon(e);
 }
 
 void sio_engine_test(struct sio_engine *e, struct sio_seam *seam,
@@ -505,17 +446,6 @@ void sio_engine_skip(struct sio_engine *e, int64_t ns)
 {
 	sio_count(&e->skipped_ns, ns);
 	sio_engine_wake(e);
-}
-
-int sio_engine_submit(struct sio_engine *e, struct sio_link *link)
-{
-	int err;
-
-	link->engine = e;
-	err = sio_ask(e, link, SIO_ASK_ADD);
-	if (err)
-		link->engine = NULL;
-	return err;
 }
 
 int sio_engine_cancel(struct sio_link *link)

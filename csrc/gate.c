@@ -49,11 +49,6 @@ void sio_close_side(struct sio_engine *e, struct sio_link *l, int side,
 	close(fd);
 }
 
-int sio_tag_of_side(const struct sio_link *l, int side)
-{
-	return side == B && l->won ? l->won : side;
-}
-
 static int is_unix(const struct sio_link *l, int side)
 {
 	return (side == A ? l->relay.ab : l->relay.ba)->src_kind ==
@@ -71,7 +66,7 @@ static void over(struct sio_engine *e, struct sio_link *l)
 		t->buf = NULL;
 	}
 	l->ended_ns = sio_engine_now(e); /* Python may read it at once */
-	if (e->gate.setup.tell || l->err || l->failed) {
+	if (e->gate->setup.tell || l->err || l->failed) {
 		if (sio_news_count(l->news) < MOST_TOLD)
 			sio_tell(l, SIO_TOLD_OVER);
 		else
@@ -174,7 +169,7 @@ static void set_flow(struct sio_engine *e, struct sio_link *l, int d, int to_uni
 	t->dst = l->fds[dst];
 	t->src_kind = kinds[d];
 	t->dst_kind = kinds[!d];
-	t->methods[0] = e->gate.setup.method;
+	t->methods[0] = e->gate->setup.method;
 	t->methods[1] = SIO_READ_WRITE;
 	t->method_count = t->methods[0] == SIO_READ_WRITE ? 1 : 2;
 	t->left = -1;
@@ -183,6 +178,26 @@ static void set_flow(struct sio_engine *e, struct sio_link *l, int d, int to_uni
 	t->adaptive = t->small = t->shares = 1;
 	t->src_nonblock = t->dst_nonblock = 1;
 	t->src_special = (l->seen[src] & SIO_SPECIAL) != 0;
+}
+
+void sio_peer_of(const struct sockaddr_storage *from, struct sio_peer *peer)
+{
+	memset(peer, 0, sizeof(*peer));
+	peer->family = (int16_t)from->ss_family;
+	if (from->ss_family == AF_INET) {
+		const struct sockaddr_in *v4 = (const void *)from;
+
+		peer->ip[10] = peer->ip[11] = 0xff;
+		memcpy(peer->ip + 12, &v4->sin_addr, 4);
+		peer->port = ntohs(v4->sin_port);
+	} else if (from->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *v6 = (const void *)from;
+
+		memcpy(peer->ip, &v6->sin6_addr, 16);
+		peer->port = ntohs(v6->sin6_port);
+		if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+			peer->family = AF_INET;
+	}
 }
 
 /* The upstream learns who the client is before it hears anything of it. */
@@ -195,7 +210,7 @@ static int send_header(struct sio_engine *e, struct sio_link *l)
 
 	if (!l->server.family && !getsockname(l->fds[A], (void *)&own, &size))
 		sio_peer_of(&own, &l->server);
-	len = sio_proxy_write(e->gate.setup.proxy_protocol, &l->client,
+	len = sio_proxy_write(e->gate->setup.proxy_protocol, &l->client,
 			      &l->server, head);
 	/* Into an empty socket it goes whole. */
 	return sio_send(e->seam, l->fds[B], head, len, 0) == len;
@@ -205,7 +220,7 @@ void sio_gate_connected(struct sio_engine *e, struct sio_link *l, int to_unix)
 {
 	l->phase = SIO_PHASE_RELAY;
 	l->deadline = 0;
-	if (e->gate.setup.proxy_protocol && !l->relay.reason &&
+	if (e->gate->setup.proxy_protocol && !l->relay.reason &&
 	    !send_header(e, l)) {
 		l->err = ECONNRESET;
 		l->relay.reason = SIO_REASON_RESET_B;
@@ -229,7 +244,7 @@ static void ask(struct sio_engine *e, struct sio_link *l, int64_t len)
 			sio_gate_end(e, l);
 			return;
 		}
-		memcpy(l->peeked, e->gate.peek_buf, (size_t)len);
+		memcpy(l->peeked, e->gate->peek_buf, (size_t)len);
 		l->peeked_len = (int32_t)len;
 	}
 	l->phase = SIO_PHASE_ASKED;
@@ -239,7 +254,7 @@ static void ask(struct sio_engine *e, struct sio_link *l, int64_t len)
 
 static void peek(struct sio_engine *e, struct sio_link *l)
 {
-	int64_t n = sio_peek(e->seam, l->fds[A], e->gate.peek_buf, SIO_PEEK);
+	int64_t n = sio_peek(e->seam, l->fds[A], e->gate->peek_buf, SIO_PEEK);
 
 	if (n < 0 && n != -EAGAIN && n != -EINTR) {
 		l->err = (int)-n;
@@ -259,8 +274,8 @@ static void peek(struct sio_engine *e, struct sio_link *l)
 /* Who it is is known: now, where to? */
 static void greet(struct sio_engine *e, struct sio_link *l)
 {
-	l->deadline = e->now + e->gate.setup.peek_ns;
-	if (e->gate.setup.route) {
+	l->deadline = e->now + e->gate->setup.peek_ns;
+	if (e->gate->setup.route) {
 		l->phase = SIO_PHASE_PEEK;
 		peek(e, l);
 	} else {
@@ -270,7 +285,7 @@ static void greet(struct sio_engine *e, struct sio_link *l)
 
 static void read_header(struct sio_engine *e, struct sio_link *l)
 {
-	unsigned char *buf = e->gate.peek_buf;
+	unsigned char *buf = e->gate->peek_buf;
 	int64_t n = sio_peek(e->seam, l->fds[A], buf, SIO_PEEK);
 	int r = 0;
 
@@ -296,7 +311,7 @@ static void read_header(struct sio_engine *e, struct sio_link *l)
 
 void sio_gate_begin(struct sio_engine *e, struct sio_link *l, int trusted)
 {
-	l->deadline = e->now + e->gate.setup.peek_ns;
+	l->deadline = e->now + e->gate->setup.peek_ns;
 	if (l->err) {
 		sio_gate_end(e, l);
 	} else if (trusted) {
@@ -310,6 +325,17 @@ void sio_gate_begin(struct sio_engine *e, struct sio_link *l, int trusted)
 void sio_gate_event(struct sio_engine *e, struct sio_link *l, int slot,
 		    uint32_t events)
 {
+	if (slot >= SIO_SLOT_ATTEMPT && l->phase != SIO_PHASE_CONNECT) {
+		if (slot != l->won)
+			return;
+		slot = B;
+	}
+	if (l->phase == SIO_PHASE_RELAY) {
+		sio_link_event(e, l, slot, events);
+		return;
+	}
+	if (slot < SIO_SLOT_ATTEMPT)
+		l->seen[slot] |= (int)(events & SIO_SPECIAL);
 	if (l->phase == SIO_PHASE_CONNECT && slot >= SIO_SLOT_ATTEMPT) {
 		sio_connect_event(e, l, slot, events);
 	} else if (l->phase == SIO_PHASE_LINGER) {
@@ -328,9 +354,13 @@ void sio_gate_event(struct sio_engine *e, struct sio_link *l, int slot,
 	}
 }
 
-void sio_gate_timer(struct sio_engine *e, struct sio_link *l)
+void sio_gate_timer(struct sio_engine *e, struct sio_timer *timer)
 {
-	if (l->phase == SIO_PHASE_CONNECT) {
+	struct sio_link *l = sio_link_of(timer);
+
+	if (l->phase == SIO_PHASE_RELAY) {
+		sio_link_timer(e, l);
+	} else if (l->phase == SIO_PHASE_CONNECT) {
 		sio_connect_timer(e, l);
 	} else if (l->phase == SIO_PHASE_PEEK) {
 		peek(e, l);
@@ -342,7 +372,7 @@ void sio_gate_timer(struct sio_engine *e, struct sio_link *l)
 	}
 }
 
-void sio_gate_routed(struct sio_engine *e, struct sio_link *l, int more)
+static void routed(struct sio_engine *e, struct sio_link *l, int more)
 {
 	if (l->phase != SIO_PHASE_ASKED) {
 		sio_connect_end(e, l);
@@ -355,4 +385,12 @@ void sio_gate_routed(struct sio_engine *e, struct sio_link *l, int more)
 		l->err = more ? ENODATA : 0;
 		sio_gate_end(e, l);
 	}
+}
+
+void sio_gate_request(struct sio_engine *e, struct sio_link *l, int32_t asked)
+{
+	if (asked & (SIO_ASK_CANCEL | SIO_ASK_CUT))
+		sio_link_cut(e, l, asked);
+	if (asked & SIO_ASK_ROUTE)
+		routed(e, l, asked & SIO_ASK_MORE);
 }

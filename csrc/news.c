@@ -4,8 +4,7 @@
  *
  * Engines add to it and never wait for it, so a busy interpreter delays the
  * news and not the bytes.  A link is in the list once at the most; what it has
- * to tell meanwhile adds up in its bits.  What concerns an engine itself is kept
- * there, and asked for after a wake-up.
+ * to tell meanwhile adds up in its bits.
  */
 #define _GNU_SOURCE
 #include "spliceio.h"
@@ -120,36 +119,4 @@ struct sio_link *sio_news_take(struct sio_news *news, int32_t *told)
 	}
 	pthread_mutex_unlock(&news->lock);
 	return link;
-}
-
-/* ---- what an engine cannot do ------------------------------------------------------ */
-
-void sio_engine_fails(struct sio_engine *e, int call, int err, int stopped)
-{
-	struct sio_trouble *t = &e->trouble;
-
-	pthread_mutex_lock(&e->lock);
-	if (stopped >= t->stopped) {
-		t->err = err;
-		t->call = call;
-		t->stopped = stopped;
-	}
-	t->times++;
-	if (stopped == SIO_STOPPED_ALL)
-		e->stopped = 1;
-	pthread_mutex_unlock(&e->lock);
-	if (e->gate.setup.news)
-		sio_news_wake(e->gate.setup.news);
-}
-
-int sio_end_of(const struct sio_engine *e)
-{
-	return e->trouble.stopped == SIO_STOPPED_ALL ? e->trouble.err : 0;
-}
-
-void sio_engine_trouble(struct sio_engine *e, struct sio_trouble *trouble)
-{
-	pthread_mutex_lock(&e->lock);
-	*trouble = e->trouble;
-	pthread_mutex_unlock(&e->lock);
 }

@@ -592,7 +592,11 @@ struct sio_peer {
 struct sio_timer {
 	int64_t due;
 	int32_t place;          /* 0: not set */
+	void (*fire)(struct sio_engine *e, struct sio_timer *timer);
 };
+
+/* What a link does when its engine lets it; the engine knows no more of it. */
+struct sio_conn_ops;
 
 /* A socket that is nonblocking while a link has it; see modes.c. */
 struct sio_modes;
@@ -622,6 +626,7 @@ struct sio_link {
 
 	/* The engine's while it runs; afterwards to be read. */
 	struct sio_engine *engine;
+	const struct sio_conn_ops *ops;
 	int32_t phase;
 	int32_t failed;         /* 1: ab, 2: ba has an error that Python raises */
 	int32_t err;            /* of connecting, or of a header */
@@ -993,10 +998,6 @@ void sio_timers_free(struct sio_timers *h);
 /* news.c.  1: the link was not yet in the list. */
 int sio_news_tell(struct sio_news *news, struct sio_link *link, int32_t what);
 int32_t sio_news_count(struct sio_news *news);
-/* Let it be known that the call fails. */
-void sio_engine_fails(struct sio_engine *e, int call, int err, int stopped);
-/* The error that the thread ends with, if it does; else 0. */
-int sio_end_of(const struct sio_engine *e);
 
 /* What the files of the engine share. */
 enum sio_ask {
@@ -1029,19 +1030,60 @@ struct sio_seat {
 /* The most that is peeked at. */
 #define SIO_PEEK (16 << 10)
 
+/* What the engine calls, on its thread.  Each may end the link. */
+struct sio_conn_ops {
+	/* An event of one of its descriptors. */
+	void (*on_event)(struct sio_engine *e, struct sio_link *l, int slot,
+			 uint32_t events);
+	/* It was ready, and this is its turn. */
+	void (*on_run)(struct sio_engine *e, struct sio_link *l);
+	/* Another thread asks something of it, or the engine that it ends:
+	 * enum sio_ask. */
+	void (*on_request)(struct sio_engine *e, struct sio_link *l,
+			   int32_t asked);
+	/* Its relay is over, or was refused: close what it has. */
+	void (*on_end)(struct sio_engine *e, struct sio_link *l);
+	/* No event can name it any more: announce it, or use it again. */
+	void (*on_free)(struct sio_engine *e, struct sio_link *l);
+};
+
+/* Whoever accepts connections for an engine. */
+struct sio_server_ops {
+	/* A listener can be asked, by the number that it is watched with. */
+	void (*on_listener)(struct sio_engine *e, int number);
+	/* Something may have been asked of it. */
+	void (*on_wake)(struct sio_engine *e);
+	void (*on_free)(struct sio_engine *e);
+	/* In a forked child: close what was copied. */
+	void (*on_abandon)(struct sio_engine *e);
+};
+
+/* What connect.c needs of whoever wants to be connected. */
+struct sio_connector {
+	/* fds[2] of the link is the upstream's socket. */
+	void (*connected)(struct sio_engine *e, struct sio_link *l, int to_unix);
+	/* No upstream takes it; why is in its err. */
+	void (*failed)(struct sio_engine *e, struct sio_link *l);
+	/* Descriptors are used up. */
+	void (*shortage)(struct sio_engine *e);
+	int64_t connect_ns;
+	int32_t keepalive;      /* as of sio_tune_new */
+	struct sio_upstreams *ups;      /* of links that were not routed */
+	int32_t waiting;        /* links that are short of a descriptor */
+};
+
 /* The listeners of an engine, and what is done with who comes. */
 struct sio_gate {
 	struct sio_gate_setup setup;
+	struct sio_connector connector;
 	int *listeners;
 	unsigned char *early;   /* of each listener: who is accepted came before its options */
-	int32_t count;          /* 0: no gate */
+	int32_t count;
 	int32_t closed;
 	int32_t paused;
 	int32_t failures;       /* of accept, since it gave a connection */
-	int32_t waiting;        /* accepted, and short of a descriptor */
 	struct sio_timer pause;
 	unsigned char *peek_buf;
-	struct sio_upstreams *ups;
 	struct sio_link *free_links;
 	struct sio_slab *slabs;
 	/* Guarded by the lock. */
@@ -1069,8 +1111,12 @@ struct sio_engine {
 	struct sio_link *last_done;
 	struct sio_timers timers;
 	struct sio_lender lender;
-	struct sio_gate gate;
 	struct sio_counts counts;
+	/* NULL: it accepts nothing. */
+	const struct sio_server_ops *server;
+	struct sio_gate *gate;
+	struct sio_connector *connector;
+	struct sio_news *news;          /* woken when the engine is in trouble */
 	pthread_mutex_t lock;
 	/* Guarded by it. */
 	struct sio_link *inbox;
@@ -1096,20 +1142,30 @@ void sio_unwatch(struct sio_engine *e, int fd);
 void sio_unseat(struct sio_engine *e, struct sio_link *l);
 int sio_table_grow(struct sio_engine *e);
 
-/* turn.c. */
+/* turn.c.  What a relay does in an engine, for whoever has begun it. */
 void sio_start_relay(struct sio_engine *e, struct sio_link *l);
 void sio_link_run(struct sio_engine *e, struct sio_link *l);
 void sio_link_event(struct sio_engine *e, struct sio_link *l, int slot,
 		    uint32_t events);
 void sio_link_timer(struct sio_engine *e, struct sio_link *l);
+/* Someone wants it to end, or the engine does. */
+void sio_link_cut(struct sio_engine *e, struct sio_link *l, int32_t asked);
+/* The tag that a side of it was watched with: an attempt's socket keeps its own. */
+int sio_tag_of_side(const struct sio_link *l, int side);
+static inline struct sio_link *sio_link_of(struct sio_timer *timer)
+{
+	return (void *)((char *)timer - offsetof(struct sio_link, timer));
+}
 
 /* engine.c. */
 int64_t sio_engine_now(const struct sio_engine *e);
+/* Let it be known that the call fails. */
+void sio_engine_fails(struct sio_engine *e, int call, int err, int stopped);
+/* The error that the thread ends with, if it does; else 0. */
+int sio_end_of(const struct sio_engine *e);
 /* It gets a turn in the next round. */
 void sio_push_ready(struct sio_engine *e, struct sio_link *l);
 void sio_tell(struct sio_link *l, int32_t what);
-/* It ends, for the reason that the relay says. */
-void sio_link_end(struct sio_engine *e, struct sio_link *l);
 /* All that it owned is closed: what is left is to announce it. */
 void sio_link_over(struct sio_engine *e, struct sio_link *l);
 /* 0, or -ESHUTDOWN, -ECHILD. */
@@ -1120,29 +1176,16 @@ void sio_engine_wake(struct sio_engine *e);
 void sio_gate_begin(struct sio_engine *e, struct sio_link *l, int trusted);
 void sio_gate_event(struct sio_engine *e, struct sio_link *l, int slot,
 		    uint32_t events);
-void sio_gate_timer(struct sio_engine *e, struct sio_link *l);
-void sio_gate_routed(struct sio_engine *e, struct sio_link *l, int more);
-/* It is connected, and fds[2] the upstream's socket. */
+void sio_gate_request(struct sio_engine *e, struct sio_link *l, int32_t asked);
+void sio_gate_timer(struct sio_engine *e, struct sio_timer *timer);
+/* The callbacks of the connector. */
 void sio_gate_connected(struct sio_engine *e, struct sio_link *l, int to_unix);
 /* End an accepted link as its relay's reason says. */
 void sio_gate_end(struct sio_engine *e, struct sio_link *l);
 void sio_close_side(struct sio_engine *e, struct sio_link *l, int side,
 		    int reset);
-/* The tag that a side of it was watched with: an attempt's socket keeps its own. */
-int sio_tag_of_side(const struct sio_link *l, int side);
 
-/* accept.c. */
 void sio_peer_of(const struct sockaddr_storage *from, struct sio_peer *peer);
-void sio_gate_listen(struct sio_engine *e, int number);
-void sio_gate_resume(struct sio_engine *e);
-/* Something may have been asked of the gate. */
-void sio_gate_heed(struct sio_engine *e);
-/* Accept nothing for a while: descriptors or memory are used up. */
-void sio_gate_pause(struct sio_engine *e);
-/* The link can be used for another connection. */
-void sio_gate_recycle(struct sio_engine *e, struct sio_link *l);
-void sio_gate_free(struct sio_engine *e);
-void sio_gate_abandon(struct sio_engine *e);
 
 /* connect.c.  Begin with the first upstream. */
 void sio_connect(struct sio_engine *e, struct sio_link *l);

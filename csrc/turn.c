@@ -33,6 +33,11 @@ static int is_over(const struct sio_link *l, int d)
 	return l->relay.over & 1 << d;
 }
 
+int sio_tag_of_side(const struct sio_link *l, int side)
+{
+	return side == SIO_SLOT_B && l->won ? l->won : side;
+}
+
 void sio_start_relay(struct sio_engine *e, struct sio_link *l)
 {
 	for (int d = AB; d <= BA - l->one_way; d++) {
@@ -227,7 +232,7 @@ void sio_link_run(struct sio_engine *e, struct sio_link *l)
 	if (r->over == BOTH) {
 		if (!l->failed && !l->one_way && !r->reason)
 			(void)sio_relay_ended(r);
-		sio_link_end(e, l);
+		l->ops->on_end(e, l);
 		return;
 	}
 	if (l->parked)
@@ -257,6 +262,7 @@ void sio_link_event(struct sio_engine *e, struct sio_link *l, int slot,
 	/* Slots 0 and 1 are a's, which ab reads; all others b's. */
 	int reads = slot < 2 ? AB : BA, writes = !reads;
 
+	l->seen[slot] |= (int)(events & SIO_SPECIAL);
 	if (events & (EPOLLIN | SIO_SPECIAL)) {
 		flow(l, reads)->src_dry = 0;
 		if (events & SIO_SPECIAL)
@@ -287,7 +293,7 @@ void sio_link_timer(struct sio_engine *e, struct sio_link *l)
 		l->relay.over = BOTH;
 		if (due != l->deadline)
 			l->relay.reason = SIO_REASON_IDLE;
-		sio_link_end(e, l);
+		l->ops->on_end(e, l);
 		return;
 	}
 	l->parked = 0;
@@ -297,4 +303,111 @@ void sio_link_timer(struct sio_engine *e, struct sio_link *l)
 	if (due != INT64_MAX)
 		sio_timer_set(&e->timers, &l->timer, due);
 	sio_push_ready(e, l);
+}
+
+/* ---- one that Python has submitted ------------------------------------------------ */
+
+void sio_link_cut(struct sio_engine *e, struct sio_link *l, int32_t asked)
+{
+	int err = sio_end_of(e);
+
+	if (l->phase != SIO_PHASE_OVER) {
+		l->relay.over = BOTH;
+		if (l->phase != SIO_PHASE_LINGER)
+			l->relay.reason = SIO_REASON_CANCELLED;
+		if (err && l->accepted) {
+			l->err = err;
+		} else if (err) {
+			l->failed = 1;
+			(void)sio_fail(l->relay.ab, err, SIO_SIDE_NONE,
+				       SIO_CALL_EPOLL_WAIT);
+		}
+		l->ops->on_end(e, l);
+	}
+	/* It may have ended by itself meanwhile; but whoever has cancelled it
+	 * has been told that it ends like this. */
+	if (asked & SIO_ASK_CANCEL)
+		l->relay.reason = SIO_REASON_CANCELLED;
+}
+
+static void on_event(struct sio_engine *e, struct sio_link *l, int slot,
+		     uint32_t events)
+{
+	if (l->phase == SIO_PHASE_RELAY)
+		sio_link_event(e, l, slot, events);
+}
+
+static void on_timer(struct sio_engine *e, struct sio_timer *timer)
+{
+	sio_link_timer(e, sio_link_of(timer));
+}
+
+static void add(struct sio_engine *e, struct sio_link *l)
+{
+	l->index = -1;
+	l->begun_ns = e->now;
+	l->timer.fire = on_timer;
+	l->relay.closes_later = 1;
+	sio_count(&e->counts.total, 1);
+	sio_count(&e->counts.active, 1);
+	l->err = -sio_seat(e, l);
+	for (int slot = 0; slot < 4 && !l->err; slot++) {
+		int err = l->fds[slot] < 0 ? 0 :
+			  -sio_watch(e, l, slot, l->fds[slot]);
+
+		/* A regular file is always ready, and epoll refuses it. */
+		if (err && err != EPERM)
+			l->err = err;
+	}
+	if (l->one_way)
+		l->relay.over |= 1 << BA;
+	if (l->err) {
+		l->relay.over = BOTH;
+		l->ops->on_end(e, l);
+		return;
+	}
+	sio_start_relay(e, l);
+}
+
+static void on_request(struct sio_engine *e, struct sio_link *l, int32_t asked)
+{
+	if (asked & SIO_ASK_ADD)
+		add(e, l);
+	if (asked & (SIO_ASK_CANCEL | SIO_ASK_CUT))
+		sio_link_cut(e, l, asked);
+}
+
+static void on_end(struct sio_engine *e, struct sio_link *l)
+{
+	for (int slot = 0; slot < 4; slot++)
+		sio_unwatch(e, l->fds[slot]);
+	sio_stop_lending(l->relay.ab);
+	sio_stop_lending(l->relay.ba);
+	sio_link_over(e, l);
+}
+
+static void on_free(struct sio_engine *e, struct sio_link *l)
+{
+	(void)e;
+	sio_tell(l, SIO_TOLD_OVER);
+}
+
+static const struct sio_conn_ops submitted = {
+	.on_event = on_event,
+	.on_run = sio_link_run,
+	.on_request = on_request,
+	.on_end = on_end,
+	.on_free = on_free,
+};
+
+int sio_engine_submit(struct sio_engine *e, struct sio_link *link)
+{
+	int err;
+
+	link->ops = &submitted;
+	link->engine = e;
+	err = sio_ask(e, link, SIO_ASK_ADD);
+	if (err)
+		link->engine = NULL;
+	return err;
 }
