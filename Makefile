@@ -72,7 +72,7 @@ sanitize: $(BUILT) $(call group,test) $(call group,build) ## the tests under ASa
 races: ## threads against one engine, under ThreadSanitizer
 	@mkdir -p build
 	$(or $(CC),cc) -std=c11 -g -O1 -fsanitize=thread -D_FILE_OFFSET_BITS=64 -Icsrc \
-		-o build/races tools/races.c csrc/*.c -pthread
+		-o build/races tools/races.c csrc/*/*.c -pthread
 	build/races
 
 .PHONY: vm
@@ -107,7 +107,7 @@ $(MADE):
 
 # Editable, so that the checkout is what runs wherever Python is started, `python -m` from the
 # root included, and editing a .py needs no install. The compiled module lands in spliceio/.
-$(BUILT): $(MADE) setup.py pyproject.toml $(wildcard csrc/*) $(if $(wildcard spliceio/_cffi*.so),,FORCE)
+$(BUILT): $(MADE) setup.py pyproject.toml $(wildcard csrc/* csrc/*/*) $(if $(wildcard spliceio/_cffi*.so),,FORCE)
 	@rm -rf build/lib* build/temp* spliceio/_cffi*.so
 	@echo "spliceio: building and installing into $(VENV)"
 	@$(COMPILING) sh -c '"$$@" >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }' \

@@ -1,6 +1,6 @@
-"""Tell cffi what to build: `spliceio._cffi`, from csrc/*.c and csrc/spliceio.h.
+"""Tell cffi what to build: `spliceio._cffi`, from csrc/*/*.c and csrc/api.h.
 
-The interface is written once. What stands in spliceio.h between the two marker lines is read by
+The interface is written once. What stands in api.h between the two marker lines is read by
 the C compiler, as part of the header, and by cffi, as its declarations.
 
 Run as a program, it writes the C that cffi generates: `python csrc/build_ffi.py OUT.c`.
@@ -17,26 +17,26 @@ END = "/* cffi: end */"
 # setuptools wants source paths relative to the project; cffi executes this file with its own
 # __file__, from the project's root.
 CSRC = Path(__file__).resolve().parent
-SOURCES = [f"csrc/{path.name}" for path in sorted(CSRC.glob("*.c"))]
-HEADERS = [f"csrc/{path.name}" for path in sorted(CSRC.glob("*.h"))]
+SOURCES = [f"csrc/{path.relative_to(CSRC)}" for path in sorted(CSRC.rglob("*.c"))]
+HEADERS = [f"csrc/{path.relative_to(CSRC)}" for path in sorted(CSRC.rglob("*.h"))]
 
 
 def declarations(header: str) -> str:
     """Return the part of `header` between the marker lines."""
     lines = [line.strip() for line in header.splitlines()]
     if lines.count(BEGIN) != 1 or lines.count(END) != 1:
-        raise ValueError(f"csrc/spliceio.h must have one line {BEGIN!r} and one line {END!r}")
+        raise ValueError(f"csrc/api.h must have one line {BEGIN!r} and one line {END!r}")
     begin, end = lines.index(BEGIN), lines.index(END)
     if end < begin:
-        raise ValueError(f"csrc/spliceio.h: {END!r} comes before {BEGIN!r}")
+        raise ValueError(f"csrc/api.h: {END!r} comes before {BEGIN!r}")
     return "\n".join(header.splitlines()[begin + 1 : end])
 
 
 ffibuilder = FFI()
-ffibuilder.cdef(declarations((CSRC / "spliceio.h").read_text(encoding="utf-8")))
+ffibuilder.cdef(declarations((CSRC / "api.h").read_text(encoding="utf-8")))
 ffibuilder.set_source(
     "spliceio._cffi",
-    '#include "spliceio.h"',
+    '#include "api.h"',
     sources=SOURCES,
     depends=[*HEADERS, "csrc/build_ffi.py"],
     include_dirs=["csrc"],

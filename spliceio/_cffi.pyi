@@ -1,4 +1,4 @@
-# Compiled by csrc/build_ffi.py from csrc/spliceio.h.
+# Compiled by csrc/build_ffi.py from csrc/api.h.
 from typing import Any
 
 ffi: Any

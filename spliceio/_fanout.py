@@ -1,4 +1,4 @@
-"""One to many: `fanout`, by tee(2) in csrc/fanout.c.
+"""One to many: `fanout`, by tee(2) in csrc/fanout/fanout.c.
 
 Sinks with a descriptor are served by the C, without the GIL. All others (hashes, file-like objects
 of Python) together are one more sink of the C's, whose bytes are taken out here, once, and given to

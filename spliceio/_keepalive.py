@@ -1,6 +1,6 @@
 """Keepalive: how many seconds a TCP peer may be silent before it is asked whether it is there.
 
-Decides which numbers may be given; csrc/tune.c says what is made of them.
+Decides which numbers may be given; csrc/proxy/tune.c says what is made of them.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _PORTS = 16  # to try, where several addresses have to have the same
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 # Of the client that has gone before it was accepted: the next one may be there.
 _GONE = (errno.EAGAIN, errno.ECONNABORTED, errno.EPROTO)
-# What an engine changes (csrc/tune.c), and accepted sockets inherit.
+# What an engine changes (csrc/proxy/tune.c), and accepted sockets inherit.
 _CHANGED = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE),

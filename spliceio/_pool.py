@@ -1,6 +1,6 @@
 """RelayPool: thousands of relays on a few threads that never take the GIL.
 
-Python makes the two flows of a relay and hands them to an engine of csrc/engine.c; the result comes
+Python makes the two flows of a relay and hands them to an engine of csrc/loop/loop.c; the result comes
 back through a future. Between the two, Python is not needed.
 """
 

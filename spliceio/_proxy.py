@@ -1,7 +1,7 @@
 """Proxy: accept, connect and relay, all in C; Python configures, routes and logs.
 
-Every thread is an engine of csrc/engine.c with listeners (csrc/accept.c) and upstreams
-(csrc/connect.c). Nothing here sees a byte of a connection, but for the first ones where a route
+Every thread is an engine of csrc/loop/loop.c with listeners (csrc/proxy/listener.c) and upstreams
+(csrc/proxy/connector.c). Nothing here sees a byte of a connection, but for the first ones where a route
 wants to see them.
 """
 

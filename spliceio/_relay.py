@@ -1,4 +1,4 @@
-"""Two ways: `relay`, two flows back to back under one poll(2) in csrc/relay.c.
+"""Two ways: `relay`, two flows back to back under one poll(2) in csrc/relay/relay.c.
 
 A side is a socket, or a (reader, writer) pair. Sockets are half-closed by the C. In a pair the
 writer itself is closed, here, once end of file has been delivered into it: a pipe has no other

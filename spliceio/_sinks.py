@@ -1,6 +1,6 @@
 """What a fan-out gives bytes to, and what became of it.
 
-A sink with a descriptor is a flow that csrc/fanout.c drives. An object of Python is one that has
+A sink with a descriptor is a flow that csrc/fanout/fanout.c drives. An object of Python is one that has
 `update`, as hashes do, or `write`, as files do: it is called with `bytes`, which it may keep. What
 it raises ends that sink and no other; KeyboardInterrupt and its like, and whatever a signal handler
 raises meanwhile, end everything.

@@ -1,6 +1,6 @@
 """One way: `Transfer`, which can be stopped and taken up again.
 
-A Transfer drives the state machine of csrc/transfer.c. The C owns duplicates of both descriptors,
+A Transfer drives the state machine of csrc/transfer/step.c. The C owns duplicates of both descriptors,
 so closing yours elsewhere can never send bytes into a stranger's file; it runs without the GIL for
 at most one slice, and comes back for signals, progress and timeouts.
 

@@ -1,4 +1,4 @@
-"""The blocking mode of lent sockets: csrc/modes.c alone, with links that no engine has."""
+"""The blocking mode of lent sockets: csrc/relay/modes.c alone, with links that no engine has."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Usage: cwarn.sh PYTHON
-# Compiles csrc/*.c and the C that cffi generates, warnings as errors. The generated file is not
+# Compiles csrc/*/*.c and the C that cffi generates, warnings as errors. The generated file is not
 # ours to change, so it is held to fewer of them.
 set -eu
 python=$1
@@ -18,9 +18,9 @@ if ! $compiler -fanalyzer -c -o "$out/try.o" "$out/try.c" 2>/dev/null; then
 	exit 1
 fi
 
-for source in csrc/*.c; do
+for source in csrc/*/*.c; do
 	echo "cwarn: $source"
-	$compiler $every $ours -c -o "$out/$(basename "$source" .c).o" "$source"
+	$compiler $every $ours -c -o "$out/$(echo "$source" | tr / _).o" "$source"
 done
 echo "cwarn: what cffi generates"
 "$python" csrc/build_ffi.py "$out/_cffi.c"

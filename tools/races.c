@@ -7,7 +7,7 @@
  * end.  Exits with 0 when they are right; what races, the sanitizer reports.
  */
 #define _GNU_SOURCE
-#include "spliceio.h"
+#include "api.h"
 
 #include <poll.h>
 #include <pthread.h>

@@ -1,0 +1,14 @@
+/*
+ * completions.h: what has happened, waiting for Python: a list of links and an
+ * eventfd.
+ */
+#ifndef SIO_LOOP_COMPLETIONS_H
+#define SIO_LOOP_COMPLETIONS_H
+
+#include "api.h"
+
+/* 1: the link was not yet in the list. */
+int sio_news_tell(struct sio_news *news, struct sio_link *link, int32_t what);
+int32_t sio_news_count(struct sio_news *news);
+
+#endif

@@ -1,0 +1,106 @@
+/*
+ * slots.c: whose event is it?  The seats of an engine's links.
+ *
+ * epoll gives back a number that was handed to it: which seat, which of the
+ * link's descriptors, and how often the seat has been given out.  So an event
+ * that comes after its link has left finds nobody, whatever sits there now, and
+ * no pointer has to outlive anything.
+ */
+#define _GNU_SOURCE
+#include "loop/slots.h"
+#include "loop/loop.h"
+#include "loop/timers.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+static uint64_t tag_of(uint32_t index, uint32_t given, int slot)
+{
+	return (uint64_t)given << 35 | (uint64_t)index << 3 | (uint64_t)slot;
+}
+
+int sio_table_grow(struct sio_engine *e)
+{
+	int32_t size = e->size ? 2 * e->size : 64;
+	struct sio_seat *table;
+
+	table = realloc(e->table, (size_t)size * sizeof(*table));
+	if (!table)
+		return -ENOMEM;
+	e->table = table;
+	if (sio_timers_reserve(&e->timers, size + 1))
+		return -ENOMEM;
+	for (int32_t i = size - 1; i >= e->size; i--) {
+		table[i] = (struct sio_seat){ NULL, 0, e->free_seat };
+		e->free_seat = i;
+	}
+	e->size = size;
+	return 0;
+}
+
+int sio_seat(struct sio_engine *e, struct sio_link *l)
+{
+	struct sio_seat *seat;
+
+	if (e->free_seat < 0 && sio_table_grow(e))
+		return -ENOMEM;
+	l->index = e->free_seat;
+	seat = &e->table[l->index];
+	e->free_seat = seat->next_free;
+	seat->link = l;
+	return 0;
+}
+
+void sio_unseat(struct sio_engine *e, struct sio_link *l)
+{
+	struct sio_seat *seat = &e->table[l->index];
+
+	seat->link = NULL;
+	/* 29 bits: what the tag has room for. */
+	seat->given = (seat->given + 1) & 0x1fffffff;
+	seat->next_free = e->free_seat;
+	e->free_seat = l->index;
+}
+
+static int watch(struct sio_engine *e, struct sio_link *l, int slot, int fd,
+		 int op, int in)
+{
+	struct epoll_event ev = {
+		/* Bytes that come raise what is urgent, too. */
+		.events = EPOLLOUT | EPOLLRDHUP | EPOLLET |
+			  (in ? EPOLLIN | EPOLLPRI : 0U),
+		.data.u64 = tag_of((uint32_t)l->index,
+				   e->table[l->index].given, slot),
+	};
+
+	return sio_epoll_ctl(e->seam, e->epfd, op, fd, &ev);
+}
+
+int sio_watch(struct sio_engine *e, struct sio_link *l, int slot, int fd)
+{
+	return watch(e, l, slot, fd, EPOLL_CTL_ADD, 1);
+}
+
+void sio_unwatch(struct sio_engine *e, int fd)
+{
+	if (fd >= 0)
+		(void)sio_epoll_ctl(e->seam, e->epfd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+void sio_watch_again(struct sio_engine *e, struct sio_link *l, int slot, int fd,
+		     int in)
+{
+	(void)watch(e, l, slot, fd, EPOLL_CTL_MOD, in);
+}
+
+int sio_watch_engine(struct sio_engine *e, int number, int fd, int op,
+		       uint32_t events)
+{
+	struct epoll_event ev = {
+		.events = events,
+		.data.u64 = tag_of((uint32_t)number, 0, SIO_SLOT_ENGINE),
+	};
+
+	return sio_epoll_ctl(e->seam, e->epfd, op, fd, &ev);
+}

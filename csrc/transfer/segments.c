@@ -1,0 +1,133 @@
+/*
+ * segments.c: what is sent need not be one stretch of a file: a header, ranges of
+ * the file, a trailer, in that order and in the same segments.
+ *
+ * Rule 1: the next part is begun only when nothing of the last is held.
+ * Rule 2: on TCP memory goes with MSG_MORE when something follows, and the last
+ *         of a range that is followed by memory goes under TCP_CORK, because
+ *         sendfile has no such flag.  No more than that: under a cork the kernel
+ *         takes half as long again for the same bytes.
+ * Rule 3: when all is in the socket, or an error ends it, what is there leaves:
+ *         the end of a message must not wait for the peer's delayed
+ *         acknowledgement of the one before (Nagle, 40 ms).  A cork that the
+ *         caller has put on stays, and then nothing is pushed; TCP_NODELAY is
+ *         afterwards as it was.
+ */
+#define _GNU_SOURCE
+#include "transfer/segments.h"
+#include "base/syscalls.h"
+#include "transfer/sockbuf.h"
+#include "transfer/state.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+enum { CORK_UNKNOWN, CORK_OURS, CORK_THEIRS };
+
+static int set(int fd, int option, int on)
+{
+	return setsockopt(fd, IPPROTO_TCP, option, &on, sizeof(on));
+}
+
+/* Where it cannot be asked, it is taken for set, and left alone. */
+static int is_set(int fd, int option)
+{
+	int on = 1;
+	socklen_t size = sizeof(on);
+
+	(void)getsockopt(fd, IPPROTO_TCP, option, &on, &size);
+	return on;
+}
+
+static void uncork(struct sio_transfer *t)
+{
+	if (t->cork == CORK_OURS) {
+		(void)set(t->dst, TCP_CORK, 0);
+		t->cork = CORK_UNKNOWN;
+	}
+}
+
+void sio_mind_cork(struct sio_transfer *t)
+{
+	if (!t->part_count || t->dst_kind != SIO_KIND_TCP)
+		return;
+	if (t->left > SIO_TAIL)
+		uncork(t);
+	else if (t->part < t->part_count && t->cork == CORK_UNKNOWN)
+		t->cork = is_set(t->dst, TCP_CORK) || set(t->dst, TCP_CORK, 1) ?
+				  CORK_THEIRS :
+				  CORK_OURS;
+}
+
+void sio_push(struct sio_transfer *t)
+{
+	int unsent = 0, nodelay;
+
+	uncork(t);
+	if (!t->part_count || t->dst_kind != SIO_KIND_TCP ||
+	    ioctl(t->dst, SIOCOUTQNSD, &unsent) || !unsent ||
+	    is_set(t->dst, TCP_CORK))
+		return;
+	/* To set it, also again, sends what Nagle or MSG_MORE holds back. */
+	nodelay = is_set(t->dst, TCP_NODELAY);
+	(void)set(t->dst, TCP_NODELAY, 1);
+	if (!nodelay)
+		(void)set(t->dst, TCP_NODELAY, 0);
+}
+
+int sio_more_parts(const struct sio_transfer *t)
+{
+	return t->part < t->part_count &&
+	       (t->left == 0 || (t->left < 0 && t->eof));
+}
+
+static int next(struct sio_transfer *t)
+{
+	t->part++;
+	t->part_pos = 0;
+	return SIO_GO;
+}
+
+static int send_memory(struct sio_transfer *t, const struct sio_part *part)
+{
+	const unsigned char *from = part->memory + t->part_pos;
+	int64_t len = part->len - t->part_pos, n;
+
+	if (!len)
+		return next(t);
+	len = sio_dst_room(t, len, 1);
+	if (!len)
+		return SIO_WANT_DST;
+	sio_at(t, SIO_SITE_MEMORY);
+	n = sio_is_socket(t->dst_kind) ?
+		    sio_send(t->seam, t->dst, from, len,
+			     t->part + 1 < t->part_count) :
+		    sio_write(t->seam, t->dst,
+			      t->off_dst >= 0 ? &t->off_dst : NULL, from, len);
+	if (n == -EAGAIN)
+		return SIO_WANT_DST;
+	if (n <= 0)
+		return sio_fail(t, n ? (int)-n : EIO, SIO_SIDE_DST,
+				SIO_CALL_WRITE);
+	t->part_pos += n;
+	t->taken += n;
+	sio_count(&t->from_memory, n);
+	sio_sent(t, n);
+	return t->part_pos == part->len ? next(t) : SIO_GO;
+}
+
+int sio_next_part(struct sio_transfer *t)
+{
+	const struct sio_part *part = &t->parts[t->part];
+
+	if (part->memory)
+		return send_memory(t, part);
+	t->off_src = part->offset;
+	t->left = part->len;
+	t->eof = 0;
+	return next(t);
+}

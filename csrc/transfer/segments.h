@@ -1,0 +1,25 @@
+/*
+ * segments.h: what is sent need not be one stretch of a file: a header, ranges of
+ * the file, a trailer, in that order and in the same segments.
+ */
+#ifndef SIO_TRANSFER_SEGMENTS_H
+#define SIO_TRANSFER_SEGMENTS_H
+
+#include "api.h"
+
+/* A range of more than this, when memory follows it, has its end sent apart. */
+#define SIO_TAIL (128 << 10)
+
+/* Is the current part through, and is there another? */
+int sio_more_parts(const struct sio_transfer *t);
+
+/* Begin a part of the source, or send some of a part of memory. */
+int sio_next_part(struct sio_transfer *t);
+
+/* Before the source is read: cork the end of a range that memory follows. */
+void sio_mind_cork(struct sio_transfer *t);
+
+/* Take our cork off, and let nothing hold back what is in the socket. */
+void sio_push(struct sio_transfer *t);
+
+#endif

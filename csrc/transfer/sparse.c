@@ -1,0 +1,139 @@
+/*
+ * sparse.c: a target as sparse as its source, or sparser; its blocks reserved
+ * before, its size settled after.
+ *
+ * Rule 1: only for a target whose position is ours and behind whose position
+ *         there is nothing: a hole is made by not writing.
+ * Rule 2: the source is read by offset, so that SEEK_DATA and SEEK_HOLE, which
+ *         move its position, disturb nothing.
+ * Rule 3: what SEEK_DATA calls data is asked for again at the end of each
+ *         extent: a file that grows or shrinks meanwhile is copied as it is.
+ */
+#define _GNU_SOURCE
+#include "transfer/sparse.h"
+#include "transfer/state.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The smallest block of the filesystems in use; a larger one only makes the
+ * hole end at the next border. */
+#define BLOCK 4096
+
+int sio_reserve(struct sio_transfer *t)
+{
+	int err;
+
+	sio_at(t, SIO_SITE_DIRECT);
+	err = -sio_fallocate(t->seam, t->dst, t->reserve);
+	if (err == EINTR)
+		return SIO_INTERRUPTED;
+	if (!err)
+		t->reserved = t->reserve;
+	t->reserve = 0;
+	/* Not every filesystem can; a full one is better told now. */
+	if (err == ENOSPC || err == EDQUOT || err == EFBIG)
+		return sio_fail(t, err, SIO_SIDE_DST, SIO_CALL_FALLOCATE);
+	return SIO_GO;
+}
+
+/* Move the target's position by n without writing. */
+static int step_over(struct sio_transfer *t, int64_t n)
+{
+	if (lseek(t->dst, (off_t)n, SEEK_CUR) < 0)
+		return sio_fail(t, errno, SIO_SIDE_DST, SIO_CALL_SEEK);
+	t->skipped += n;
+	t->hole_last = 1;
+	return SIO_GO;
+}
+
+int sio_next_extent(struct sio_transfer *t)
+{
+	int64_t data, end, hole;
+	int r;
+
+	sio_at(t, SIO_SITE_FILL);
+	data = sio_seek(t->seam, t->src, t->off_src, 0);
+	if (data == -ENXIO) {
+		end = lseek(t->src, 0, SEEK_END);
+		hole = end - t->off_src;
+		if (hole <= 0) {
+			t->eof = 1;
+			return SIO_GO;
+		}
+	} else if (data < 0) {
+		if (data == -EINTR)
+			return SIO_INTERRUPTED;
+		t->extent = INT64_MAX; /* it cannot tell: all of it is data */
+		return SIO_GO;
+	} else {
+		hole = data - t->off_src;
+		end = sio_seek(t->seam, t->src, data, 1);
+		if (end == -EINTR)
+			return SIO_INTERRUPTED;
+		t->extent = end > data ? end - data : INT64_MAX;
+	}
+	if (!hole)
+		return SIO_GO;
+	r = step_over(t, hole);
+	if (r != SIO_GO)
+		t->extent = 0;
+	else
+		t->off_src += hole;
+	return r;
+}
+
+static int is_zero(const unsigned char *at, int64_t len)
+{
+	return !at[0] && !memcmp(at, at + 1, (size_t)len - 1);
+}
+
+int64_t sio_zeros(const struct sio_transfer *t, int64_t *len)
+{
+	int64_t left = t->buf_len - t->buf_pos;
+	int64_t offset = t->off_src - left; /* in the file, of from[0] */
+	const unsigned char *from = t->buf + t->buf_pos;
+	int64_t run = 0, block;
+	int zero = -1;
+
+	for (; run < left; run += block) {
+		block = BLOCK - (offset + run) % BLOCK;
+		if (block > left - run)
+			block = left - run;
+		if (zero < 0)
+			zero = is_zero(from + run, block);
+		else if (zero != is_zero(from + run, block))
+			break;
+	}
+	*len = run;
+	return zero == 1 ? run : 0;
+}
+
+int sio_make_hole(struct sio_transfer *t, int64_t n)
+{
+	int r = step_over(t, n);
+
+	if (r == SIO_GO)
+		t->buf_pos += n;
+	return r;
+}
+
+/* A hole at the end is made by setting the size; blocks reserved for what the
+ * file then did not have go back. */
+int sio_settle(struct sio_transfer *t)
+{
+	off_t at;
+	int err;
+
+	if (!t->hole_last && t->reserved <= t->moved)
+		return SIO_DONE;
+	at = lseek(t->dst, 0, SEEK_CUR);
+	sio_at(t, SIO_SITE_DRAIN);
+	err = at < 0 ? errno : -sio_truncate(t->seam, t->dst, at);
+	if (err)
+		return sio_fail(t, err, SIO_SIDE_DST, SIO_CALL_TRUNCATE);
+	t->hole_last = 0;
+	t->reserved = 0;
+	return SIO_DONE;
+}
