@@ -34,9 +34,10 @@ test: $(BUILT) $(call group,test) ## run the tests; ARGS="-k pipe" is passed to 
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: lint
-lint: $(call group,lint) ## ruff: rules and format
+lint: $(BUILT) $(call group,lint) ## ruff: rules and format; import-linter: the arrows of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: format
 format: $(call group,lint) ## let ruff put the code in order

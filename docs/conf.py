@@ -7,10 +7,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "_ext"))
 
-INIT = (HERE.parent / "spliceio" / "__init__.py").read_text(encoding="utf-8")
+INIT = (HERE.parent / "spliceio" / "_version.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__(?:: [\w.\[\]]+)? = "([^"]+)"', INIT, re.MULTILINE)
 if VERSION is None:
-    raise RuntimeError('spliceio/__init__.py has no line __version__ = "..."')
+    raise RuntimeError('spliceio/_version.py has no line __version__ = "..."')
 
 project = "spliceio"
 copyright = "the spliceio authors"
@@ -40,7 +40,15 @@ autodoc_preserve_defaults = True
 # Shown by their names: the pages say what they stand for.
 autodoc_type_aliases = {
     name: name.rpartition(".")[2]
-    for name in ("AsyncRoute", "Listen", "Progress", "Route", "Side", "_address.AddressLike")
+    for name in (
+        "AsyncRoute",
+        "Listen",
+        "Progress",
+        "Route",
+        "Side",
+        "_address.AddressLike",
+        "address.AddressLike",
+    )
 }
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88

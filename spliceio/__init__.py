@@ -8,64 +8,64 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
-    from ._blob import Blob as Blob
-    from ._copy import chunks as chunks
-    from ._copy import copy as copy
-    from ._copy import discard as discard
-    from ._copy_file import CopyResult as CopyResult
-    from ._copy_file import copy_file as copy_file
-    from ._duplex import Duplex as Duplex
-    from ._duplex import pipe_pair as pipe_pair
-    from ._errors import UnexpectedEOF as UnexpectedEOF
-    from ._fanout import fanout as fanout
-    from ._features import Features as Features
-    from ._features import Probe as Probe
-    from ._features import features as features
-    from ._fileobj import copyfileobj as copyfileobj
-    from ._flow import Fallback as Fallback
-    from ._http import SendfileMixin as SendfileMixin
-    from ._pagewriter import PageWriter as PageWriter
-    from ._peek import peek as peek
-    from ._pipe import Pipe as Pipe
-    from ._plan import Plan as Plan
-    from ._plan import explain as explain
-    from ._pool import PoolStats as PoolStats
-    from ._pool import RelayFuture as RelayFuture
-    from ._pool import RelayPool as RelayPool
-    from ._proxy import Proxy as Proxy
-    from ._proxy import ProxyStats as ProxyStats
-    from ._receive import receive_file as receive_file
-    from ._relay import RelayResult as RelayResult
-    from ._relay import relay as relay
-    from ._send import send_file as send_file
-    from ._send import send_ranges as send_ranges
-    from ._sinks import FanoutResult as FanoutResult
-    from ._sinks import SinkResult as SinkResult
-    from ._sniff import MORE as MORE
-    from ._sniff import http_host as http_host
-    from ._sniff import tls_server_name as tls_server_name
-    from ._syscalls import SPLICE_F_GIFT as SPLICE_F_GIFT
-    from ._syscalls import SPLICE_F_MORE as SPLICE_F_MORE
-    from ._syscalls import SPLICE_F_MOVE as SPLICE_F_MOVE
-    from ._syscalls import SPLICE_F_NONBLOCK as SPLICE_F_NONBLOCK
-    from ._syscalls import SpliceFlag as SpliceFlag
-    from ._syscalls import sendfile as sendfile
-    from ._syscalls import splice as splice
-    from ._syscalls import tee as tee
-    from ._syscalls import try_sendfile as try_sendfile
-    from ._syscalls import try_splice as try_splice
-    from ._syscalls import try_tee as try_tee
-    from ._transfer import Transfer as Transfer
-    from ._transfer import TransferResult as TransferResult
-    from ._vmsplice import try_vmsplice as try_vmsplice
-    from ._vmsplice import vmsplice as vmsplice
-    from ._wsgi import FileWrapper as FileWrapper
+    from ._fanout.fanout import fanout as fanout
+    from ._fanout.sinks import FanoutResult as FanoutResult
+    from ._fanout.sinks import SinkResult as SinkResult
+    from ._files.copy_file import CopyResult as CopyResult
+    from ._files.copy_file import copy_file as copy_file
+    from ._http.mixin import SendfileMixin as SendfileMixin
+    from ._http.wsgi import FileWrapper as FileWrapper
+    from ._kernel.duplex import Duplex as Duplex
+    from ._kernel.duplex import pipe_pair as pipe_pair
+    from ._kernel.errors import UnexpectedEOF as UnexpectedEOF
+    from ._kernel.features import Features as Features
+    from ._kernel.features import Probe as Probe
+    from ._kernel.features import features as features
+    from ._kernel.pipe import Pipe as Pipe
+    from ._kernel.syscalls import SPLICE_F_GIFT as SPLICE_F_GIFT
+    from ._kernel.syscalls import SPLICE_F_MORE as SPLICE_F_MORE
+    from ._kernel.syscalls import SPLICE_F_MOVE as SPLICE_F_MOVE
+    from ._kernel.syscalls import SPLICE_F_NONBLOCK as SPLICE_F_NONBLOCK
+    from ._kernel.syscalls import SpliceFlag as SpliceFlag
+    from ._kernel.syscalls import sendfile as sendfile
+    from ._kernel.syscalls import splice as splice
+    from ._kernel.syscalls import tee as tee
+    from ._kernel.syscalls import try_sendfile as try_sendfile
+    from ._kernel.syscalls import try_splice as try_splice
+    from ._kernel.syscalls import try_tee as try_tee
+    from ._kernel.vmsplice import try_vmsplice as try_vmsplice
+    from ._kernel.vmsplice import vmsplice as vmsplice
+    from ._memory.blob import Blob as Blob
+    from ._memory.page_writer import PageWriter as PageWriter
+    from ._proxy.proxy import Proxy as Proxy
+    from ._proxy.proxy import ProxyStats as ProxyStats
+    from ._proxy.sniff import MORE as MORE
+    from ._proxy.sniff import http_host as http_host
+    from ._proxy.sniff import tls_server_name as tls_server_name
+    from ._relay.pool import PoolStats as PoolStats
+    from ._relay.pool import RelayFuture as RelayFuture
+    from ._relay.pool import RelayPool as RelayPool
+    from ._relay.relay import RelayResult as RelayResult
+    from ._relay.relay import relay as relay
+    from ._transfer.copy import chunks as chunks
+    from ._transfer.copy import copy as copy
+    from ._transfer.copy import discard as discard
+    from ._transfer.fileobj import copyfileobj as copyfileobj
+    from ._transfer.flow import Fallback as Fallback
+    from ._transfer.peek import peek as peek
+    from ._transfer.plan import Plan as Plan
+    from ._transfer.plan import explain as explain
+    from ._transfer.receive import receive_file as receive_file
+    from ._transfer.send import send_file as send_file
+    from ._transfer.send import send_ranges as send_ranges
+    from ._transfer.transfer import Transfer as Transfer
+    from ._transfer.transfer import TransferResult as TransferResult
+    from ._version import __version__ as __version__
 
 _WHERE = {
-    "_syscalls": (
+    "_version": ("__version__",),
+    "_kernel.syscalls": (
         "SPLICE_F_GIFT",
         "SPLICE_F_MORE",
         "SPLICE_F_MOVE",
@@ -78,37 +78,34 @@ _WHERE = {
         "try_splice",
         "try_tee",
     ),
-    "_vmsplice": ("try_vmsplice", "vmsplice"),
-    "_pipe": ("Pipe",),
-    "_peek": ("peek",),
-    "_sniff": ("MORE", "http_host", "tls_server_name"),
-    "_duplex": ("Duplex", "pipe_pair"),
-    "_plan": ("Plan", "explain"),
-    "_flow": ("Fallback",),
-    "_pagewriter": ("PageWriter",),
-    "_transfer": ("Transfer", "TransferResult"),
-    "_blob": ("Blob",),
-    "_copy": ("chunks", "copy", "discard"),
-    "_errors": ("UnexpectedEOF",),
-    "_fanout": ("fanout",),
-    "_sinks": ("FanoutResult", "SinkResult"),
-    "_send": ("send_file", "send_ranges"),
-    "_receive": ("receive_file",),
-    "_copy_file": ("CopyResult", "copy_file"),
-    "_fileobj": ("copyfileobj",),
-    "_wsgi": ("FileWrapper",),
-    "_http": ("SendfileMixin",),
-    "_relay": ("RelayResult", "relay"),
-    "_pool": ("PoolStats", "RelayFuture", "RelayPool"),
-    "_proxy": ("Proxy", "ProxyStats"),
-    "_features": ("Features", "Probe", "features"),
+    "_kernel.vmsplice": ("try_vmsplice", "vmsplice"),
+    "_kernel.pipe": ("Pipe",),
+    "_transfer.peek": ("peek",),
+    "_proxy.sniff": ("MORE", "http_host", "tls_server_name"),
+    "_kernel.duplex": ("Duplex", "pipe_pair"),
+    "_transfer.plan": ("Plan", "explain"),
+    "_transfer.flow": ("Fallback",),
+    "_memory.page_writer": ("PageWriter",),
+    "_transfer.transfer": ("Transfer", "TransferResult"),
+    "_memory.blob": ("Blob",),
+    "_transfer.copy": ("chunks", "copy", "discard"),
+    "_kernel.errors": ("UnexpectedEOF",),
+    "_fanout.fanout": ("fanout",),
+    "_fanout.sinks": ("FanoutResult", "SinkResult"),
+    "_transfer.send": ("send_file", "send_ranges"),
+    "_transfer.receive": ("receive_file",),
+    "_files.copy_file": ("CopyResult", "copy_file"),
+    "_transfer.fileobj": ("copyfileobj",),
+    "_http.wsgi": ("FileWrapper",),
+    "_http.mixin": ("SendfileMixin",),
+    "_relay.relay": ("RelayResult", "relay"),
+    "_relay.pool": ("PoolStats", "RelayFuture", "RelayPool"),
+    "_proxy.proxy": ("Proxy", "ProxyStats"),
+    "_kernel.features": ("Features", "Probe", "features"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
-__all__ = [
-    "__version__",
-    *sorted(_MODULE_OF),
-]
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:

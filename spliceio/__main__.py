@@ -1,71 +1,10 @@
-"""The command line: `spliceio`, or `python -m spliceio`.
-
-Behaves as a Unix tool: errors are one line on standard error, the status is 1 for a failure, 2 for
-wrong usage, 130 after Ctrl-C, and a reader that goes away ends it quietly (141, as a shell shows
-the death by SIGPIPE).
-"""
+"""`python -m spliceio`, and the command of that name: `main` in `_cli` has all of it."""
 
 from __future__ import annotations
 
-import os
 import sys
 
-from . import _progress, _signals, _standard
-from ._parser import USAGE, parser
-from ._standard import BROKEN_PIPE, STDOUT
-from ._tee_words import spelled_out
-
-FAILURE, INTERRUPTED = 1, 130
-
-
-def told(error: OSError) -> str:
-    """Put an exception into the words of a Unix tool."""
-    text = error.strerror or str(error)
-    return f"{os.fsdecode(error.filename)}: {text}" if error.filename is not None else text
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; return the exit status.
-
-    Without words it is the program: those of sys.argv, and numbers of standard streams that are
-    closed are taken. With words it is a call in somebody's process, and leaves them alone.
-    """
-    who, needed = "spliceio", [STDOUT]  # what --help and --version need
-    is_program = argv is None
-    try:
-        if is_program:
-            _standard.hold()
-        words = sys.argv[1:] if argv is None else argv
-        args, unknown = parser().parse_known_args(spelled_out(words))
-        if unknown:
-            args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
-        who, needed = f"spliceio: {args.name}", [*args.needs(args)]
-        _standard.require(needed)
-        if getattr(args, "progress", False):
-            _progress.require_rich()
-        args.run(args)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except _signals.Killed as killed:
-        killed.die()
-    except BrokenPipeError as error:
-        if error.filename is None and STDOUT in needed:
-            if is_program:
-                _standard.abandon()
-            return BROKEN_PIPE
-        _progress.say(f"{who}: {told(error)}")
-        return FAILURE
-    except OSError as error:
-        _progress.say(f"{who}: {told(error)}")
-        return FAILURE
-    except (ValueError, TypeError) as error:
-        _progress.say(f"{who}: {error}")
-        return FAILURE
-    except _progress.MissingExtra as error:
-        _progress.say(f"{who}: {error}")
-        return USAGE
-    return 0
-
+from ._cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

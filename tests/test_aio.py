@@ -33,8 +33,9 @@ from test_relay import Collector, check, digest, sides
 from test_send_file import connection, segments, unsent
 
 import spliceio
-from spliceio import _await, aio
+from spliceio import aio
 from spliceio._cffi import lib
+from spliceio.aio import _driver as _await
 
 backend, ending = loops.backend, loops.ending
 

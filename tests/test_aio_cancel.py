@@ -32,8 +32,10 @@ from support.wires import SOCKETS, payload
 from test_receive_file import content, file_limit
 from test_relay import digest, sides
 
-from spliceio import _await, _transfer, aio
-from spliceio._link import Link
+from spliceio import aio
+from spliceio._relay.job import Link
+from spliceio._transfer import transfer as _transfer
+from spliceio.aio import _driver as _await
 
 backend, ending, many_descriptors = loops.backend, loops.ending, loops.many_descriptors
 

@@ -33,7 +33,7 @@ backend, ending = loops.backend, loops.ending
 UNSENT, SENT = DATA[:400_000], DATA[:90_000]
 FILES = {
     str(Path(spliceio.__file__).parent / name)
-    for name in ("aio.py", "_await.py", "_streams.py", "_link.py")
+    for name in ("aio/__init__.py", "aio/_driver.py", "aio/_streams.py", "_relay/job.py")
 }
 ways = pytest.mark.parametrize(
     ("backend", "way"),

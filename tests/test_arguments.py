@@ -222,7 +222,7 @@ def test_no_error_advises_a_function_that_does_not_exist(wires, monkeypatch, cal
             text = ""
     for name in re.findall(r"\b(\w+)\(\)", text):
         assert name == "poll" or hasattr(spliceio, name), text
-    from spliceio import _errors
+    from spliceio._kernel import errors as _errors
 
     for name in re.findall(r"\btry_(\w+)\(\)", _errors.why(call, errno.EAGAIN)):
         assert hasattr(spliceio, f"try_{name}")

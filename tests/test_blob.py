@@ -33,7 +33,8 @@ from support.states import Worker, descriptors
 from support.wires import payload, transports
 
 import spliceio
-from spliceio import Blob, _memfd
+from spliceio import Blob
+from spliceio._kernel import memfd as _memfd
 
 PAGE = mmap.PAGESIZE
 HUGE = 2 << 20

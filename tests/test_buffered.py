@@ -17,7 +17,8 @@ from support.states import Worker, until
 from support.wires import payload
 
 import spliceio
-from spliceio import Transfer, _ahead
+from spliceio import Transfer
+from spliceio._kernel import ahead as _ahead
 
 DATA = payload(100_000)
 

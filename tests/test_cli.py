@@ -23,7 +23,8 @@ from support.states import Worker, process_state, until
 from support.wires import MIB, payload
 
 import spliceio
-from spliceio import _address, _words
+from spliceio._cli import types as _words
+from spliceio._proxy import address as _address
 
 HANG = 60
 SPLICEIO = [sys.executable, "-m", "spliceio"]
@@ -413,7 +414,7 @@ def of_another(tmp_path):
         # The interpreter and the package may lie where only root gets: all is loaded before.
         main = f"""
 import os, sys
-import spliceio._copy_file, spliceio.__main__ as cli
+import spliceio._files.copy_file, spliceio._cli.main as cli
 spliceio.copy_file({str(src)!r}, {made + "/warm"!r}, preserve="all")
 os.unlink({made + "/warm"!r})
 cli.parser()

@@ -17,8 +17,9 @@ from support.programs import need
 from support.states import process_state, until
 from test_cli import COMMANDS, HANG, SPLICEIO, listening, run, said, started
 
-from spliceio import _address, _proxy_command
-from spliceio._parser import parser
+from spliceio._cli import proxy as _proxy_command
+from spliceio._cli.parser import parser
+from spliceio._proxy import address as _address
 
 ALL = (*COMMANDS, "tee")
 NO_TIME = ("-1", "nan", "inf", "soon", "", "1e7", "1_0", "\uff11")

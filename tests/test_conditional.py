@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spliceio._conditional import (
+from spliceio._http.conditional import (
     MOST_RANGES,
     Validators,
     http_date,

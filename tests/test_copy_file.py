@@ -33,7 +33,7 @@ from support.wires import MIB, payload
 
 import spliceio
 from spliceio import CopyResult, copy_file
-from spliceio._about import about
+from spliceio._kernel.fdinfo import about
 
 EXT4, TMPFS = 0xEF53, 0x01021994
 DATA = payload(300_001)

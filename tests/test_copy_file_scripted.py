@@ -16,8 +16,9 @@ import pytest
 from support.seam import ALWAYS, Seam, cap, fail, zero
 from support.wires import payload
 
-from spliceio import CopyResult, _plan, copy_file
-from spliceio._about import about
+from spliceio import CopyResult, copy_file
+from spliceio._kernel.fdinfo import about
+from spliceio._transfer import plan as _plan
 
 KIB64 = 64 << 10
 OLD = b"the old content"

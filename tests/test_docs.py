@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import spliceio
-from spliceio import __main__ as cli
+from spliceio._cli import main as cli
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

@@ -19,7 +19,8 @@ from support.refusals import gone
 from support.states import Worker, descriptors, until
 from support.wires import MIB, payload, prefill, read_all
 
-from spliceio import _fanout, fanout
+from spliceio import fanout
+from spliceio._fanout import fanout as _fanout
 
 BIG = 5 * MIB
 

@@ -26,7 +26,8 @@ from support.programs import need
 from support.states import Worker, until
 from support.wires import MIB, payload
 
-from spliceio import _fanout, fanout
+from spliceio import fanout
+from spliceio._fanout import fanout as _fanout
 
 LINGER = struct.pack("ii", 1, 0)
 
@@ -116,7 +117,7 @@ class Stepper:
 
     def __call__(self, frame, event, arg):
         code = frame.f_code
-        ours = code.co_filename.endswith(("_fanout.py", "_sinks.py"))
+        ours = code.co_filename.endswith(("_fanout/fanout.py", "_fanout/sinks.py"))
         return self._line if ours and code.co_name in self.NAMES else None
 
     def _line(self, frame, event, arg):
@@ -326,7 +327,7 @@ def test_a_disk_that_is_full(tmp_path, method):
 
 FORK = """
     import os, sys, spliceio
-    from spliceio import _fanout
+    from spliceio._fanout import fanout as _fanout
     data = os.urandom(200_000)
     r, w = os.pipe()
     out = [os.memfd_create("out") for _ in range(2)]

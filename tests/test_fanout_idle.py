@@ -23,7 +23,8 @@ from support.seam import fail, zero
 from support.states import Worker, until
 from support.wires import payload, read_all
 
-from spliceio import _fanout, fanout
+from spliceio import fanout
+from spliceio._fanout import fanout as _fanout
 
 PIPE = 65536
 

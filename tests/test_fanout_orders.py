@@ -24,8 +24,8 @@ from support.fans import same
 from support.seam import ALWAYS, Seam, fail
 from support.wires import MIB, payload
 
-from spliceio import _fanout
 from spliceio._cffi import lib
+from spliceio._fanout import fanout as _fanout
 
 MARK, AHEAD = 100_000, 200_000
 SIZES = {"pipe": MIB, "unix": MIB, "file": 3 * MIB}

@@ -19,7 +19,8 @@ from support.seam import ALWAYS, Seam, cap, fail, zero
 from support.states import Worker
 from support.wires import Wires, payload, write_all
 
-from spliceio import _fanout, _flow
+from spliceio._fanout import fanout as _fanout
+from spliceio._transfer import flow as _flow
 
 NEVER = 1 << 60
 FAULTS = [errno.ENOMEM, errno.ENOSPC, errno.EIO, errno.EPIPE]

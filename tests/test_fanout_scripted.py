@@ -21,7 +21,7 @@ from support.wires import payload, read_all
 
 from spliceio import fanout
 from spliceio._cffi import lib
-from spliceio._flow import SLICE_NS
+from spliceio._transfer.flow import SLICE_NS
 
 SIZE = 100_003
 DATA = payload(SIZE)

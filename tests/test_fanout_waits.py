@@ -20,7 +20,8 @@ from support.programs import need
 from support.states import Worker, until
 from support.wires import MIB, payload, read_all, write_all
 
-from spliceio import _fanout, fanout
+from spliceio import fanout
+from spliceio._fanout import fanout as _fanout
 
 SLICES = 12
 """More slices than a test here waits for: its timeouts are below a second."""

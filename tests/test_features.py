@@ -159,7 +159,11 @@ def test_probing_leaves_nothing_behind_and_is_not_done_at_import():
     features()
     assert descriptors() == before
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, spliceio; print('spliceio._features' in sys.modules)"],
+        [
+            sys.executable,
+            "-c",
+            "import sys, spliceio; print('spliceio._kernel.features' in sys.modules)",
+        ],
         capture_output=True,
         text=True,
         timeout=HANG,

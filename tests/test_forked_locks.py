@@ -11,7 +11,7 @@ from support.states import syscall_of, until
 
 import spliceio
 from spliceio import PageWriter, Pipe, Transfer
-from spliceio._lock import ForkLock
+from spliceio._kernel.lock import ForkLock
 
 
 def in_child(function):

@@ -37,7 +37,7 @@ from support.states import until
 from support.wires import MIB, payload
 
 from spliceio import SendfileMixin, TransferResult
-from spliceio import _http_body as bodies
+from spliceio._http import body as bodies
 
 LINGER = struct.pack("ii", 1, 0)
 BIG = payload(5 * MIB + 17)

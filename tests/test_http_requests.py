@@ -23,8 +23,8 @@ from test_http import Handler, serving
 from test_real_programs import nginx
 from test_serve import serving as serve_command
 
-from spliceio import _request
-from spliceio._request import BadHead, HeadReader
+from spliceio._http import request as _request
+from spliceio._http.request import BadHead, HeadReader
 
 FILE, HIDDEN = b"the file\n", b"the hidden file\n"
 NEXT = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -26,8 +26,10 @@ from support.states import descriptors, process_state, until
 from test_cli import HANG, SPLICEIO, listening, run, said, started
 from test_proxy import Server, ask, echo
 
-from spliceio import Proxy, _address, _unix_path, aio
-from spliceio._listeners import Listeners
+from spliceio import Proxy, aio
+from spliceio._proxy import address as _address
+from spliceio._proxy import unix_path as _unix_path
+from spliceio._proxy.listeners import Listeners
 
 IN_USE = "Address already in use"
 COMMANDS = ("proxy", "serve", "recv")

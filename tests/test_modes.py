@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from spliceio._cffi import ffi, lib
-from spliceio._link import _modes
+from spliceio._relay.job import _modes
 
 
 def lend(*fds: int):

@@ -28,8 +28,9 @@ from support.streams import tls_context
 from support.wires import payload
 
 import spliceio
-from spliceio import FileWrapper, Transfer, _http_file, copyfileobj
-from spliceio import _objects as objects
+from spliceio import FileWrapper, Transfer, copyfileobj
+from spliceio._http import file as _http_file
+from spliceio._kernel import objects
 
 DATA = payload(50_000)
 

@@ -859,10 +859,10 @@ def test_the_same_under_strace(err, name):
 def test_where_vmsplice_copies_auto_writes(wires, monkeypatch):
     """Recorded with errno 0: nothing was refused."""
     reader, writer_fd = wires.pipe(MIB)
-    real = spliceio._pagewriter.lib
+    real = spliceio._memory.page_writer.lib
     copying = type("Lib", (), {"__getattr__": lambda _, name: getattr(real, name)})()
     copying.sio_gift_maps = lambda _seam: 0
-    monkeypatch.setattr(spliceio._pagewriter, "lib", copying)
+    monkeypatch.setattr(spliceio._memory.page_writer, "lib", copying)
     with PageWriter(writer_fd) as writer:
         assert writer.write(b"x" * FROM) == FROM
         assert [(f.method, f.errno) for f in writer.fallbacks] == [("vmsplice", 0)]
@@ -873,6 +873,6 @@ def test_where_vmsplice_copies_auto_writes(wires, monkeypatch):
 
 def test_the_trial_agrees_with_features():
     """Both found out by doing it."""
-    real = spliceio._pagewriter.lib.sio_gift_maps(spliceio._pagewriter.ffi.NULL)
+    real = spliceio._memory.page_writer.lib.sio_gift_maps(spliceio._memory.page_writer.ffi.NULL)
     status = spliceio.features().vmsplice.status
     assert (real == 1) == (status == "works")

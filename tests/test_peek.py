@@ -30,7 +30,8 @@ from support.states import Worker, until
 from support.wires import fifo_pair, payload, prefill, read_all, tcp_pair, transports
 
 import spliceio
-from spliceio import MORE, Pipe, _peek, peek, tls_server_name
+from spliceio import MORE, Pipe, peek, tls_server_name
+from spliceio._transfer import peek as _peek
 
 STREAMS = transports("pipe", "fifo", "unix", "tcp4", "tcp6", "mptcp")
 BOTH = transports("pipe", "unix", "tcp4")
@@ -499,13 +500,13 @@ def test_every_wait_ends_by_itself(wires, monkeypatch):
     stream.send(b"abc")
     for name in ("_PATIENCE", "_MOST_PATIENCE", "_PIPES_TELL"):
         monkeypatch.setattr(_peek, name, 0.001 if "PATIENCE" in name else False)
-    look = spliceio._peek.look
+    look = spliceio._transfer.peek.look
 
     def at_last(fd, count):
         asked.append(count)
         return look(fd, count)[0], len(asked) > 5
 
-    monkeypatch.setattr(spliceio._peek, "look", at_last)
+    monkeypatch.setattr(spliceio._transfer.peek, "look", at_last)
     assert peek(stream.end, at_least=10) == b"abc"
 
 

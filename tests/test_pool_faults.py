@@ -55,8 +55,9 @@ from test_relay_faults import (  # noqa: F401
     test_everything_around_urgent_bytes_arrives,
 )
 
-from spliceio import RelayFuture, RelayPool, _engine
+from spliceio import RelayFuture, RelayPool
 from spliceio._cffi import lib
+from spliceio._relay import engine as _engine
 
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 

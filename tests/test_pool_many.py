@@ -15,7 +15,7 @@ from support.states import descriptors
 from support.wires import payload
 
 from spliceio import RelayPool
-from spliceio._pool import RelayFuture
+from spliceio._relay.pool import RelayFuture
 
 RELAYS, AT_ONCE = 10_000, 250
 STOCK = payload(1 << 18)

@@ -49,8 +49,10 @@ from support.wires import MIB, payload
 from test_cli import HANG, unused_port
 from test_proxy import Server, ask, echo, read_all
 
-from spliceio import Proxy, ProxyStats, _address, _engine
+from spliceio import Proxy, ProxyStats
 from spliceio._cffi import lib
+from spliceio._proxy import address as _address
+from spliceio._relay import engine as _engine
 
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 EPOLL_WAIT = {232, 281, 22}  # epoll_wait and epoll_pwait of x86-64, the latter of arm64

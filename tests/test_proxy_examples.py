@@ -33,8 +33,9 @@ from support.wires import MIB, payload
 from test_cli import HANG, listening, unused_port
 from test_proxy import Server, echo, read_all
 
-from spliceio import Proxy, _metrics
-from spliceio import __main__ as cli
+from spliceio import Proxy
+from spliceio._cli import main as cli
+from spliceio._cli import metrics as _metrics
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 UNITS = EXAMPLES / "systemd"
@@ -833,7 +834,7 @@ PAGES = EXAMPLES.parent / "docs"
 
 def test_the_reference_has_every_event():
     """docs/reference/proxy.md lists the events of the log, and no other."""
-    source = "".join(path.read_text() for path in (EXAMPLES.parent / "spliceio").glob("_*.py"))
+    source = "".join(path.read_text() for path in (EXAMPLES.parent / "spliceio").rglob("*.py"))
     page = (PAGES / "reference" / "proxy.md").read_text()
     events = set(re.findall(r'"event": "([\w-]+)"', source))
     assert events

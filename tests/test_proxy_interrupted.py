@@ -84,7 +84,7 @@ def test_before_it_is_ended(call, monkeypatch):
 )
 def test_while_it_is_ended(call, listen, kind, tmp_path, monkeypatch):
     """What is left is done by the next call."""
-    monkeypatch.setattr("spliceio._proxy.log.disabled", True)
+    monkeypatch.setattr("spliceio._proxy.proxy.log.disabled", True)
     path = tmp_path / "socket"
 
     def end(proxy: Proxy) -> None:

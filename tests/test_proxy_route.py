@@ -42,7 +42,10 @@ from support.wires import payload
 from test_cli import HANG, unused_port
 from test_proxy import Server, ask, echo, read_all
 
-from spliceio import Proxy, _address, _names, _upstream
+from spliceio import Proxy
+from spliceio._proxy import address as _address
+from spliceio._proxy import resolver as _names
+from spliceio._proxy import upstreams as _upstream
 
 PEEK = 16 << 10
 

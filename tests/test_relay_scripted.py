@@ -17,7 +17,8 @@ from support.states import until
 from support.wires import payload
 from test_relay import Collector, digest, sides
 
-from spliceio import _flow, relay
+from spliceio import relay
+from spliceio._transfer import flow as _flow
 
 SMALL = 3000
 BULK = 150_000

@@ -378,7 +378,7 @@ REFUSALS, FAILURES = [errno.EPERM, errno.EINVAL, errno.ENAMETOOLONG], [errno.EIO
 @pytest.mark.parametrize("number", REFUSALS + FAILURES)
 def test_each_step_may_be_refused(base, monkeypatch, step, number):
     """A refusal: in place, and told. A failure: an error, and the old file. Never a part."""
-    import spliceio._owned as owned
+    import spliceio._kernel.owned as owned
 
     make(base / "src", NEW, 0, 0o644)
     (base / "there").mkdir()
@@ -443,7 +443,8 @@ def test_a_part_is_closed_to_all_while_it_is_written(base):
 INTERRUPTED = """
     import os, sys
     import spliceio
-    from spliceio import _access, copy_file
+    from spliceio import copy_file
+    from spliceio._files import access as _access
 
     package = os.path.dirname(spliceio.__file__)
 

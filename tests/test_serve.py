@@ -31,10 +31,11 @@ from support.states import Worker, until
 from support.wires import MIB, payload
 from test_cli import HANG, SPLICEIO, listening, run, said, started
 
-from spliceio import __main__ as cli
-from spliceio import _serve, _site
-from spliceio._site import Site
-from spliceio._tree import Tree
+from spliceio._cli import main as cli
+from spliceio._cli import serve as _serve
+from spliceio._http import site as _site
+from spliceio._http.docroot import Tree
+from spliceio._http.site import Site
 
 LINGER = struct.pack("ii", 1, 0)
 BIG = payload(16 * MIB)
@@ -940,7 +941,8 @@ def test_defaults():
 def test_other_commands_do_not_load_the_server():
     """http.server takes longer to import than most commands take to run."""
     script = (
-        "import sys; from spliceio.__main__ import parser; parser(); print('http' in sys.modules)"
+        "import sys; from spliceio._cli.parser import parser; parser(); "
+        "print('http' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=HANG)
     assert done.stdout == b"False\n"

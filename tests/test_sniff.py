@@ -19,7 +19,9 @@ from support.states import Worker, until
 from test_proxy_examples import hello_of, made_hello, name_extension, records, vector
 
 import spliceio
-from spliceio import MORE, Proxy, _route, _sniff, http_host, peek, tls_server_name
+from spliceio import MORE, Proxy, http_host, peek, tls_server_name
+from spliceio._proxy import router as _route
+from spliceio._proxy import sniff as _sniff
 
 HANG = 50
 HELLO = hello_of("a.example")

@@ -25,7 +25,7 @@ from support.programs import need
 from support.states import Worker
 from test_cli import COMMANDS, HANG, SPLICEIO
 
-from spliceio._parser import NEEDS
+from spliceio._cli.parser import NEEDS
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 NAMES = {STDIN: "standard input", STDOUT: "standard output", STDERR: "standard error"}

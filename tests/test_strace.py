@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.programs import need
 
-from spliceio._strace import find, options
-from spliceio._strace_lines import CALLS, Call, End, Lines, end, unescaped
+from spliceio._trace.parser import CALLS, Call, End, Lines, end, unescaped
+from spliceio._trace.strace import find, options
 
 SOCKET = End("socket", "a TCP socket")
 USER = End("memory", "user memory")

@@ -65,8 +65,12 @@ def is_ours(cls: type) -> bool:
 def ours() -> Iterator[type]:
     """Every class of the package that has a base class from elsewhere."""
     yield MixedIn
-    for path in sorted(PACKAGE.glob("*.py")):
-        module = importlib.import_module(f"spliceio.{path.stem}".removesuffix(".__init__"))
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = importlib.import_module(
+            ".".join(("spliceio", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+                ".__init__"
+            )
+        )
         for cls in vars(module).values():
             if isinstance(cls, type) and cls.__module__ == module.__name__ and theirs(cls):
                 yield cls
@@ -176,7 +180,7 @@ def builtin_exceptions() -> Iterator[type]:
 def test_what_exceptions_are_given_is_no_attribute_of_theirs():
     """`result`, `held`, `unread`: nothing that an exception of Python's uses itself."""
     given = set()
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
                 what = node.value

@@ -15,7 +15,10 @@ from support.states import syscall_of, until
 from support.wires import payload
 
 import spliceio
-from spliceio import PageWriter, Pipe, RelayPool, Transfer, _fds, _flow, _owned
+from spliceio import PageWriter, Pipe, RelayPool, Transfer
+from spliceio._kernel import endpoint as _fds
+from spliceio._kernel import owned as _owned
+from spliceio._transfer import flow as _flow
 
 DATA = payload(1000)
 

@@ -21,9 +21,11 @@ from support.wires import MIB, payload
 from test_cli import HANG, SPLICEIO, run, said, started, unused_port
 from test_real_programs import answers
 
-from spliceio import _processes, _trace, _trace_words
-from spliceio._strace_lines import Lines
-from spliceio._tally import MOST_PATHS, MOST_PROGRAMS, Tally
+from spliceio._cli import trace as _trace
+from spliceio._trace import processes as _processes
+from spliceio._trace import report as _trace_words
+from spliceio._trace.parser import Lines
+from spliceio._trace.stats import MOST_PATHS, MOST_PROGRAMS, Tally
 
 PYTHON = Path(sys.executable).name[:15]
 

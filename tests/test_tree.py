@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.states import Worker
 
-from spliceio._tree import BadTarget, Tree, target
+from spliceio._http.docroot import BadTarget, Tree, target
 
 SECRET = b"outside"
 

@@ -16,7 +16,15 @@ import zipfile
 from pathlib import Path
 
 SDIST_TREES = ["benchmarks", "csrc", "docs", "examples", "spliceio", "tests", "tools"]
-SDIST_FILES = ["CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml", "setup.py"]
+SDIST_FILES = [
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "pyproject.toml",
+    "setup.py",
+]
 MADE = {"__pycache__", "_build"}
 
 USE_IT = """

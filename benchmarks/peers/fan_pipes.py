@@ -19,8 +19,8 @@ def cpu() -> float:
 
 
 def with_tee(sinks):
-    from spliceio.__main__ import main
-    from spliceio._fanout import Fanout
+    from spliceio._cli.main import main
+    from spliceio._fanout.fanout import Fanout
 
     drive = Fanout.drive
     results = []

@@ -1,6 +1,6 @@
 """Cross-references by the public name, whatever module a class is written in.
 
-Annotations carry the module of definition (``spliceio._transfer.Transfer``);
+Annotations carry the module of definition (``spliceio._transfer.transfer.Transfer``);
 the reference documents ``spliceio.Transfer``. Names of the standard library
 stay plain text: the site is built without network, so without inventories.
 So do the few names that only annotations use; reference/syscalls says what
@@ -65,7 +65,7 @@ def resolve(
     if target.rpartition(".")[2] in ONLY_IN_ANNOTATIONS:
         return contnode
     if package == "spliceio" and rest.startswith("_") and "." in rest:
-        target = "spliceio." + rest.partition(".")[2]
+        target = "spliceio." + re.sub(r"^_\w+\.\w+\.", "", rest)
     elif "." not in target:
         target = "spliceio." + target
     domain = env.domains.python_domain

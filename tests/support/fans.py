@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 
-from spliceio import _fanout
+from spliceio._fanout import fanout as _fanout
 from support.seam import Seam
 from support.states import Worker
 

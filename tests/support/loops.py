@@ -25,7 +25,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from spliceio import _await, aio
+from spliceio import aio
+from spliceio.aio import _driver as _await
 from support import states
 
 BACKENDS = ("asyncio", "uvloop", "trio")

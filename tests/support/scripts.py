@@ -17,7 +17,8 @@ import asyncio, os, signal, socket, sys, threading
 import anyio
 from support.loops import queued, run
 from support.states import descriptors, until
-from spliceio import _await, aio
+from spliceio import aio
+from spliceio.aio import _driver as _await
 
 backend, mode = sys.argv[1:]
 data = bytes(range(250)) * 600
@@ -137,7 +138,7 @@ print("fine")
 
 BETWEEN_FILES = """
 from support.seam import Seam, cap
-from spliceio import _flow
+from spliceio._transfer import flow as _flow
 seam, begin = Seam(cap("sendfile", 1), cap("copy_file_range", 1), log_size=1), _flow.Flow.__init__
 
 def made(flow, *args, **options):

@@ -14,8 +14,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from spliceio import _flow
 from spliceio._cffi import ffi, lib
+from spliceio._transfer import flow as _flow
 
 CALLS = {
     "splice": lib.SIO_CALL_SPLICE,

@@ -1,0 +1,350 @@
+"""One to many: `fanout`, by tee(2) in csrc/fanout/fanout.c.
+
+Sinks with a descriptor are served by the C, without the GIL. All others (hashes, file-like objects
+of Python) together are one more sink of the C's, whose bytes are taken out here, once, and given to
+each of them in turn.
+
+Rule 1: everything is checked before a byte moves.
+Rule 2: a sink that fails ends for itself; its duplicate is closed at once.
+Rule 3: at the end every byte taken from the source is accounted for, by sink.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from .._cffi import ffi, lib
+from .._kernel import endpoint, errors
+from .._kernel.arguments import FileDescriptorLike
+from .._kernel.handlers import installed
+from .._transfer.build import begin, checked_count, least, refuse_circle, within
+from .._transfer.flow import IDLE_NS, INT64_MAX, SLICE_NS, Flow, idle_ns, refuse_child
+from .ending import Ending
+from .remains import refusals, rest, too_many
+from .sinks import (
+    DescriptorSink,
+    FanoutResult,
+    ObjectSink,
+    SinkResult,
+    as_object,
+    listed,
+    pipe_between,
+)
+
+__all__ = ["Fanout", "fanout"]
+
+_BY_TEE = [lib.SIO_SPLICE, lib.SIO_READ_WRITE]
+_BY_COPY = [lib.SIO_READ_WRITE]
+_TAKE = 1 << 20
+
+
+class Fanout:
+    """One fan-out under way; `fanout` and `aio.fanout` drive it."""
+
+    def __init__(
+        self,
+        src: FileDescriptorLike,
+        sinks: Iterable[object],
+        count: int | None = None,
+        *,
+        on_slow: str = "wait",
+        stall_timeout: float = 5.0,
+        method: str = "auto",
+        timeout: float | None = None,
+        ahead: bytes = b"",
+    ) -> None:
+        if on_slow not in ("wait", "drop"):
+            raise ValueError(f"fanout: on_slow must be 'wait' or 'drop', not {on_slow!r}")
+        if method not in ("auto", "read_write"):
+            raise ValueError(f"fanout: method must be 'auto' or 'read_write', not {method!r}")
+        if stall_timeout is None:
+            raise ValueError("fanout: stall_timeout must be a number of seconds, not None")
+        self._stall, stall_ns = stall_timeout, idle_ns(stall_timeout, "stall_timeout")
+        self._count = checked_count(count)
+        self._begun = time.monotonic()
+        self._slice_ns = SLICE_NS
+        self._memory = bytearray(_TAKE)
+        self.sinks: list[DescriptorSink | ObjectSink] = []
+        self._source: Flow | None = None
+        self._is_closed = False
+        self.c: Any = None
+        try:
+            self._open_ends(src, listed(sinks), timeout, ahead)
+            self._open_c(method == "read_write", stall_ns if on_slow == "drop" else -1)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_ends(
+        self, src: FileDescriptorLike, sinks: list[object], timeout: float | None, ahead: bytes
+    ) -> None:
+        if not sinks:
+            raise ValueError("fanout: there are no sinks; discard() reads and forgets")
+        from_ = endpoint.source(src, "fanout")
+        try:
+            self._open_between(from_, sinks, timeout, ahead)
+        finally:
+            from_.close()
+
+    def _open_between(
+        self, from_: endpoint.Stream, sinks: list[object], timeout: float | None, ahead: bytes
+    ) -> None:
+        length = INT64_MAX if self._count is None else self._count
+        between = pipe_between()
+        for number, given in enumerate(sinks):
+            name = f"sinks[{number}]"
+            one = as_object(given, name) or DescriptorSink(given, name, between)
+            self.sinks.append(one)
+            if isinstance(one, DescriptorSink):
+                refuse_circle("fanout", from_, one.stream, length)
+        timeouts = [from_.timeout, *(sink.timeout for sink in self.sinks)]
+        self._limit = idle_ns(timeout if timeout is not None else least(*timeouts))
+        direct = from_.about.is_pipe
+        ahead, left = within(ahead, self._count)
+        count = begin("fanout", from_, None, left)
+        self._in = self._source = Flow(
+            from_, None, _BY_COPY if direct else _BY_TEE, call="fanout", count=count, prefix=ahead
+        )
+
+    def _open_c(self, copying: bool, stall_ns: int) -> None:
+        descriptors = [sink for sink in self.sinks if isinstance(sink, DescriptorSink)]
+        self._objects = [sink for sink in self.sinks if isinstance(sink, ObjectSink)]
+        pipes = [one for one in descriptors if one.flow.c.dst_kind == lib.SIO_KIND_PIPE]
+        others = [one for one in descriptors if one.flow.c.dst_kind != lib.SIO_KIND_PIPE]
+        self._order: list[DescriptorSink | None] = [*pipes, *[None][: len(self._objects)], *others]
+        self._place = len(pipes)
+        c = ffi.new("struct sio_fanout *")
+        c.seam, c.copying, c.stall_ns = self._in.c.seam, copying, stall_ns
+        c.wake_fd = -1
+        setattr(c, "in", self._in.c)
+        c.sink_count = len(self._order)
+        self.c = ffi.gc(c, lib.sio_fanout_close)
+        if lib.sio_fanout_open(c):
+            raise MemoryError("fanout: no memory for its sinks")
+        for i, one in enumerate(self._order):
+            if one is not None:
+                c.sinks[i].out = one.flow.c
+                one.c = c.sinks[i]
+
+    # -- driving it ----------------------------------------------------------------------------
+
+    @property
+    def moved(self) -> int:
+        """Bytes taken from the source so far."""
+        return int(self._in.c.taken)
+
+    def run(self, progress: Callable[[int], object] | None = None) -> FanoutResult:
+        """Run to the end and close; an exception takes along what each sink got."""
+        try:
+            with Ending(self):
+                return self.drive(progress)
+        finally:
+            # Once more, if a handler raised there: a sink's traceback may have us in a cycle.
+            self.close()
+
+    def drive(
+        self,
+        progress: Callable[[int], object] | None = None,
+        detached: Callable[[SinkResult], object] | None = None,
+        wake: int = -1,
+    ) -> FanoutResult:
+        """Run to the end. `detached` is called for each sink that fails or is dropped.
+
+        While the descriptor `wake` can be read there is no waiting, and `progress` is called.
+        """
+        self.c.wake_fd = wake
+        told = time.monotonic()
+        while not self._slice(detached):
+            is_due = self.c.woken or time.monotonic() - told >= SLICE_NS / 1e9
+            if progress is not None and is_due:
+                progress(self.moved)
+                told = time.monotonic()
+        if progress is not None:
+            progress(self.moved)
+        return self._result(self._reason(), "done")
+
+    def salvage(self, error: BaseException) -> None:
+        """Give an exception what each sink got, and what had been taken for it."""
+        error.result = self._result("stopped", "stopped")  # type: ignore[attr-defined]
+
+    def _slice(self, detached: Callable[[SinkResult], object] | None) -> bool:
+        """Go on for about 80 ms, or while nothing moves for up to a second; whether it is done."""
+        before = self.c.progress
+        state = lib.sio_fanout_run(self.c, self._slice_ns, self._limit)
+        is_idle = self.c.waiting and self.c.progress == before
+        self._slice_ns = min(2 * self._slice_ns, IDLE_NS) if is_idle else SLICE_NS
+        refuse_child(state)
+        gone = [sink for sink in self.sinks if sink.has_gone(self._stall)]
+        for sink in gone:
+            if detached is not None:
+                detached(sink.result(""))
+        if state == lib.SIO_ERROR:
+            raise too_many(self._in.c, len(self._order)) or self._in.error()
+        if state == lib.SIO_TIMEOUT:
+            raise TimeoutError(
+                errno.ETIMEDOUT,
+                f"fanout: nothing moved for {self._limit / 1e9:g} s; `result` says who got what",
+            )
+        if state == lib.SIO_EVENT and self._objects:
+            self._give()
+        return bool(state == lib.SIO_DONE)
+
+    def _give(self) -> None:
+        """Hand what there is to the Python objects."""
+        handlers = installed()
+        while self._take(self._place):
+            self._note_handed()
+            for sink in self._objects:
+                sink.give(handlers)
+            if all(sink.error for sink in self._objects):
+                lib.sio_fanout_detach(self.c, self._place)
+                return
+
+    def _note_handed(self) -> None:
+        """Make what was taken for the objects due; it may be interrupted, and made again."""
+        if n := int(self.c.handed):
+            data = self._taken(n)
+            for sink in self._objects:
+                sink.due = data if sink.error is None else b""
+            self.c.handed = 0
+
+    def _take(self, place: int) -> int:
+        """Take what waits for a sink in its own pipe, or for the objects in memory."""
+        n = -errno.EINTR
+        while n == -errno.EINTR:
+            n = lib.sio_fanout_take(self.c, place, ffi.from_buffer(self._memory), _TAKE)
+        if n < 0:
+            raise errors.failure("read", -n)
+        return int(n)
+
+    def _taken(self, n: int) -> bytes:
+        return bytes(memoryview(self._memory)[:n])
+
+    # -- what it did ---------------------------------------------------------------------------
+
+    def _reason(self) -> str:
+        if not self.c.attached:
+            return "no sinks"
+        return "count" if self._in.c.left == 0 else "eof"
+
+    def _result(self, reason: str, fate: str) -> FanoutResult:
+        unread = b""
+        if self._in.is_ours and reason in ("stopped", "no sinks"):
+            unread = self._hold()
+        return FanoutResult(
+            self.moved,
+            time.monotonic() - self._begun,
+            reason,
+            tuple(sink.result(fate) for sink in self.sinks),
+            (*self._in.fallbacks, *refusals(self.c)),
+            unread if reason == "no sinks" else b"",
+        )
+
+    def _hold(self) -> bytes:
+        """Give each sink that was stopped what had been taken for it; return what nobody got."""
+        for served in self._objects:
+            served.settle()
+        self._note_handed()
+        for one in self.sinks:
+            one.has_gone(self._stall)
+        base, left, unread = int(self.c.base), rest(self.c), b""
+        for place, sink in enumerate(self._order):
+            c = self.c.sinks[place]
+            if c.fate != lib.SIO_FATE_OPEN and (self.c.attached or place != self.c.last):
+                continue
+            held = b"" if sink is None or sink.fate else sink.flow.take_held()
+            while n := self._take(place):
+                held += self._taken(n)
+                self.c.handed = 0
+            held += left[int(c.got) - base :]
+            for one in [sink] if sink is not None else self._objects:
+                one.due += held
+                if len(one.due) + one.moved == self.moved:
+                    most = max(other.moved for other in self.sinks)
+                    unread = one.due[most - one.moved :]
+        return unread
+
+    # -- ending it -----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close everything that is its own; safe to repeat."""
+        if self._is_closed:
+            return
+        mine = [sink for sink in self.sinks if isinstance(sink, DescriptorSink) and not sink.fate]
+        source = self._source
+        for sink in mine:
+            sink.let_go()
+        if self.c is not None:
+            lib.sio_fanout_close(self.c)
+        if source is not None:
+            source.close()
+        # Objects of the caller, which may raise: each is told all the same.
+        with contextlib.ExitStack() as stack:
+            if source is not None and source.is_ours:
+                stack.callback(source.src.moved, self.moved)
+            for sink in mine:
+                stack.callback(sink.synchronise)
+            self._is_closed = True
+
+
+def fanout(
+    src: FileDescriptorLike,
+    sinks: Iterable[object],
+    count: int | None = None,
+    *,
+    on_slow: Literal["wait", "drop"] = "wait",
+    stall_timeout: float = 5.0,
+    method: str = "auto",
+    timeout: float | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> FanoutResult:
+    """Give every one of `sinks` the same `count` bytes of `src`, or all to its end.
+
+    `src` is whatever `copy` takes. A sink is a descriptor or an object with `fileno()`, of any kind
+    that `copy` takes as a destination, or an object with `update(data)`, such as a hash, or with a
+    `write(data)` of its own, such as a BytesIO, a gzip file or a file over TLS, whatever its
+    descriptor is; those are called in this thread, with bytes.
+
+    Between pipes the bytes are shared by tee(2), from where splice(2) takes them on to sockets and
+    files; a source that is no pipe is spliced into one. Where the kernel or a sandbox refuses tee,
+    or there is no descriptor left for a pipe, they are copied, and `fallbacks` of the result says
+    so; `method="read_write"` asks for that.
+
+    A sink that fails (its reader has gone, its disk is full, its method raises an Exception) is
+    detached, with its error in the result, and the rest go on. Sinks may be fast and slow: the
+    slowest sets the pace, and lags behind the source by 2 MiB or less (more behind a larger pipe).
+    With `on_slow="drop"` one that could be given bytes and takes none for `stall_timeout` seconds
+    is detached too.
+
+    `timeout` is the longest time in seconds without any byte moving anywhere; None takes the
+    shortest `settimeout()` of the sockets among the ends, or waits for ever. `progress` is called
+    with the number of bytes taken from `src`, about every 80 ms, and about once a second while
+    nothing moves.
+
+    Returns a FanoutResult: bytes, method and fate of each sink. When all sinks are gone it returns
+    too, with "no sinks" as the reason. Raises, before a byte moves, ValueError for no sinks and
+    what `copy` raises for ends it refuses; TimeoutError; and OSError when the source fails, once
+    all that came before has arrived. What a signal handler raises ends it too, wherever it comes,
+    in a sink's own method included. An exception carries `result`: what each sink got, and what had
+    been taken for it. A `write` or `update` that was interrupted counts when it has returned; one
+    written in Python that was cut short counts as far as the position of a file, or the digest of
+    a hash, says, and else as not made. Linux 2.6.17; tee(2), splice(2).
+
+    Not promised: that the bytes are a snapshot. All pipes refer to the same pages, and a file that
+    is edited meanwhile shows that to some sinks and not to others; `method="read_write"` gives all
+    the same. A FIFO that was opened without waiting for a writer is waited for here. Another reader
+    of the same source, or a writer of the same sink, gets its bytes in between.
+    """
+    return Fanout(
+        src,
+        sinks,
+        count,
+        on_slow=on_slow,
+        stall_timeout=stall_timeout,
+        method=method,
+        timeout=timeout,
+    ).run(progress)

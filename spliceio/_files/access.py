@@ -1,0 +1,131 @@
+"""Who may use a file: its owner, its mode, its access control list, its security labels.
+
+Rule 1: the group bits in the mode of a file with an ACL are the list's mask; what its group may do
+is an entry of the list. The mask is never given to a group.
+Rule 2: a new file takes over from an old one what a write in place leaves, all of it, or raises
+OSError: user attributes too, but neither capabilities nor signatures, which belong to the content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import struct
+
+from .place import Path
+
+__all__ = ["ACL", "Inherited", "acl_of", "group_alone", "names_of", "set_without_acl"]
+
+ACL = "system.posix_acl_access"
+_OF_THE_CONTENT = {"security.capability", "security.ima", "security.evm"}
+_SPECIAL = stat.S_ISUID | stat.S_ISGID
+_GROUP_OBJ, _MASK = 0x04, 0x10  # linux/posix_acl.h
+_NONE = (errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class Inherited:
+    """What a new file takes over from the one that it replaces; OSError from each step."""
+
+    def __init__(self, path: Path, old: os.stat_result) -> None:
+        self._old = old
+        self._attributes = _attributes_of(path)
+        self._mode = stat.S_IMODE(old.st_mode)
+
+    def prepare(self, fd: int) -> None:
+        """Give it to an empty file, and close that again to all but its owner."""
+        before = os.fstat(fd)
+        try:
+            changed = self._own(fd, before)
+            changed |= _set_attributes(fd, self._attributes)
+            if self._mode & _SPECIAL:
+                changed = True
+                # The kernel knows whether a write by this process leaves them: let it do one.
+                os.fchmod(fd, self._mode)
+                os.ftruncate(fd, 0)
+                self._mode = stat.S_IMODE(os.fstat(fd).st_mode)
+            if changed:
+                os.fchmod(fd, 0o600)
+        except OSError:
+            # A file that is another's can stay in a sticky directory for ever.
+            with contextlib.suppress(OSError):
+                os.fchown(fd, before.st_uid, before.st_gid)
+            raise
+
+    def _own(self, fd: int, now: os.stat_result) -> bool:
+        wanted = (self._old.st_uid, self._old.st_gid)
+        if (now.st_uid, now.st_gid) == wanted:
+            return False
+        os.fchown(fd, *wanted)
+        now = os.fstat(fd)
+        if (now.st_uid, now.st_gid) != wanted:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        return True
+
+    def finish(self, fd: int) -> None:
+        """Open it to whom the old one was open."""
+        os.fchmod(fd, self._mode)
+        if self._attributes:
+            _set_attributes(fd, self._attributes)
+
+
+def names_of(file: int | Path) -> list[str]:
+    """The names of a file's extended attributes; none where there are no such things."""
+    try:
+        return os.listxattr(file)
+    except OSError as error:
+        if error.errno in _NONE:
+            return []
+        raise
+
+
+def _attributes_of(path: Path) -> dict[str, bytes]:
+    names = set(names_of(path)) - _OF_THE_CONTENT
+    return {name: os.getxattr(path, name) for name in names}
+
+
+def _set_attributes(fd: int, wanted: dict[str, bytes]) -> bool:
+    """Make them those of a file; whether anything had to be changed.
+
+    A new file has an ACL if its directory has a default one, and a label by the rules of the
+    system; only the first is more than the old one may have had.
+    """
+    there = set(names_of(fd))
+    changed = ACL in there and ACL not in wanted
+    if changed:
+        os.removexattr(fd, ACL)
+    for name, value in wanted.items():
+        if name not in there or os.getxattr(fd, name) != value:
+            os.setxattr(fd, name, value)
+            changed = True
+    return changed
+
+
+def acl_of(fd: int) -> bytes | None:
+    """The ACL of an open file that has more than its mode."""
+    with contextlib.suppress(OSError):
+        if ACL in names_of(fd):
+            return os.getxattr(fd, ACL)
+    return None
+
+
+def group_alone(mode: int, acl: bytes | None) -> int:
+    """The mode of a file without its ACL: the group has what its own entry and the mask allow."""
+    if acl is None:
+        return mode
+    group = mask = 7
+    for tag, allowed, _ in struct.iter_unpack("<HHI", acl[4:]):
+        if tag == _GROUP_OBJ:
+            group = allowed
+        elif tag == _MASK:
+            mask = allowed
+    return mode & ~0o070 | (group & mask) << 3
+
+
+def set_without_acl(fd: int, mode: int) -> None:
+    """Give an open file a mode, which no ACL adds anything to."""
+    if ACL in names_of(fd):
+        os.fchmod(fd, mode & 0o7700)  # the mask of the list that goes is no right of the group
+        os.removexattr(fd, ACL)
+    os.fchmod(fd, mode)

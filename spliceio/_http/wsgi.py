@@ -1,0 +1,231 @@
+"""`wsgi.file_wrapper` (PEP 3333): a file that a WSGI server may send without reading it.
+
+Rule 1: to an application and to middleware it is an iterable of blocks, and no more.
+Rule 2: however it is sent, the same bytes go out and the position ends where reading leaves it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import io
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._cffi import lib
+from .._kernel import endpoint, objects
+from .._kernel.arguments import FileDescriptorLike, Window, contiguous
+from .._kernel.number import is_a, number
+from .._transfer.build import checked_count
+from .._transfer.flow import Fallback, idle_ns
+from .._transfer.send import send_file
+from .._transfer.transfer import TransferResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["FileWrapper"]
+
+_BLOCK = 262144
+_MOST_SECONDS = 2_000_000
+"""What poll() takes, in milliseconds; longer than anybody waits."""
+
+
+class FileWrapper:
+    """Iterate over a file in blocks of `blksize` bytes, or send it whole with `send`.
+
+    `filelike` is anything with `read()`; `close` is there when `filelike` has one, as PEP 3333
+    asks. For a WSGI server: put this class into `wsgi.file_wrapper` of the environment, and where
+    an application returns an instance of it, call `send` in place of iterating.
+
+    Iterating raises what `filelike.read` raises.
+    """
+
+    close: Callable[[], object]
+
+    def __init__(self, filelike: Any, blksize: int = 8192) -> None:
+        self.filelike = filelike
+        self.blksize = blksize
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
+
+    def __iter__(self) -> FileWrapper:
+        return self
+
+    def __next__(self) -> bytes:
+        data: bytes = self.filelike.read(self.blksize)
+        if data:
+            return data
+        raise StopIteration
+
+    def send(
+        self,
+        sock: FileDescriptorLike,
+        *,
+        header: Buffer = b"",
+        count: int | None = None,
+        timeout: float | None = None,
+    ) -> TransferResult:
+        """Send `header`, then the file from its position on: `count` bytes, or all to its end.
+
+        A real file goes by `send_file`; anything else, and a `sock` with TLS, by reading and
+        sending: the result then says method "python", and why in `fallbacks`. What goes out is what
+        iterating gives, and no more than `count`. A file with less than
+        `count` bytes is sent to its end, as reading would. `timeout` is the longest time in seconds
+        without any byte moving.
+
+        Raises TimeoutError, OSError when a side fails (before the header has left, when the file
+        cannot be read), and what `filelike.read` raises; text is a
+        TypeError. What had gone out until then is known only of a real file (`result.moved` of the
+        exception), so the connection is to be closed.
+        """
+        count = checked_count(count)
+        idle_ns(timeout)  # refuses what is no time
+        head = contiguous(header, "FileWrapper.send: header")
+        try:
+            place = self._place(count)
+        except (TypeError, ValueError) as error:  # it has to be read
+            return self._send_read(sock, head, count, timeout, str(error))
+        try:
+            result = send_file(
+                sock, place.file, place.begin, place.most, header=head, timeout=timeout
+            )
+        except (TypeError, ValueError) as error:  # refused: nothing has been sent
+            return self._send_read(sock, head, count, timeout, str(error))
+        except OSError as error:
+            with contextlib.suppress(AttributeError):
+                place.move(max(0, error.result.moved - len(head)))  # type: ignore[attr-defined]
+            raise
+        place.move(place.most)
+        return result
+
+    def _place(self, count: int | None) -> _Place:
+        """Find the real file, where it is, and how many bytes are wanted of what it has from there.
+
+        Raises ValueError or TypeError for what has bytes of its own, no position, no known size, or
+        nothing left; OSError for what cannot be read.
+        """
+        if isinstance(self.filelike, Window):
+            raise TypeError("it is read from no position")  # nor has it a read()
+        file = objects.real(self.filelike, "FileWrapper.send", "src", sends=False)
+        about = endpoint.look(file, "FileWrapper.send", "src")
+        if about.kind != lib.SIO_KIND_FILE or not about.size_is_known:
+            raise ValueError(f"{about.text} has no size that is known before it is read")
+        begin = file.tell() if hasattr(file, "tell") else os.lseek(about.fd, 0, os.SEEK_CUR)
+        if hasattr(file, "flush"):
+            file.flush()
+        size = os.fstat(about.fd).st_size
+        if begin >= size:
+            raise ValueError("nothing is left in the file")
+        return _Place(file, begin, size - begin if count is None else min(count, size - begin))
+
+    def _send_read(
+        self, sock: Any, head: bytes, count: int | None, timeout: float | None, why: str
+    ) -> TransferResult:
+        begun, body = time.monotonic(), 0
+        before = head
+        with _writer(sock, timeout) as write:
+            while count is None or body < count:
+                data = self.filelike.read(_BLOCK if count is None else min(_BLOCK, count - body))
+                if not data:
+                    break
+                if isinstance(data, str):
+                    raise TypeError("FileWrapper: the file gives text; open it in binary mode")
+                if count is not None:
+                    data = data[: count - body]  # whatever it gives: no more has been promised
+                write(before + data)
+                before, body = b"", body + len(data)
+            write(before)
+        by_method = {"python": body, "send": len(head)}
+        return TransferResult(
+            body + len(head),
+            "python",
+            time.monotonic() - begun,
+            (Fallback("sendfile", errno.EINVAL, why),),
+            {name: moved for name, moved in by_method.items() if moved},
+        )
+
+
+class _Place(NamedTuple):
+    """A part of a real file, which begins where that is."""
+
+    file: Any
+    begin: int
+    most: int
+
+    def move(self, count: int) -> None:
+        """Put the position where reading so many bytes leaves it."""
+        if hasattr(self.file, "seek"):
+            self.file.seek(self.begin + count)
+        else:
+            os.lseek(number(self.file, "src"), self.begin + count, os.SEEK_SET)
+
+
+@contextlib.contextmanager
+def _writer(sock: Any, timeout: float | None) -> Iterator[Callable[[bytes], None]]:
+    """Give a function that writes all it is given: to a descriptor, or by what an object has."""
+    try:
+        real = objects.real(sock, "FileWrapper.send", "sock", sends=True)
+    except TypeError:
+        if not is_a(sock, "ssl", "SSLSocket"):
+            put = getattr(sock, "write", None) or getattr(sock, "sendall", None)
+            if put is None:
+                raise
+            yield functools.partial(_put, sock, put)
+            getattr(sock, "flush", lambda: None)()
+            return
+    else:
+        if isinstance(real, io.BufferedWriter | io.BufferedRandom):
+            real.flush()
+        yield functools.partial(_write, real, timeout)
+        return
+    kept = sock.gettimeout()
+    if timeout is not None or kept == 0:
+        sock.settimeout(None if timeout is None else min(timeout, _MOST_SECONDS))
+    try:
+        yield functools.partial(_encrypt, sock)
+    finally:
+        sock.settimeout(kept)
+
+
+def _put(sock: Any, put: Callable[[Any], Any], data: bytes) -> None:
+    """Give an object all of it; a raw file may take a part."""
+    view = memoryview(data)
+    while view:
+        taken = put(view)
+        if taken is None and isinstance(sock, io.RawIOBase):
+            raise BlockingIOError(errno.EAGAIN, "FileWrapper.send: sock.write would block", 0)
+        # Many return nothing, and have taken everything.
+        n = len(view) if taken is None else int(taken)
+        if not 0 < n <= len(view):
+            raise OSError(errno.EIO, f"FileWrapper.send: sock.write returned {taken}")
+        view = view[n:]
+
+
+def _encrypt(sock: Any, data: bytes) -> None:
+    # Not sendall(): the timeout of a socket limits that as a whole, however much moves.
+    view = memoryview(data)
+    while view:
+        view = view[sock.send(view) :]
+
+
+def _write(sock: Any, timeout: float | None, data: bytes) -> None:
+    fd, view = number(sock, "FileWrapper.send: sock"), memoryview(data)
+    if timeout is None and isinstance(sock, socket.socket):
+        timeout = sock.gettimeout() or None
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    while view:
+        if not poll.poll(None if timeout is None else min(timeout, _MOST_SECONDS) * 1000):
+            raise TimeoutError(errno.ETIMEDOUT, f"FileWrapper: nothing moved for {timeout:g} s")
+        with contextlib.suppress(BlockingIOError):
+            if isinstance(sock, socket.socket):
+                view = view[sock.send(view, socket.MSG_DONTWAIT) :]
+            else:
+                # So much fits wherever poll() has seen room: no blocking descriptor hangs.
+                view = view[os.write(fd, view[: select.PIPE_BUF]) :]

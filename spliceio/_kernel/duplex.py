@@ -1,0 +1,73 @@
+"""Two pipes crosswise: a two-way link without a socket, for a child's stdin and stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+from .pipe import Pipe
+
+__all__ = ["Duplex", "pipe_pair"]
+
+
+class Duplex:
+    """One end of a two-way link made of two pipes: read from `reader`, write to `writer`.
+
+    Both are descriptor numbers, and the Duplex closes them. It unpacks as `reader, writer`, and
+    stands for a side of `relay`.
+    """
+
+    def __init__(self, inward: Pipe, outward: Pipe) -> None:
+        self._inward, self._outward = inward, outward
+
+    @property
+    def reader(self) -> int:
+        """The number of the descriptor to read from; -1 when closed."""
+        return self._inward.reader
+
+    @property
+    def writer(self) -> int:
+        """The number of the descriptor to write to; -1 when closed."""
+        return self._outward.writer
+
+    def close_writer(self) -> None:
+        """Close the writing half: the other side reads the end of file."""
+        self._outward.close_writer()
+
+    def close(self) -> None:
+        """Close both halves. Safe to call twice and from another thread."""
+        self._outward.close_writer()
+        self._inward.close_reader()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.reader, self.writer))
+
+    def __enter__(self) -> Duplex:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Duplex reader={self.reader} writer={self.writer}>"
+
+
+def pipe_pair(capacity: int | None = None) -> tuple[Duplex, Duplex]:
+    """Make two pipes and join them crosswise: what one side writes, the other reads.
+
+    Made for a child process: give it the reader and writer of one side as stdin and stdout, close
+    that side here, and pass the other to `relay`. `capacity` is that of `Pipe`, for each.
+    Raises what `Pipe` raises.
+    """
+    one = Pipe(capacity)
+    try:
+        two = Pipe(capacity)
+    except OSError:
+        one.close()
+        raise
+    return Duplex(one, two), Duplex(two, one)

@@ -1,0 +1,334 @@
+"""Are an object's bytes those of its descriptor?  Decided here, for every function that takes one.
+
+Rule 1: the exact type decides, by a table that is filled as types come by. A method that stands
+        before the type's own, in a subclass or in the object itself, is never gone around.
+Rule 2: an unknown object that reads (as a source) or writes (as a destination) by itself has bytes
+        of its own; one with nothing but fileno() is its descriptor. One that passes on the methods
+        of another object is that object.
+Rule 3: nothing is read, written, flushed or changed; and with `known` no attribute of an object is
+        looked at unless its type is in the table.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from operator import index
+from typing import Any
+
+from .arguments import FileDescriptorLike, Window
+from .number import in_range, is_a, name_of, number, pass_on
+
+__all__ = [
+    "Unreal",
+    "UnrealText",
+    "UnrealTls",
+    "fileno_of",
+    "has_fileno",
+    "is_raw",
+    "judged",
+    "real",
+]
+
+_SOL_TLS, _TLS_TX, _TLS_RX = 282, 1, 2
+_READS = frozenset(["read", "read1", "readall", "readinto", "readinto1", "seek", "tell"])
+_WRITES = frozenset(["write", "seek", "tell"])
+_METHODS = _READS | _WRITES | {"fileno", "flush", "peek"}
+_TLS_METHODS = ("do_handshake", "getpeercert", "get_peer_certificate")
+_PLAINTEXT = (
+    "which encrypts in user space: moving bytes through its descriptor would put plaintext on the "
+    "wire. Use its own {}, or end TLS in a proxy in front"
+)
+_ITSELF = "pass .fileno() if the descriptor's own bytes are meant"
+
+_Judge = Callable[[Any, bool, bool], Any]
+
+
+class Unreal(Exception):
+    """The bytes of an object are not its descriptor's: a clause that says why, for its name."""
+
+
+class UnrealText(Unreal):
+    """They are characters."""
+
+
+class UnrealTls(Unreal):
+    """They are encrypted on their way to the descriptor."""
+
+
+def real(given: Any, call: str, name: str, *, sends: bool) -> Any:
+    """Return the object whose descriptor has the very bytes of `given`, a destination if `sends`.
+
+    That is `given`, or what it is a mere wrapper of. A SpooledTemporaryFile goes to disk: before,
+    it has no descriptor. Raises TypeError.
+    """
+    judge = _table.get(type(given))
+    if judge is _itself:
+        return given
+    try:
+        if judge in (None, _spooled) and is_a(given, "tempfile", "SpooledTemporaryFile"):
+            given.rollover()
+        return judged(given, sends)
+    except Unreal:
+        # Not bound to a name: cut short before that is deleted, it would be a cycle, which keeps
+        # whatever the callers have opened.
+        raise TypeError(f"{call}: {name} {sys.exc_info()[1]}") from None
+
+
+def judged(given: Any, sends: bool, *, known: bool = False) -> Any:
+    """Do as `real`, but raise Unreal and roll nothing over; with `known`, only for known types."""
+    cls = type(given)
+    judge = _table.get(cls) or _learned(cls)
+    if judge is not None:
+        return judge(given, sends, known)
+    if known:
+        raise Unreal(f"is a {name_of(given)}: only its own methods know its bytes")
+    return _of_subclass(given, sends)
+
+
+def fileno_of(fd: FileDescriptorLike, where: str = "fd") -> int:
+    """Return the number for a raw system call, of whatever has one; only TLS is refused.
+
+    Raises TypeError for what has none, and what `number` raises.
+    """
+    if _table.get(type(fd)) is not _itself:
+        if not has_fileno(fd):
+            return in_range(index(fd))  # type: ignore[arg-type]  # the TypeError, and its words, are the standard library's
+        for sends in (False, True):
+            try:
+                judged(fd, sends)
+            except UnrealTls as why:
+                raise TypeError(f"{where} {why}") from None
+            except Unreal:
+                pass
+    return number(fd, where)
+
+
+def has_fileno(given: Any) -> bool:
+    """Whether it has that method; what comes of a call is another question."""
+    return _attribute(given, "fileno") is not None
+
+
+def is_raw(file: Any) -> bool:
+    """Whether it is a raw file that is known, which may take a part of a block, or none now."""
+    try:
+        judged(file, True, known=True)
+    except Unreal:
+        return False
+    return type(file) is io.FileIO or _is_exactly(file, "socket", "SocketIO")
+
+
+# ---- known types --------------------------------------------------------------------------------
+
+
+def _itself(given: Any, sends: bool, known: bool) -> Any:
+    return given
+
+
+def _file(given: Any, sends: bool, known: bool) -> Any:
+    _refuse_own(given, sends, known)
+    return given
+
+
+def _buffered(given: Any, sends: bool, known: bool) -> Any:
+    _refuse_own(given, sends, known)
+    raw = given.raw
+    if raw is None and not known:
+        return given  # it was detached, and says so when it is asked
+    try:
+        if known and type(raw) is not io.FileIO and not _is_exactly(raw, "socket", "SocketIO"):
+            raise Unreal(f"is a {name_of(raw)}: only its own methods know its bytes")
+        judged(raw, sends, known=known)
+    except Unreal as why:
+        if known or isinstance(why, UnrealTls):
+            raise
+        raise Unreal(
+            f"is a {name_of(given)} on a {name_of(raw)}, and what that holds cannot be seen; read "
+            "what both hold, then pass .fileno(), or use shutil.copyfileobj"
+        ) from None
+    return given
+
+
+def _socket_io(given: Any, sends: bool, known: bool) -> Any:
+    _refuse_own(given, sends, known)
+    sock = given._sock
+    if known and (not _is_exactly(sock, "socket", "socket") or given._timeout_occurred):
+        # After one timeout it refuses every read: it may have lost bytes.
+        raise Unreal(f"is a {name_of(given)}: only its own methods know its bytes")
+    if sock is not None:  # it is closed
+        try:
+            judged(sock, sends)
+        except UnrealTls:
+            raise _over_tls("a file over TLS", "read and write") from None
+    return given
+
+
+def _temporary(given: Any, sends: bool, known: bool) -> Any:
+    _refuse_own(given, sends, known, given.file)
+    return judged(given.file, sends, known=known)
+
+
+def _spooled(given: Any, sends: bool, known: bool) -> Any:
+    _refuse_own(given, sends, known)
+    return judged(given._file, sends, known=known)  # a BytesIO, until it is rolled over to disk
+
+
+def _wfile(given: Any, sends: bool, known: bool) -> Any:
+    _refuse_own(given, sends, known)
+    if not sends:
+        raise Unreal("is what a handler writes to; read from its .rfile")
+    try:
+        return judged(given._sock, sends, known=known)
+    except UnrealTls:
+        raise _over_tls("a file over TLS", "write") from None
+
+
+def _tls_socket(given: Any, sends: bool, known: bool) -> Any:
+    try:
+        if known:
+            raise OSError
+        given.getsockopt(_SOL_TLS, _TLS_TX if sends else _TLS_RX, 4)
+    except OSError:
+        raise _over_tls("an SSLSocket", "send, recv and sendfile") from None
+    return given
+
+
+def _connection(given: Any, sends: bool, known: bool) -> Any:
+    raise Unreal(
+        f"is a {name_of(given)}, whose messages a byte stream would cut or join; use its own send "
+        f"and recv, or {_ITSELF}"
+    )
+
+
+def _text(given: Any, sends: bool, known: bool) -> Any:
+    raise UnrealText(
+        "is a text file, whose descriptor holds encoded bytes; pass its .buffer, or open it in "
+        "binary mode"
+    )
+
+
+def _memory(given: Any, sends: bool, known: bool) -> Any:
+    raise Unreal(
+        "is a BytesIO, memory without a descriptor; pass a real file, or use shutil.copyfileobj"
+    )
+
+
+def _other_file(given: Any, sends: bool, known: bool) -> Any:
+    raise Unreal(
+        f"is a {name_of(given)}, whose bytes may differ from those of its descriptor (compressed, "
+        "decoded, chunked); use shutil.copyfileobj for what it reads or writes, or "
+        f"{_ITSELF}"
+    )
+
+
+_NAMED: dict[tuple[str, str], _Judge] = {
+    ("socket", "socket"): _itself,
+    ("socket", "SocketIO"): _socket_io,
+    ("socketserver", "_SocketWriter"): _wfile,  # the wfile of http.server
+    ("ssl", "SSLSocket"): _tls_socket,
+    ("tempfile", "_TemporaryFileWrapper"): _temporary,
+    ("tempfile", "SpooledTemporaryFile"): _spooled,
+    ("multiprocessing.connection", "Connection"): _connection,
+}
+"""Types of modules that are not imported for this: without them there are none of these."""
+_table: dict[type, _Judge] = {
+    int: _itself,
+    Window: _itself,
+    io.FileIO: _file,
+    io.BufferedReader: _buffered,
+    io.BufferedWriter: _buffered,
+    io.BufferedRandom: _buffered,
+    io.BytesIO: _memory,
+    io.TextIOWrapper.__mro__[1]: _text,
+    io.FileIO.__mro__[-2]: _other_file,  # what all files are
+}
+_WITH_METHODS = frozenset([_file, _buffered, _socket_io, _temporary, _spooled, _wfile])
+
+
+def _learned(cls: type) -> _Judge | None:
+    judge = _NAMED.get((cls.__module__, cls.__qualname__))
+    if judge is None or getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls:
+        return None
+    _table[cls] = judge
+    return judge
+
+
+def _is_exactly(given: Any, module: str, name: str) -> bool:
+    there = sys.modules.get(module)
+    return there is not None and type(given) is getattr(there, name, None)
+
+
+def _refuse_own(file: Any, sends: bool, known: bool, wrapped: Any = None) -> None:
+    """Refuse an object that has methods of its own; tempfile's wrapper caches those of its file."""
+    own = getattr(file, "__dict__", {})
+    names = _METHODS if known else _WRITES if sends else _READS
+    if names.isdisjoint(own):
+        return
+    for name in sorted(names & own.keys()):
+        if getattr(type(own[name]), "is_passing", False):
+            continue  # of _ahead, in another thread
+        cached = getattr(own[name], "__wrapped__", None)
+        if wrapped is None or cached is None or cached != getattr(wrapped, name):
+            raise Unreal(f"has a {name} of its own; {_ITSELF}")
+
+
+def _over_tls(what: str, methods: str) -> UnrealTls:
+    return UnrealTls(f"is {what}, {_PLAINTEXT.format(methods)}")
+
+
+# ---- all others ---------------------------------------------------------------------------------
+
+
+def _of_subclass(given: Any, sends: bool) -> Any:
+    """Judge by the nearest known type, unless the class overrides what counts."""
+    own: set[str] = set()
+    for base in type(given).__mro__:
+        judge = _table.get(base) or _learned(base)
+        if judge is not None:
+            break
+        own.update(vars(base))
+    else:
+        return _unknown(given, sends)
+    if not own.isdisjoint(_TLS_METHODS) and judge is _itself:
+        raise _over_tls(f"a {name_of(given)}", "methods")
+    overridden = sorted(own & (_WRITES if sends else _READS))
+    if judge in _WITH_METHODS and overridden:
+        raise Unreal(f"is a {name_of(given)} with a {overridden[0]} of its own; {_ITSELF}")
+    return judge(given, sends, False)
+
+
+def _unknown(given: Any, sends: bool) -> Any:
+    if any(callable(_attribute(given, name)) for name in _TLS_METHODS):
+        raise _over_tls(f"a {name_of(given)}", "methods")
+    methods = ("write",) if sends else ("read", "readinto")
+    own = {name: method for name in methods if (method := _attribute(given, name)) is not None}
+    fileno = _attribute(given, "fileno")
+    if fileno is None:
+        end = "writer" if sends else "reader"
+        raise Unreal(
+            f"must be an int or have fileno(), not {type(given).__name__}"
+            + (f"; pass its .{end}" if _attribute(given, end) is not None else "")
+        )
+    if not own:
+        return given
+    # A bound method tells whose it is, and that it is no other one of the same object.
+    behind = getattr(fileno, "__self__", given)
+    if behind is given or any(
+        getattr(method, "__self__", given) is not behind or method != _attribute(behind, name)
+        for name, method in {**own, "fileno": fileno}.items()
+    ):
+        raise Unreal(
+            f"is a {name_of(given)}, whose {' or '.join(methods)} may give it other bytes than its "
+            f"descriptor has; {_ITSELF}"
+        )
+    return judged(behind, sends)
+
+
+def _attribute(given: Any, name: str) -> Any:
+    """Return a method; None where there is none, and something where only a call can tell."""
+    try:
+        return getattr(given, name, None)
+    except Exception as error:
+        pass_on(error)
+        return error

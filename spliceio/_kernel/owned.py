@@ -1,0 +1,48 @@
+"""A descriptor with an owner before it exists: no signal handler that raises can leave it open.
+
+Rule 1: what opens one is given the owner, and is one call into C; what closes it is one too.
+Rule 2: an owner that nobody has any more closes its descriptor, without running Python.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from .._cffi import ffi, lib
+
+__all__ = ["close", "duplicate", "open_at", "owner"]
+
+_AT_FDCWD = -100
+_Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+def owner() -> Any:
+    """Make a `struct sio_owned` that owns nothing yet: its `fd` is -1."""
+    return ffi.gc(ffi.new("struct sio_owned *", [-1]), lib.sio_owned_close)
+
+
+def open_at(owned: Any, path: _Path, flags: int, mode: int = 0, folder: int = -1) -> int:
+    """Open a file, close-on-exec; raises as os.open does."""
+    where, name = _AT_FDCWD if folder < 0 else folder, os.fsencode(path)
+    err = -errno.EINTR
+    while err == -errno.EINTR:
+        err = lib.sio_owned_open(owned, where, name, flags, mode)
+    return _number(owned, err, path)
+
+
+def duplicate(owned: Any, fd: int) -> int:
+    """Duplicate a descriptor, close-on-exec."""
+    return _number(owned, lib.sio_owned_dup(owned, fd))
+
+
+def close(owned: Any) -> None:
+    """Close what it owns; safe to repeat, and from another thread."""
+    lib.sio_owned_close(owned)
+
+
+def _number(owned: Any, err: int, *path: _Path) -> int:
+    if err:
+        raise OSError(-err, os.strerror(-err), *path)
+    return int(owned.fd)

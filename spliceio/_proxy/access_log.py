@@ -1,0 +1,164 @@
+"""What a proxy's engines tell, as records of the logger "spliceio.proxy".
+
+Each record has a sentence for a person and attributes for a program. Reads links, changes nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import math
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from .._cffi import ffi, lib
+from .._relay.relay import REASONS
+from . import address
+from .router import ClientAddress, shown
+from .upstreams import Numbered
+
+__all__ = ["ProxyLog"]
+
+log = logging.getLogger("spliceio.proxy")
+_TELL_AGAIN = 30.0
+
+
+class ProxyLog:
+    """The words for the news of a proxy.
+
+    The names of an upstream are kept as long as its number may come back, and no longer.
+    """
+
+    def __init__(self) -> None:
+        self._lists: list[Numbered] = []
+        self._full, self._full_told = 0, -math.inf
+        self._trouble, self._trouble_told = 0, -math.inf
+
+    def number(
+        self, upstreams: Sequence[address.Address], current: Numbered | None = None
+    ) -> Numbered:
+        """Give numbers to upstreams that no others have; forget those before that nobody uses.
+
+        The current ones, and the last that were numbered, may be on their way to the engines.
+        """
+        while True:
+            before = self._lists
+            kept = [one for one in before if one is current or one is before[-1] or one.is_used]
+            new = Numbered(upstreams, _free(kept, len(upstreams)))
+            after = [*kept, new]
+            # No lock: a signal handler may do the same in the middle of this. Between these two
+            # lines neither it nor another thread gets a turn.
+            if self._lists is before:
+                self._lists = after
+                return new
+
+    def _name(self, number: int) -> str | None:
+        for one in self._lists:
+            if number in one.numbers:
+                return str(one.upstreams[number - one.numbers.start])
+        return None
+
+    def client(self, link: Any) -> ClientAddress:
+        """Say who the client is: host and port, or "unix"."""
+        peer = link.client
+        if peer.family == socket.AF_UNIX:
+            return "unix"
+        ip = ipaddress.IPv6Address(bytes(ffi.buffer(peer.ip)))
+        return str(ip.ipv4_mapped or ip), int(peer.port)
+
+    def tell(self, link: Any, told: int, routed: Sequence[str] | None = None) -> None:
+        """Log what one link tells; `routed` are the upstreams that the route gave it."""
+        if told & (lib.SIO_TOLD_DOWN | lib.SIO_TOLD_UP):
+            self._health(link, bool(told & lib.SIO_TOLD_DOWN))
+        if told & lib.SIO_TOLD_OVER and log.isEnabledFor(logging.INFO):
+            if routed is None:
+                name = self._name(link.upstream)
+            else:
+                name = routed[link.upstream] if 0 <= link.upstream < len(routed) else None
+            self._over(link, name)
+
+    def _health(self, link: Any, is_down: bool) -> None:
+        name = self._name(link.told_upstream)
+        if is_down:
+            why = os.strerror(link.told_err) if link.told_err else "it has no address"
+            extra = {"event": "upstream-down", "upstream": name, "errno": int(link.told_err)}
+            log.warning("%s: %s", name, why, extra=extra)
+        else:
+            log.info("%s: reached again", name, extra={"event": "upstream-up", "upstream": name})
+
+    def _over(self, link: Any, upstream: str | None) -> None:
+        who = shown(self.client(link))
+        ab, ba = int(link.relay.ab.moved), int(link.relay.ba.moved)
+        fields = {
+            "event": "closed",
+            "client": who,
+            "upstream": upstream,
+            "a_to_b": ab,
+            "b_to_a": ba,
+            "seconds": (link.ended_ns - link.begun_ns) / 1e9,
+            "reason": REASONS[link.relay.reason],
+        }
+        if link.connected_ns:
+            log.info(
+                "%s to %s: %d bytes there, %d back, %.3f s, %s",
+                *(who, upstream, ab, ba, fields["seconds"], fields["reason"]),
+                extra=fields,
+            )
+            return
+        why = _why(link)
+        log.info("%s: %s", who, why, extra={**fields, "event": "failed", "reason": why})
+
+    def tell_full(self, full: int) -> None:
+        """Log that no descriptor was left, but not each of the times."""
+        now = time.monotonic()
+        if full > self._full and now - self._full_told > _TELL_AGAIN:
+            text = "no descriptor is left (ulimit -n): connections wait in the backlog"
+            log.warning(text, extra={"event": "full"})
+            self._full_told = now
+        self._full = full
+
+    def tell_trouble(self, error: OSError | None, is_end: int, times: int) -> bool:
+        """Log that a call of the engines fails: once if it is the end, else now and then.
+
+        Return whether it is.
+        """
+        if error is None:
+            return False
+        now = time.monotonic()
+        extra: dict[str, object] = {"event": "stopped"} if is_end else {"event": "trouble"}
+        extra["errno"] = error.errno
+        if is_end and self._trouble_told < math.inf:
+            log.error("nothing is accepted any more: %s", error.strerror, extra=extra)
+            self._trouble_told = math.inf
+        elif times > self._trouble and now - self._trouble_told > _TELL_AGAIN:
+            log.warning("connections wait in the backlog: %s", error.strerror, extra=extra)
+            self._trouble_told = now
+        self._trouble = times
+        return bool(is_end)
+
+
+def _free(lists: Sequence[Numbered], count: int) -> int:
+    """Find so many numbers in a row that no list has; return the first."""
+    first = 0
+    for numbers in sorted((one.numbers for one in lists), key=lambda numbers: numbers.start):
+        if numbers.start - first >= count:
+            break
+        first = numbers.stop
+    return first
+
+
+def _why(link: Any) -> str:
+    """Say why an accepted connection got no upstream."""
+    if link.err == errno.EPROTO:
+        return "it sent no PROXY protocol header, which its network has to"
+    if link.err == errno.ENODATA:
+        return "the route wanted more bytes than the client sent"
+    if link.err:
+        return os.strerror(link.err)
+    if link.relay.reason == lib.SIO_REASON_CANCELLED:
+        return "it was cut before it was connected"
+    return "no upstream has an address" if link.tries else "the route refused it"

@@ -1,0 +1,142 @@
+"""Which upstream for this connection?  Python decides, from the first bytes.
+
+The C has peeked at what the client sent and waits for the answer; nothing has been consumed. The
+callable runs in threads of its own, so that one that waits (for a resolver, say) holds up neither
+the bytes of other connections nor their news; and one that hangs does not keep the interpreter from
+ending.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Literal
+
+from .._cffi import ffi, lib
+from .._relay.notify import Thread
+from . import address, upstreams
+from .sniff import More
+
+__all__ = ["Chosen", "ClientAddress", "More", "Route", "Router", "shown"]
+
+log = logging.getLogger("spliceio.proxy")
+_WORKERS = 4
+
+
+ClientAddress = tuple[str, int] | str
+Chosen = address.AddressLike | list[address.AddressLike] | Literal[More.MORE] | None
+Route = Callable[[ClientAddress, bytes], Chosen]
+
+
+def shown(client: ClientAddress) -> str:
+    """Write a client's address as a log shows it."""
+    return client if isinstance(client, str) else str(address.Address(*client))
+
+
+class Router:
+    """Asks a route in threads, and gives its answers to the engines until it is closed.
+
+    `ask`, `answer` and `forget` are for the thread of the news, which alone touches links and the
+    tables here: a link may be no more once that has ended. The threads of the route call `wake`
+    when there is something to answer. `setup` says whether every end is told, so that `forget` is
+    called for each link.
+    """
+
+    def __init__(self, route: Route, setup: Any, wake: Callable[[], object]) -> None:
+        self._route, self._setup, self._wake = route, setup, wake
+        self._closed = False
+        self._asked: SimpleQueue[tuple[Any, ClientAddress, bytes] | None] = SimpleQueue()
+        self._answered: deque[tuple[Any, list[address.Address], list[list[bytes]], bool]] = deque()
+        self._threads: list[Thread] = []
+        self._idle: deque[None] = deque()  # one for each thread that waits
+        self._open: set[int] = set()
+        self._chosen: dict[int, list[str]] = {}
+
+    def ask(self, link: Any, client: ClientAddress) -> None:
+        """Let the route decide about a link that is held for this until it is answered."""
+        first = bytes(ffi.buffer(link.peeked, link.peeked_len)) if link.peeked_len else b""
+        try:
+            self._employ()
+        except RuntimeError as error:
+            if not self._threads:  # nobody will ever ask
+                _log_failure(client, error)
+                lib.sio_link_route(link, ffi.NULL, 0)
+                return
+        self._open.add(_key(link))
+        self._asked.put((link, client, first))
+
+    def answer(self) -> None:
+        """Tell the engines what the route has decided meanwhile."""
+        while self._answered:
+            link, named, addresses, more = self._answered.popleft()
+            key = _key(link)
+            if key in self._open and self._setup.tell:  # else nobody will ask what was chosen
+                self._chosen[key] = [str(one) for one in named]
+            self._open.discard(key)
+            lib.sio_link_route(link, upstreams.packed(addresses) if addresses else ffi.NULL, more)
+
+    def forget(self, link: Any) -> list[str]:
+        """Return what was chosen for a link that is over."""
+        self._open.discard(_key(link))
+        return self._chosen.pop(_key(link), [])
+
+    def close(self) -> None:
+        """Ask no more. A route that is running is left to itself, and what it says is nobody's."""
+        self._closed = True
+        for _ in range(_WORKERS):
+            self._asked.put(None)
+
+    def _employ(self) -> None:
+        """See to it that a thread takes what is asked next; RuntimeError if there can be none."""
+        with contextlib.suppress(IndexError):
+            return self._idle.pop()
+        if len(self._threads) < _WORKERS:
+            thread = Thread(self._work, f"spliceio-route_{len(self._threads)}")
+            thread.start()
+            self._threads.append(thread)
+        return None
+
+    def _work(self) -> None:
+        # Not idle at first: that for which it was started is about to come.
+        asked = self._asked.get()
+        while asked is not None and not self._closed:
+            self._decide(*asked)
+            try:
+                asked = self._asked.get_nowait()
+            except Empty:
+                self._idle.append(None)
+                asked = self._asked.get()
+
+    def _decide(self, link: Any, client: ClientAddress, first: bytes) -> None:
+        chosen: Chosen = None
+        named: list[address.Address] = []
+        addresses: list[list[bytes]] = []
+        try:
+            chosen = self._route(client, first)
+            if chosen is not None and not isinstance(chosen, More):
+                named = upstreams.upstreams(chosen)
+                addresses = [upstreams.resolve(one) for one in named]
+        except BaseException as error:
+            chosen = None
+            if not self._closed:  # at the end an async route is cancelled, which is no failure
+                _log_failure(client, error)
+        self._answered.append((link, named, addresses, isinstance(chosen, More)))
+        self._wake()
+
+
+def _log_failure(client: ClientAddress, error: BaseException) -> None:
+    who = shown(client)
+    log.warning(
+        "the route for %s failed, the connection is closed: %s",
+        who,
+        error,
+        exc_info=None if isinstance(error, OSError) else error,
+        extra={"event": "route-failed", "client": who},
+    )
+
+
+def _key(link: Any) -> int:
+    return int(ffi.cast("intptr_t", link))

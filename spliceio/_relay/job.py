@@ -1,0 +1,124 @@
+"""One relay or transfer in the hands of an engine: the C struct, and how its descriptors are lent.
+
+An engine asks only descriptors that answer at once: a blocking one would hold its thread, and
+everything on it. So sockets are nonblocking while they are lent, and get their mode back.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .._cffi import ffi, lib
+from .._kernel import errors
+from .._transfer.flow import Flow
+from .relay import Pair, RelayResult
+
+__all__ = ["Link"]
+
+
+_modes = lib.sio_modes_new()
+if _modes == ffi.NULL:
+    raise MemoryError("no memory for the modes of sockets")
+os.register_at_fork(after_in_child=lambda: lib.sio_modes_reset(_modes))
+
+
+class Link:
+    """Flows as an engine takes them; they are the engine's from `lend` to SIO_TOLD_OVER."""
+
+    def __init__(self, news: Any, idle: int) -> None:
+        # Dropped by whoever was interrupted, it still puts the modes back.
+        self.c = ffi.gc(ffi.new("struct sio_link *"), lib.sio_modes_give_back)
+        self.c.news, self.c.idle_ns = news, idle
+        self.flows: list[Flow] = []
+        self.pair: Pair | None = None
+        self._kept: Any = None
+        # Kept while it may be asked anything; `submit` puts it here, or the caller keeps it.
+        self._engine: Any = ()
+
+    def take_pair(self, pair: Pair) -> None:
+        """Take two flows; `pair` was made with `self.c.relay`."""
+        self.pair, self.flows = pair, pair.flows
+        ab, ba = pair.flows
+        a, b = int(ab.c.src), int(ba.c.src)
+        own = not pair.shares_descriptors
+        self.c.fds = [a, ba.c.dst if own else -1, b, ab.c.dst if own else -1]
+
+    def take_flow(self, flow: Flow) -> None:
+        """Take one flow, whose ends are told of by nobody at the end of it."""
+        self.flows, self._kept = [flow], ffi.new("struct sio_transfer *")
+        self.c.one_way = 1
+        self.c.relay.ab, self.c.relay.ba = flow.c, self._kept
+        self.c.relay.limit_left = -1
+        self.c.fds = [flow.c.src, -1, -1, flow.c.dst]
+
+    def lend(self) -> None:
+        """Give the flows away: nothing may touch or close them, and every socket is nonblocking.
+
+        Until `returned`, that is, whatever is raised in between.
+        """
+        lib.sio_modes_lend(_modes, self.c)
+        for flow in self.flows:
+            flow.is_lent = True
+            lib.sio_transfer_refresh(flow.c)
+
+    def returned(self) -> None:
+        """Take the flows back; the sockets get the mode that they had."""
+        lib.sio_modes_give_back(self.c)
+        for flow in self.flows:
+            flow.is_lent = False
+
+    def close_writers(self, told: int) -> None:
+        """Close the writers of pairs that have been told of."""
+        if self.pair is not None:
+            self.pair.close_writers(told // lib.SIO_TOLD_WRITER_B & 3)
+
+    def submit(self, engine: Any) -> int:
+        """Give it to an engine; 0, or a negative errno: it has not taken it."""
+        self._engine = engine
+        return int(lib.sio_engine_submit(engine, self.c))
+
+    def cancel(self) -> bool:
+        """Ask the engine to end it; return whether that, now or before, is how it ends."""
+        engine = self._engine  # which stays until it has answered, though the link be over
+        return engine is not None and bool(lib.sio_engine_cancel(self.c))
+
+    def forget_engine(self) -> None:
+        """Let the engine go, of a link that is over."""
+        self._engine = None
+
+    def cut(self) -> None:
+        """End it for another reason than that somebody has cancelled it."""
+        lib.sio_engine_cut(self.c)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether an engine has it, or has had it."""
+        return bool(self.c.engine != ffi.NULL)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether `cancel` has ended it, once it is over."""
+        return bool(self.c.is_cancelled)
+
+    @property
+    def key(self) -> int:
+        """The number by which it is known in the news."""
+        return int(ffi.cast("intptr_t", self.c))
+
+    @property
+    def error(self) -> OSError | None:
+        """What has gone wrong, once it is over."""
+        if self.c.err:
+            return errors.failure("epoll_ctl", self.c.err)
+        return self.flows[self.c.failed - 1].error() if self.c.failed else None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, once it is over."""
+        return float(self.c.ended_ns - self.c.begun_ns) / 1e9
+
+    def result(self) -> RelayResult:
+        """What two flows have relayed."""
+        assert self.pair is not None
+        return self.pair.result(self.seconds)

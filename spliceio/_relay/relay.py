@@ -1,0 +1,300 @@
+"""Two ways: `relay`, two flows back to back under one poll(2) in csrc/relay/relay.c.
+
+A side is a socket, or a (reader, writer) pair. Sockets are half-closed by the C. In a pair the
+writer itself is closed, here, once end of file has been delivered into it: a pipe has no other
+half-close.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import index
+from typing import Any
+
+from .._cffi import ffi, lib
+from .._kernel import endpoint, objects
+from .._kernel.arguments import FileDescriptorLike, Window, contiguous
+from .._kernel.fdinfo import About, about
+from .._transfer import plan
+from .._transfer.flow import INT64_MAX, SLICE_NS, Flow, idle_ns, next_slice, refuse_child
+
+__all__ = ["REASONS", "Pair", "RelayResult", "Side", "relay"]
+
+Side = FileDescriptorLike | Iterable[FileDescriptorLike]
+REASONS = {
+    lib.SIO_REASON_EOF: "eof",
+    lib.SIO_REASON_IDLE: "idle",
+    lib.SIO_REASON_LIMIT: "limit",
+    lib.SIO_REASON_RESET_A: "reset by a",
+    lib.SIO_REASON_RESET_B: "reset by b",
+    lib.SIO_REASON_CANCELLED: "cancelled",
+    lib.SIO_REASON_NONE: "stopped",
+}
+_STANDARD = 2
+
+
+@dataclass(frozen=True)
+class RelayResult:
+    """What a relay did.
+
+    `a_to_b` and `b_to_a` count the bytes that arrived, `to_b` and `to_a` of the call included.
+    `seconds` is the time from start to end. `reason` says why it ended: "eof" (both sides said so),
+    "idle", "limit", "reset by a" or "reset by b" (that side's connection broke, or it refused bytes
+    that were on their way), or, of a `RelayPool`'s, "cancelled"; "stopped" stands in the result
+    that an exception carries. `methods` says how many bytes each method moved, both ways together.
+    `held_a_to_b` and `held_b_to_a` are bytes that one side had sent and the other never took.
+    """
+
+    a_to_b: int
+    b_to_a: int
+    seconds: float
+    reason: str
+    methods: dict[str, int]
+    held_a_to_b: bytes = b""
+    held_b_to_a: bytes = b""
+
+
+class _End:
+    """One side as the caller gave it: where to read, where to write, what to close."""
+
+    def __init__(self, side: Side, name: str) -> None:
+        self.reader: Any
+        self.writer: Any
+        if isinstance(side, int) or objects.has_fileno(side):
+            self.reader = self.writer = side
+        else:
+            try:
+                self.reader, self.writer = side  # type: ignore[misc]
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"relay: {name} must be a socket or a (reader, writer) pair, "
+                    f"not {type(side).__name__}"
+                ) from None
+        if isinstance(self.reader, Window):
+            raise TypeError(
+                f"relay ({name}): a {type(self.reader).__name__} is no side of a conversation; "
+                "send it with copy() before or after"
+            )
+        self.side = side
+        self.source = endpoint.source(self.reader, f"relay ({name})")
+        try:
+            self.destination = endpoint.destination(self.writer, f"relay ({name})")
+        except BaseException:
+            self.source.close()
+            raise
+        self.identity = self.destination.about
+
+    def close(self) -> None:
+        self.source.close()
+        self.destination.close()
+
+    def close_writer(self) -> None:
+        """Let the one at the other end of this side's pipe read the end of file."""
+        for owner, close in ((self.side, "close_writer"), (self.writer, "close")):
+            if not isinstance(owner, int) and callable(getattr(owner, close, None)):
+                getattr(owner, close)()
+                return
+        if isinstance(self.writer, int) and self.identity.is_pipe:
+            _release_pipe(self.writer, self.identity)
+
+
+def _release_pipe(fd: int, identity: About) -> None:
+    """Let go of a pipe behind a bare number, and leave the number to its owner.
+
+    The number is pointed at the write end of a pipe that nobody reads. Its owner's close() stays
+    right, a late write gets BrokenPipeError, and the number cannot be reused meanwhile. Standard
+    output and error stay as they are: the process has other use for them.
+    """
+    if fd <= _STANDARD or not about(fd).same_file(identity):
+        return
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        os.dup2(writer, fd, inheritable=os.get_inheritable(fd))
+    finally:
+        os.close(writer)
+
+
+def relay(
+    a: Side,
+    b: Side,
+    *,
+    idle_timeout: float | None = None,
+    to_a: bytes = b"",
+    to_b: bytes = b"",
+    byte_limit: int | None = None,
+) -> RelayResult:
+    """Carry bytes both ways between two sides until both have said end of file.
+
+    A side is a stream socket, or a pair of a reader and a writer: `(0, 1)`, a `Duplex`, a child
+    process's `(stdout, stdin)`. `to_a` and `to_b` go out first, such as bytes read before the relay
+    began. `idle_timeout` ends it when nothing has moved either way for so many seconds,
+    `byte_limit` after so many bytes, both ways together; what a buffered reader had read ahead
+    beyond that stays in it.
+
+    End of file on one side is passed on once everything before it has arrived: with
+    shutdown(SHUT_WR) to a socket, by closing the writer of a pair (objects by their `close`; a bare
+    number of a pipe is pointed at a dead pipe, so that closing it stays yours; 0, 1 and 2 stay
+    open). The other direction goes on. Sockets are never closed. The sides may be blocking or not.
+
+    Resets and closed peers are no exceptions; `reason` in the result tells. Raises what `copy`
+    raises for objects it refuses, and OSError for failures of another kind (a full disk), with
+    `result` as an attribute.
+
+    Not promised: a TCP urgent byte is passed over (everything around it arrives), and ancillary
+    data on unix sockets is lost. Bytes that a peer had not sent when the relay ended stay unread.
+    """
+    return run_relay(a, b, idle_timeout=idle_timeout, to_a=to_a, to_b=to_b, byte_limit=byte_limit)
+
+
+def run_relay(
+    a: Side,
+    b: Side,
+    *,
+    idle_timeout: float | None = None,
+    to_a: bytes = b"",
+    to_b: bytes = b"",
+    byte_limit: int | None = None,
+    method: str = "auto",
+    stop_when_gone: int = 0,
+    stop_at_eof: int = 0,
+) -> RelayResult:
+    """Do what `relay` does, with what only the command line needs.
+
+    `stop_when_gone` ends everything as soon as b (bit 0) or a (bit 1) takes no more bytes,
+    `stop_at_eof` as soon as a (bit 0) or b (bit 1) has said end of file and it was passed on.
+    """
+    limit = idle_ns(idle_timeout, "idle_timeout")
+    with Pair(a, b, to_a, to_b, byte_limit, method) as pair:
+        pair.c.stop_when_gone = stop_when_gone
+        pair.c.stop_at_eof = stop_at_eof
+        begun = time.monotonic()
+        try:
+            _run(pair, limit)
+        except BaseException as error:
+            error.result = pair.result(time.monotonic() - begun)  # type: ignore[attr-defined]
+            raise
+        return pair.result(time.monotonic() - begun)
+
+
+def _run(pair: Pair, limit: int) -> None:
+    slice_ns = SLICE_NS
+    try:
+        while True:
+            before = [flow.progress for flow in pair.flows]
+            state = lib.sio_relay_run(pair.c, slice_ns, limit)
+            refuse_child(state)
+            has_moved = [flow.progress for flow in pair.flows] != before
+            slice_ns = next_slice(slice_ns, has_moved=has_moved)
+            finished, pair.c.finished = pair.c.finished, 0
+            pair.close_writers(finished)
+            if state == lib.SIO_DONE:
+                return
+            if state == lib.SIO_ERROR:
+                raise pair.flows[pair.c.failed].error()
+    finally:
+        pair.synchronise()
+
+
+class Pair:
+    """Two sides and the two flows between them; who drives them is not its business.
+
+    `c` is the C struct to be driven, which may be part of a larger one.
+    """
+
+    def __init__(
+        self,
+        a: Side,
+        b: Side,
+        to_a: bytes = b"",
+        to_b: bytes = b"",
+        byte_limit: int | None = None,
+        method: str = "auto",
+        c: Any = None,
+    ) -> None:
+        to_a, to_b = contiguous(to_a, "relay: to_a"), contiguous(to_b, "relay: to_b")
+        ahead = len(to_a) + len(to_b)
+        byte_limit = None if byte_limit is None else index(byte_limit)
+        if byte_limit is not None and byte_limit < ahead:
+            raise ValueError(f"byte_limit ({byte_limit}) is less than to_a and to_b hold ({ahead})")
+        self.ends: list[_End] = []
+        self.flows: list[Flow] = []
+        try:
+            self.ends = [_End(a, "a")]
+            self.ends.append(_End(b, "b"))
+            self.flows = [self._flow(0, 1, method)]
+            self.flows.append(self._flow(1, 0, method))
+            left = None if byte_limit is None else byte_limit - ahead
+            for flow, first in zip(self.flows, (to_b, to_a), strict=True):
+                taken = int(flow.c.taken)
+                flow.take_ahead("relay", first, left)
+                if left is not None:
+                    left -= int(flow.c.taken) - taken - len(first)
+        except BaseException:
+            self.close()
+            raise
+        self.c: Any = ffi.new("struct sio_relay *") if c is None else c
+        self.c.ab, self.c.ba = self.flows[0].c, self.flows[1].c
+        self.c.limit_left = -1 if left is None else min(left, INT64_MAX)
+
+    def _flow(self, src: int, dst: int, method: str) -> Flow:
+        a, b = self.ends[src].source, self.ends[dst].destination
+        return Flow(
+            a,
+            b,
+            plan.named(method, a.about, b.about),
+            call="relay",
+            ahead_later=True,
+            adaptive=method == "auto" and a.about.kind != lib.SIO_KIND_FILE,
+            interactive=True,
+            shares=self.flows[0] if self.flows and self.shares_descriptors else None,
+        )
+
+    @property
+    def shares_descriptors(self) -> bool:
+        """Whether each side is one socket, which both flows can use."""
+        return all(end.reader is end.writer and end.identity.is_socket for end in self.ends)
+
+    def close_writers(self, finished: int) -> None:
+        """Pass on an end of file: bit 0, close the writer of b; bit 1, that of a."""
+        if finished & 1:
+            self.ends[1].close_writer()
+        if finished & 2:
+            self.ends[0].close_writer()
+
+    def synchronise(self) -> None:
+        """Put the positions of buffered Python objects where the bytes are."""
+        for flow in self.flows:
+            flow.synchronise()
+
+    def result(self, seconds: float) -> RelayResult:
+        """What was relayed so far; takes the held bytes out."""
+        ab, ba = self.flows
+        methods = ab.by_method
+        for name, moved in ba.by_method.items():
+            methods[name] = methods.get(name, 0) + moved
+        return RelayResult(
+            ab.moved,
+            ba.moved,
+            seconds,
+            REASONS[self.c.reason],
+            methods,
+            ab.take_held(),
+            ba.take_held(),
+        )
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the duplicates and the pipes; safe to repeat."""
+        for flow in self.flows:
+            flow.close()
+        for end in self.ends:
+            end.close()

@@ -1,0 +1,317 @@
+"""One C transfer, made from two streams: its counts, its refusals, its error, its held bytes.
+
+A Flow owns the C struct and through it duplicates of both descriptors and the private pipe. It
+knows how to make, ask and close one, and nothing of waiting: `_transfer` and `_relay` drive it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._cffi import ffi, lib
+from .._kernel import endpoint, errors
+from . import plan
+
+__all__ = [
+    "CALLS",
+    "IDLE_NS",
+    "INT64_MAX",
+    "SLICE_NS",
+    "Fallback",
+    "Flow",
+    "Part",
+    "idle_ns",
+    "limit_ns",
+    "next_slice",
+    "refuse_child",
+]
+
+SLICE_NS = 80_000_000
+"""How long the C runs before it comes back for signals, progress and other threads.
+
+Short of the 0.1 s in which Ctrl-C is answered; each return may wait 5 ms for the GIL.
+"""
+IDLE_NS = 1_000_000_000
+"""The longest slice, of one in which nothing moves.
+
+What is waited for wakes the C, and so does a signal; but one that comes just before poll() begins
+is answered when the slice is over.
+"""
+INT64_MAX = 2**63 - 1
+_NEVER_NS = 2**61
+_MOST_SECONDS = INT64_MAX // 2 // 10**9
+PRIVATE_PIPE = 1 << 20
+CALLS = {
+    lib.SIO_CALL_SPLICE: "splice",
+    lib.SIO_CALL_TEE: "tee",
+    lib.SIO_CALL_SENDFILE: "sendfile",
+    lib.SIO_CALL_COPY_FILE_RANGE: "copy_file_range",
+    lib.SIO_CALL_READ: "read",
+    lib.SIO_CALL_WRITE: "write",
+    lib.SIO_CALL_POLL: "poll",
+    lib.SIO_CALL_PIPE: "pipe",
+    lib.SIO_CALL_CLONE: "reflink",
+    lib.SIO_CALL_FALLOCATE: "fallocate",
+    lib.SIO_CALL_SEEK: "lseek",
+    lib.SIO_CALL_TRUNCATE: "ftruncate",
+    lib.SIO_CALL_ACCEPT: "accept4",
+    lib.SIO_CALL_EPOLL_CTL: "epoll_ctl",
+    lib.SIO_CALL_EPOLL_WAIT: "epoll_wait",
+}
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """One method that was refused before it moved a byte, and why the next one was taken.
+
+    `errno` is the kernel's answer; 0 means that the method reported the end of a file that had
+    data. The three fields unpack as a tuple would: `method, errno, why = fallback`.
+    """
+
+    method: str
+    errno: int
+    why: str
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.method, self.errno, self.why))
+
+
+def idle_ns(timeout: float | None, name: str = "timeout") -> int:
+    """Turn seconds without progress into what the C takes: nanoseconds, or -1 for no limit."""
+    if timeout is None:
+        return -1
+    if not timeout >= 0:
+        raise ValueError(f"{name} must be None or a number of seconds >= 0, not {timeout!r}")
+    return INT64_MAX // 2 if timeout > _MOST_SECONDS else int(timeout * 1e9)
+
+
+def limit_ns(seconds: float | None, name: str) -> int:
+    """Turn seconds into nanoseconds; None is a time that never comes."""
+    return _NEVER_NS if seconds is None else min(idle_ns(seconds, name), _NEVER_NS)
+
+
+def next_slice(slice_ns: int, *, has_moved: bool) -> int:
+    """Return how long the next slice is: twice as long while nothing moves, up to a second."""
+    return SLICE_NS if has_moved else min(2 * slice_ns, IDLE_NS)
+
+
+def refuse_child(state: int) -> None:
+    """Raise RuntimeError if the C has turned a forked child away."""
+    if state == lib.SIO_FORKED:
+        raise RuntimeError(
+            "the transfer was made in another process: both would take bytes from the same "
+            "source. Make a new one after fork()"
+        )
+
+
+Part = tuple[bytes | None, int, int]
+"""(memory, 0, its length) or (None, offset, length); a length of -1 is to the end of the source."""
+
+
+def _in_c(parts: Sequence[Part]) -> tuple[Any, list[Any]]:
+    """Lay parts out for the C; the list keeps their memory where it is.
+
+    Only of bytes: a memoryview that is pinned here and cleared by the collector, with the exception
+    that holds both, crashes the interpreter.
+    """
+    if not parts:
+        return ffi.NULL, []
+    laid, memories = ffi.new("struct sio_part[]", len(parts)), []
+    for slot, (memory, offset, length) in zip(laid, parts, strict=True):
+        if memory is not None:
+            memories.append(ffi.from_buffer("unsigned char[]", memory))
+            slot.memory = memories[-1]
+        slot.offset, slot.len = offset, min(length, INT64_MAX)
+    return laid, memories
+
+
+class Flow:
+    """Bytes on their way from one stream to another, or into memory when `dst` is None."""
+
+    __slots__ = ("_parts", "_shared", "c", "dst", "is_lent", "src")
+
+    def __init__(
+        self,
+        src: endpoint.Stream,
+        dst: endpoint.Stream | None,
+        methods: list[int],
+        *,
+        call: str = "copy",
+        count: int | None = None,
+        offset_dst: int | None = None,
+        prefix: bytes = b"",
+        parts: Sequence[Part] = (),
+        adaptive: bool = False,
+        interactive: bool = False,
+        shares: Flow | None = None,
+        ahead_later: bool = False,
+    ) -> None:
+        """Duplicate both descriptors, or use those of `shares`, the flow the other way.
+
+        `prefix` goes before what `src` itself has read ahead.
+
+        `parts`, of a source that is a file, are sent after `count`, which is then 0.
+
+        `adaptive` lets small reads go by recv and send; `interactive` begins that way, for a driver
+        whose poll is level-triggered. `ahead_later` leaves what was read ahead to `take_ahead`.
+        """
+        self.src, self.dst = src, dst
+        self.is_lent = False
+        c = ffi.new("struct sio_transfer *")
+        c.src_kind = src.about.kind
+        c.dst_kind = lib.SIO_KIND_OTHER if dst is None else dst.about.kind
+        c.methods[0 : len(methods)] = methods
+        c.method_count = len(methods)
+        c.left = -1 if count is None else min(count, INT64_MAX)
+        c.off_src = lib.SIO_NO_OFFSET if src.offset is None else src.offset
+        c.off_dst = lib.SIO_NO_OFFSET if offset_dst is None else offset_dst
+        c.pipe_size = PRIVATE_PIPE
+        c.adaptive = adaptive
+        c.small = c.level_poll = interactive
+        self._parts = _in_c(parts)
+        c.parts, c.part_count = self._parts[0], len(parts)
+        # The collector is in place before there is anything to collect: a signal handler that
+        # raises in between leaks nothing.
+        self.c = ffi.gc(c, lib.sio_transfer_close)
+        self._shared = shares
+        err = 0
+        if shares is not None:
+            lib.sio_transfer_share(c, shares.c.dst, shares.c.src)
+        else:
+            c.src_is = src.about.dev, src.about.ino
+            if dst is not None:
+                c.dst_is = dst.about.dev, dst.about.ino
+            err = lib.sio_transfer_open(c, src.fd, -1 if dst is None else dst.fd)
+        if err == -errno.ESTALE:
+            side = src if dst is None or c.err_side == lib.SIO_SIDE_SRC else dst
+            raise errors.gone(call, side.name)
+        if err:
+            raise errors.failure(call, -err, src.fd, None if dst is None else dst.fd)
+        for end in (src, dst):
+            if end is not None:
+                end.check_still(call)
+        if not ahead_later:
+            self.take_ahead(call, prefix, count)
+
+    def take_ahead(self, call: str, prefix: bytes = b"", count: int | None = None) -> None:
+        """Take `prefix`, and what the source's object has read ahead, to be sent first.
+
+        Of the latter no more than `count` bytes: the rest stays in the object. Once it is taken it
+        is nowhere else: when all that can fail has been done.
+        """
+        ahead = self.src.take_ahead(count)
+        if self.c.left >= 0:
+            self.c.left -= len(ahead)
+        whole = prefix + ahead
+        if whole and lib.sio_transfer_prefix(self.c, whole, len(whole)):
+            raise MemoryError(f"{call}: no memory for {len(whole)} bytes read ahead")
+
+    def run(self, slice_ns: int, limit: int) -> int:
+        """Run for one slice, waiting with poll(2); return the state."""
+        # Whoever closes it would have to wait for a long slice that nothing can end.
+        if slice_ns > SLICE_NS and lib.sio_transfer_wakeable(self.c):
+            slice_ns = SLICE_NS
+        return int(lib.sio_transfer_run(self.c, slice_ns, limit))
+
+    def wake(self) -> None:
+        """End the slice that another thread runs, if it is a long one."""
+        if self.is_ours:
+            lib.sio_transfer_wake(self.c)
+
+    @property
+    def moved(self) -> int:
+        return int(lib.sio_transfer_moved(self.c))
+
+    @property
+    def progress(self) -> int:
+        """A number that changes whenever a byte moves."""
+        return int(self.c.taken) + self.moved
+
+    @property
+    def held(self) -> int:
+        return int(lib.sio_transfer_held(self.c))
+
+    @property
+    def by_method(self) -> dict[str, int]:
+        moved: dict[str, int] = {}
+        for number, name in (*plan.NAMES.items(), (lib.SIO_METHODS, "send")):
+            if count := int(lib.sio_transfer_moved_by(self.c, number)):
+                moved[name] = moved.get(name, 0) + count
+        return moved
+
+    @property
+    def method(self) -> str:
+        """The method that has moved most bytes; before the first, the one that is tried next."""
+        moved = self.by_method
+        moved.pop("send", None)  # a header or trailer, which is in user memory anyway
+        if moved:
+            return max(moved, key=lambda name: moved[name])
+        return plan.NAMES[self.c.methods[self.c.current]]
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        return tuple(self._fallback(self.c.refusals[i]) for i in range(self.c.refusal_count))
+
+    def _fallback(self, refusal: Any) -> Fallback:
+        name, err = plan.NAMES[refusal.method], int(refusal.err)
+        if err == 0:
+            return Fallback(name, 0, "it reported the end of a file that has data")
+        src = self.src.about if refusal.site != lib.SIO_SITE_DRAIN else None
+        dst = self.dst.about if self.dst and refusal.site != lib.SIO_SITE_FILL else None
+        names = (self.src.name, self.dst.name if self.dst else "dst")
+        # Its way out is copy(), which this is.
+        why = errors.why(CALLS[refusal.call], err, src, dst, names=names).partition("; ")[0]
+        return Fallback(name, err, why)
+
+    def error(self) -> OSError:
+        """Make the exception for the error the C has just returned."""
+        c = self.c
+        # A connection that is both: whichever met it, the other has it too.
+        is_both = self.dst is not None and self.src.about.same_socket(self.dst.about)
+        src = c.src if c.err_side != lib.SIO_SIDE_DST or is_both else None
+        dst = c.dst if (c.err_side != lib.SIO_SIDE_SRC or is_both) and self.dst else None
+        more = f" [{self.moved} bytes moved, {self.held} held]"
+        names = (self.src.name, self.dst.name if self.dst else "dst")
+        return errors.failure(CALLS[c.err_call], c.err, src, dst, more=more, names=names)
+
+    def synchronise(self) -> None:
+        """Put the positions of buffered Python objects where the bytes are."""
+        self.src.moved(self.moved)
+        if self.dst is not None:
+            self.dst.moved(self.moved)
+
+    def put_back(self) -> None:
+        """Return held bytes to a source that is a file; from any other they stay held."""
+        if self.is_ours and self.held and self.src.about.kind == lib.SIO_KIND_FILE:
+            held = len(self.take_held())
+            if self.c.left >= 0:
+                self.c.left += held
+            if self.c.off_src == lib.SIO_NO_OFFSET:
+                os.lseek(self.c.src, -held, os.SEEK_CUR)
+            else:
+                self.c.off_src -= held
+
+    def take_held(self) -> bytes:
+        """Take the held bytes out, in order; none in a child, whose parent needs them."""
+        parts: list[bytes] = []
+        while self.is_ours and (held := self.held):
+            memory = bytearray(held)
+            n = lib.sio_transfer_take_held(self.c, ffi.from_buffer(memory), held)
+            if n <= 0:
+                raise errors.failure("read", -n or errno.EIO)
+            parts.append(bytes(memory[:n]))
+        return b"".join(parts)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it may be touched: an engine has it, or the parent of this process, otherwise."""
+        return bool(self.c.pid == os.getpid()) and not self.is_lent
+
+    def close(self) -> None:
+        """Close the duplicates and the private pipe; safe to repeat. Not while it is lent."""
+        if not self.is_lent:
+            lib.sio_transfer_close(self.c)

@@ -1,0 +1,194 @@
+"""Which methods suit a pair of descriptors, in which order, and why.
+
+Only a plan: the kernel has the last word, and what it refuses is recorded by the transfer. Nothing
+here moves a byte or changes a descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from .._cffi import lib
+from .._kernel import endpoint
+from .._kernel.arguments import FileDescriptorLike
+from .._kernel.fdinfo import About
+
+__all__ = ["METHODS", "NAMES", "TMPFS", "Plan", "explain", "order"]
+
+NAMES = {
+    lib.SIO_COPY_FILE_RANGE: "copy_file_range",
+    lib.SIO_SENDFILE: "sendfile",
+    lib.SIO_SPLICE: "splice",
+    lib.SIO_SPLICE_PIPE: "splice",
+    lib.SIO_READ_WRITE: "read_write",
+    lib.SIO_CLONE: "reflink",
+}
+METHODS = ("auto", "copy_file_range", "sendfile", "splice", "read_write")
+_FILE: int = lib.SIO_KIND_FILE
+TMPFS = 0x01021994
+_F_SEAL_WRITE = 0x0008
+
+
+def order(src: About, dst: About, *, offset_dst: bool = False) -> list[int]:
+    """Return the methods to try for a pair, as numbers of the C interface, best first."""
+    if src.is_pipe or dst.is_pipe:
+        return [lib.SIO_SPLICE, lib.SIO_READ_WRITE]
+    if src.kind != _FILE:
+        return [lib.SIO_SPLICE_PIPE, lib.SIO_READ_WRITE]
+    if dst.kind != _FILE:
+        return [lib.SIO_SENDFILE, lib.SIO_READ_WRITE]
+    methods = [lib.SIO_COPY_FILE_RANGE, lib.SIO_SENDFILE]
+    if src.filesystem == dst.filesystem == TMPFS:
+        methods.reverse()  # measured: twice as fast on tmpfs
+    if offset_dst:
+        methods.remove(lib.SIO_SENDFILE)  # it writes at the file position only
+    return [*methods, lib.SIO_SPLICE_PIPE, lib.SIO_READ_WRITE]
+
+
+_EXT4 = 0xEF53
+# There copy_file_range is more than a loop of splices: the server or the daemon may do the work.
+_OFFLOADS = {0x6969, 0xFF534D42, 0xFE534D42, 0x65735546, 0x00C36400}  # NFS, CIFS, SMB, FUSE, Ceph
+# Below this, making a pipe costs more than it saves (measured).
+_SMALL_FILE = 512 << 10
+
+
+def whole_file(src: About, dst: About, *, size: int, reflink: str, zeros: bool) -> list[int]:
+    """Return the methods to try for a file that is copied from its beginning to its end.
+
+    With `zeros`, every byte has to be looked at.
+    """
+    if zeros:
+        return [lib.SIO_READ_WRITE]
+    if dst.is_pipe:
+        return [lib.SIO_SPLICE, lib.SIO_READ_WRITE]
+    # sendfile and copy_file_range go by 64 KiB inside the kernel, a pipe of 1 MiB takes more.
+    methods = [lib.SIO_SPLICE_PIPE, lib.SIO_SENDFILE, lib.SIO_READ_WRITE]
+    if 0 < size <= _SMALL_FILE:
+        methods = [lib.SIO_SENDFILE, lib.SIO_SPLICE_PIPE, lib.SIO_READ_WRITE]
+    if reflink != "never":
+        if src.filesystem == dst.filesystem and src.filesystem in _OFFLOADS:
+            methods.insert(0, lib.SIO_COPY_FILE_RANGE)
+        methods.insert(0, lib.SIO_CLONE)
+    return methods
+
+
+def reserves(dst: About, size: int) -> bool:
+    """Whether a file is written faster when its blocks are allocated before.
+
+    On tmpfs that fills the pages with zeros first, and costs more than it saves.
+    """
+    return dst.filesystem == _EXT4 and size >= 128 << 10
+
+
+def named(method: str, src: About, dst: About, *, offset_dst: bool = False) -> list[int]:
+    """Return the methods that one name, or "auto", stands for."""
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    if method == "auto":
+        return order(src, dst, offset_dst=offset_dst)
+    if method == "splice":
+        return [lib.SIO_SPLICE if src.is_pipe or dst.is_pipe else lib.SIO_SPLICE_PIPE]
+    if method == "sendfile" and offset_dst:
+        raise ValueError("sendfile writes at the file position; offset_dst needs another method")
+    return [number for number, name in NAMES.items() if name == method]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `copy` would do with two descriptors, before any byte moves.
+
+    `method` is the one expected to do the work, `order` all that would be tried, `src` and `dst`
+    say what the descriptors are, `notes` what should be known of this pair. `str(plan)` is text for
+    a person. The kernel may still refuse: the result of the transfer says what really ran.
+    """
+
+    method: str
+    order: tuple[str, ...]
+    src: str
+    dst: str
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        then = f", then {', then '.join(self.order[1:])}" if len(self.order) > 1 else ""
+        return "\n".join(
+            [
+                f"{self.method}: from {self.src} to {self.dst} {_HOW[self.method]}.",
+                f"Tried in this order: {self.order[0]}{then}.",
+                *self.notes,
+            ]
+        )
+
+
+_HOW = {
+    "copy_file_range": "inside the kernel, by the filesystem itself where it can",
+    "sendfile": "inside the kernel, from the page cache, without entering user memory",
+    "splice": "inside the kernel, by reference through a pipe",
+    "read_write": "through user memory, a copy in and a copy out",
+}
+
+
+def _refused(method: int, src: About, dst: About) -> str | None:
+    """Say why the kernel is known to refuse a method for a pair, as far as a look can tell."""
+    if method == lib.SIO_READ_WRITE:
+        return None
+    name = NAMES[method]
+    if dst.appends and dst.kind == _FILE:
+        return f"{name} is refused: dst is open for appending (O_APPEND)."
+    if dst.seals & _F_SEAL_WRITE:
+        return f"{name} is refused: dst is a memfd sealed against writing, and so will be a write."
+    if method == lib.SIO_COPY_FILE_RANGE and src.dev != dst.dev:
+        return f"{name} is refused, or slower, between different filesystems."
+    if src.kind != _FILE and _is_null(src):
+        return f"{name} is refused: /dev/null is no source for it."
+    if dst.kind == lib.SIO_KIND_OTHER and dst.rdev == os.makedev(1, 7):
+        return f"{name} is refused: /dev/full takes no pages."
+    return None
+
+
+def _is_null(about: About) -> bool:
+    return about.kind == lib.SIO_KIND_OTHER and about.rdev == os.makedev(1, 3)
+
+
+def _notes(src: About, dst: About, method: int) -> list[str]:
+    notes = []
+    if src.kind == _FILE and src.size == 0:
+        notes.append(
+            "src is empty, or a file whose content the kernel makes up (/proc, /sys); those mostly "
+            "refuse everything but read_write."
+        )
+    may_change = src.kind == _FILE and not src.seals & _F_SEAL_WRITE
+    if may_change and dst.kind != _FILE and method != lib.SIO_READ_WRITE:
+        notes.append(
+            "The receiver may see edits made to the file while it is sent; "
+            "method='read_write' copies instead."
+        )
+    if src.is_socket and method == lib.SIO_SPLICE_PIPE:
+        notes.append("Small reads from the socket go by recv and write, which cost less then.")
+    return notes
+
+
+def plan_of(src: About, dst: About) -> Plan:
+    """Make the plan for two descriptors that have been looked at."""
+    methods = order(src, dst)
+    refusals = [_refused(method, src, dst) for method in methods]
+    works = next(m for m, refusal in zip(methods, refusals, strict=True) if refusal is None)
+    said = [refusal for refusal in refusals[: methods.index(works)] if refusal]
+    return Plan(
+        method=NAMES[works],
+        order=tuple(dict.fromkeys(NAMES[method] for method in methods)),
+        src=src.text,
+        dst=dst.text,
+        notes=(*said, *_notes(src, dst, works)),
+    )
+
+
+def explain(src: FileDescriptorLike, dst: FileDescriptorLike) -> Plan:
+    """Say how `copy(src, dst)` would move bytes, without moving any.
+
+    Takes what `copy` takes and raises what it raises for objects it refuses. Nothing is read,
+    flushed or moved (a SpooledTemporaryFile in memory goes to disk: before, it has no descriptor).
+    Not promised: that the kernel agrees; `copy(...).method` says what ran.
+    """
+    ends = [endpoint.look(src, "explain", "src"), endpoint.look(dst, "explain", "dst")]
+    return plan_of(*ends)

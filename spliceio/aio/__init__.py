@@ -1,0 +1,244 @@
+"""The same, awaitable: `copy`, `send_file`, `receive_file`, `fanout`, `relay`, `serve_proxy`.
+
+They work alike under asyncio, uvloop and trio, through anyio: `pip install 'spliceio[aio]'`. The
+bytes move in threads of C, so a busy event loop delays only the news of the end.
+
+Where a function takes a descriptor it also takes an asyncio StreamReader or StreamWriter, and
+`relay` the pair of both: what they hold goes first, and they are paused meanwhile. A trio
+SocketStream stands for its socket.
+
+Cancellation stops a transfer at once. What was moved is in the attribute `result` of the exception
+that passes through (`anyio.get_cancelled_exc_class()`), what was taken and not delivered in `held`
+(of `result`, for a relay), and descriptors and pipes are closed by then. That holds from the first
+wait on: while a StreamWriter still sends its own bytes, `held` is what the reader had read ahead.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+try:
+    import anyio
+    import anyio.abc
+    import anyio.from_thread
+    import anyio.to_thread
+except ImportError as error:
+    raise ImportError(
+        "spliceio.aio needs anyio: pip install 'spliceio[aio]'", name=error.name
+    ) from None
+
+from .._fanout.fanout import Fanout
+from .._fanout.sinks import FanoutResult, listed
+from .._kernel.arguments import FileDescriptorLike
+from .._proxy import address
+from .._proxy.proxy import Listen, Proxy
+from .._proxy.router import Chosen, ClientAddress, Route
+from .._relay.relay import Pair, RelayResult, Side
+from .._transfer.flow import idle_ns
+from .._transfer.receive import drained, note_unread, receiving
+from .._transfer.send import sending
+from .._transfer.transfer import Transfer, TransferResult
+from ._driver import fanned_out, finished, relayed
+from ._streams import Streams
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
+
+    from typing_extensions import Buffer
+
+__all__ = ["copy", "fanout", "receive_file", "relay", "send_file", "serve_proxy"]
+
+AsyncRoute = Callable[[ClientAddress, bytes], Awaitable[Chosen]]
+Progress = Callable[[int], object]
+
+
+async def copy(
+    src: FileDescriptorLike | StreamReader,
+    dst: FileDescriptorLike | StreamWriter,
+    count: int | None = None,
+    *,
+    offset_src: int | None = None,
+    offset_dst: int | None = None,
+    method: str = "auto",
+    timeout: float | None = None,
+    progress: Progress | None = None,
+) -> TransferResult:
+    """Move `count` bytes, or all to the end, from `src` to `dst` the fastest way there is.
+
+    Everything is as in `spliceio.copy`; between two files it runs in a worker thread. Sockets are
+    nonblocking while it runs, and get their mode back. Not promised: that a read of a file from a
+    slow disk does not hold up other transfers of this process for the moment it takes.
+    """
+    with Streams() as streams:
+        from_, ahead = streams.take(src, "src", count)
+        to, _ = streams.take(dst, "dst")
+        transfer = Transfer(
+            from_,
+            to,
+            count,
+            offset_src=offset_src,
+            offset_dst=offset_dst,
+            method=method,
+            timeout=timeout,
+            ahead=ahead,
+        )
+        return await finished(transfer, progress, streams.sent)
+
+
+async def send_file(
+    sock: FileDescriptorLike | StreamWriter,
+    file: FileDescriptorLike,
+    offset: int = 0,
+    count: int | None = None,
+    *,
+    header: Buffer = b"",
+    trailer: Buffer = b"",
+    timeout: float | None = None,
+    progress: Progress | None = None,
+) -> TransferResult:
+    """Send `header`, `count` bytes of `file` from `offset` on, and `trailer`, in that order.
+
+    Everything is as in `spliceio.send_file`.
+    """
+    with Streams() as streams:
+        to, _ = streams.take(sock, "sock")
+        transfer = sending(to, file, offset, count, header, trailer, timeout)
+        return await finished(transfer, progress, streams.sent)
+
+
+async def receive_file(
+    sock: FileDescriptorLike | StreamReader,
+    file: FileDescriptorLike,
+    count: int | None = None,
+    *,
+    offset: int | None = None,
+    drain: bool = False,
+    timeout: float | None = None,
+    progress: Progress | None = None,
+) -> TransferResult:
+    """Write `count` bytes from `sock`, or all to its end, into `file`, past user memory.
+
+    Everything is as in `spliceio.receive_file`.
+    """
+    with Streams() as streams:
+        from_, ahead = streams.take(sock, "sock", count, keep=drain)
+        transfer = receiving(from_, file, count, offset, timeout, ahead)
+        try:
+            return await finished(transfer, progress, streams.sent)
+        except BaseException as error:
+            unread = note_unread(error, transfer, count)
+            if drain and transfer.failed_at == "dst":
+                with drained(error, unread) as done:
+                    done(await _discard(from_, unread, timeout))
+            raise
+
+
+async def _discard(src: FileDescriptorLike, count: int | None, timeout: float | None) -> int:
+    with open("/dev/null", "wb", buffering=0) as null:
+        return (await copy(src, null, count, timeout=timeout)).moved
+
+
+async def fanout(
+    src: FileDescriptorLike | StreamReader,
+    sinks: Iterable[object],
+    count: int | None = None,
+    *,
+    on_slow: Literal["wait", "drop"] = "wait",
+    stall_timeout: float = 5.0,
+    method: str = "auto",
+    timeout: float | None = None,
+    progress: Progress | None = None,
+) -> FanoutResult:
+    """Give every one of `sinks` the same `count` bytes of `src`, or all to its end.
+
+    Everything is as in `spliceio.fanout`, and a sink may also be an asyncio StreamWriter; what that
+    has not sent yet is sent first, and waited for without limit. It runs in a thread of its own,
+    where `update` and `write` of Python sinks are called: the event loop does not wait for them,
+    and a cancellation takes effect when they have returned.
+    """
+    with Streams() as streams:
+        from_, ahead = streams.take(src, "src", count)
+        given = listed(sinks)
+        to = [streams.take(sink, f"sinks[{number}]")[0] for number, sink in enumerate(given)]
+        made = Fanout(
+            from_,
+            to,
+            count,
+            on_slow=on_slow,
+            stall_timeout=stall_timeout,
+            method=method,
+            timeout=timeout,
+            ahead=ahead,
+        )
+        for one, sink in zip(made.sinks, given, strict=True):
+            one.given = sink
+        return await fanned_out(made, progress, streams.sent)
+
+
+async def relay(
+    a: Side | tuple[StreamReader, StreamWriter],
+    b: Side | tuple[StreamReader, StreamWriter],
+    *,
+    idle_timeout: float | None = None,
+    to_a: bytes = b"",
+    to_b: bytes = b"",
+    byte_limit: int | None = None,
+) -> RelayResult:
+    """Carry bytes both ways between two sides until both have said end of file.
+
+    Everything is as in `spliceio.relay`, and a side may also be an asyncio (reader, writer) pair.
+    Sockets are nonblocking while it runs, and get their mode back.
+    """
+    limit = idle_ns(idle_timeout, "idle_timeout")
+    to_a, to_b = bytes(memoryview(to_a)), bytes(memoryview(to_b))
+    left = None if byte_limit is None else byte_limit - len(to_a) - len(to_b)
+    with Streams() as streams:
+        side_a, from_a = streams.take(a, "a", left)
+        left = None if left is None else left - len(from_a)
+        side_b, from_b = streams.take(b, "b", left)
+        make = partial(Pair, side_a, side_b, to_a + from_b, to_b + from_a, byte_limit, "auto")
+        return await relayed(make, limit, streams.sent)
+
+
+async def serve_proxy(
+    listen: Listen | list[Listen],
+    upstream: address.AddressLike | list[address.AddressLike] | None = None,
+    *,
+    route: Route | AsyncRoute | None = None,
+    drain: float | None = None,
+    task_status: anyio.abc.TaskStatus[Proxy] = anyio.TASK_STATUS_IGNORED,
+    **options: Any,
+) -> None:
+    """Run a Proxy until it is cancelled, or its `shutdown` is called.
+
+    The parameters are those of `Proxy`; `route` may also be an async function, which then runs in
+    this event loop. With `await task_group.start(serve_proxy, ...)` the Proxy is what `start`
+    returns, as soon as it listens. When it is cancelled, open connections have `drain` seconds to
+    end, and are cut then.
+    """
+    async with AsyncExitStack() as stack:
+        if inspect.iscoroutinefunction(route) or inspect.iscoroutinefunction(
+            getattr(route, "__call__", None)  # noqa: B004 - an object whose call is async
+        ):
+            portal = await stack.enter_async_context(anyio.from_thread.BlockingPortal())
+            stack.push_async_callback(portal.stop, cancel_remaining=True)
+            route = partial(portal.call, cast(AsyncRoute, route))
+        proxy = Proxy(listen, upstream, route=cast("Route | None", route), **options)
+        limiter = anyio.CapacityLimiter(2)  # these two threads are nobody else's to wait for
+        try:
+            proxy.start()
+            task_status.started(proxy)
+            await anyio.to_thread.run_sync(
+                proxy.serve_forever, abandon_on_cancel=True, limiter=limiter
+            )
+        finally:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(proxy.shutdown, drain, limiter=limiter)
+            except BaseException:
+                proxy.shutdown()  # a task of asyncio was cancelled again: no more draining
+                raise
