@@ -140,8 +140,15 @@ class _Stream:
 
     def pause(self) -> None:
         if self.reader is not None and not self.transport.is_closing():
-            self._goes_on = self.reader._paused or self.transport.is_reading()
+            self._goes_on = self.reader._paused or self._is_reading
             self.transport.pause_reading()
+
+    @property
+    def _is_reading(self) -> bool:
+        try:
+            return bool(self.transport.is_reading())
+        except NotImplementedError:  # asyncio's of a pipe, until Python 3.11
+            return not self.transport._paused
 
     def go_on(self) -> None:
         """Let the reader have bytes again, unless its own buffer is too full for more."""
