@@ -17,6 +17,7 @@ import io
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -488,11 +489,26 @@ def test_what_is_secret_is_never_sent(root):
                 assert answer.first.split()[1] in (b"403", b"404")
 
 
+@pytest.fixture
+def same_environment():
+    """Take back what CGIHTTPRequestHandler gives all later children.
+
+    It sets variables of a deep copy of os.environ, and the copy sets those of the process.
+    """
+    yield
+    for one in subprocess.run(["env", "-0"], capture_output=True, check=True).stdout.split(b"\0"):
+        name = one.partition(b"=")[0]
+        if name and name not in os.environb:
+            os.unsetenv(name)
+    there = subprocess.run(["env", "-0"], capture_output=True, check=True).stdout.split(b"\0")
+    assert {one.partition(b"=")[0] for one in there if one} <= os.environb.keys() | {b"_"}
+
+
 @pytest.mark.skipif(
     not hasattr(http.server, "CGIHTTPRequestHandler"), reason="Python 3.15 has no CGI any more"
 )
 @pytest.mark.filterwarnings("ignore:.*CGIHTTPRequestHandler.*:DeprecationWarning")
-def test_scripts_are_run_and_not_served(root, monkeypatch):
+def test_scripts_are_run_and_not_served(root, monkeypatch, same_environment):
     """CGIHTTPRequestHandler decides in `send_head` and `do_POST`; its files are files."""
     monkeypatch.setattr(http.server, "nobody_uid", os.getuid)  # who may read the directory
 
