@@ -256,6 +256,22 @@ def test_a_list_that_cannot_be_kept(base, monkeypatch, preserve):
     assert stat.S_IMODE((base / "dst").stat().st_mode) == 0o644
 
 
+def test_a_list_that_chmod_rewrites_is_put_back(base, monkeypatch):
+    """As that of NFSv4: what the part was closed by, and opened again, leaves no trace."""
+    make(base / "src", NEW, 0, 0o600)
+    make(base / "dst", OLD, 0, 0o600, acl=GROUP_READS)
+    before, real = state(base / "dst"), os.fchmod
+
+    def rewriting(fd, mode):
+        real(fd, mode)
+        if ACL in os.listxattr(fd):
+            os.removexattr(fd, ACL)
+
+    monkeypatch.setattr(os, "fchmod", rewriting)
+    assert not copy_file(base / "src", base / "dst").in_place
+    assert state(base / "dst") == {**before, "content": NEW}
+
+
 def test_other_names_of_an_old_file_keep_its_content(base):
     """A new file has one name; where it is written in place, all of them show the new content."""
     make(base / "dst", OLD, SOMEBODY, 0o666)

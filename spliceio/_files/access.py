@@ -67,6 +67,7 @@ class Inherited:
         """Open it to whom the old one was open."""
         os.fchmod(fd, self._mode)
         if self._attributes:
+            # Each chmod masks a POSIX ACL, and rewrites one of NFSv4 (RFC 8881, 6.4.1.1).
             _set_attributes(fd, self._attributes)
 
 
