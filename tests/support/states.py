@@ -28,7 +28,12 @@ def thread_state(tid: int, pid: int | str = "self") -> str:
 
 
 def syscall_of(tid: int) -> int | None:
-    """Return the number of the system call that a thread sleeps in; None while it runs."""
+    """Return the number of the system call that a thread sleeps in; None while it runs.
+
+    One that another processor is about to wake still shows the call, but is no longer asleep.
+    """
+    if thread_state(tid) not in ("S", "D"):
+        return None
     try:
         first = Path(f"/proc/self/task/{tid}/syscall").read_text().split()[0]
     except (FileNotFoundError, ProcessLookupError):
