@@ -55,7 +55,7 @@ def test_memory_with_gaps(wires, name):
 
 
 @pytest.mark.parametrize("name", [name for name in MEMORY if "vmsplice" not in name])
-@pytest.mark.parametrize("bad", ["text", None, 5, object()], ids=repr)
+@pytest.mark.parametrize("bad", ["text", None, 5, object], ids=repr)
 def test_what_is_no_memory(wires, name, bad):
     """TypeError; a number is no memory of that size."""
     with pytest.raises(TypeError, match="bytes-like"):

@@ -470,7 +470,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("given", "error", "text"), BAD, ids=[str(row[0])[:40] for row in BAD])
+@pytest.mark.parametrize(("given", "error", "text"), BAD, ids=[str(row[0])[:25] for row in BAD])
 def test_bad_arguments(given, error, text):
     """Refused at once, in words that say what to give instead; nothing is left open."""
     with pytest.raises(error, match=text):

@@ -91,7 +91,7 @@ def test_text_in_memory(other, call, side):
 
 @calls
 @sides
-@pytest.mark.parametrize("bad", [None, "path", b"path", 3.5, object(), [], 1j], ids=repr)
+@pytest.mark.parametrize("bad", [None, "path", b"path", 3.5, object, [], 1j], ids=repr)
 def test_what_has_no_descriptor(other, call, side, bad):
     """TypeError naming the side."""
     refused(call, side, bad, other, TypeError, "fileno")

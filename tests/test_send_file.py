@@ -607,7 +607,7 @@ def test_files_that_are_not_what_their_descriptor_holds(silent, path, tmp_path):
             refused(silent, file, TypeError, "compressed")
 
 
-@pytest.mark.parametrize("bad", [None, "path", b"path", 3.5, object(), [], 1j], ids=repr)
+@pytest.mark.parametrize("bad", [None, "path", b"path", 3.5, object, [], 1j], ids=repr)
 def test_ends_that_have_no_descriptor(wires, silent, bad):
     """TypeError on either side."""
     refused(silent, bad, TypeError, "fileno")
@@ -681,7 +681,7 @@ def test_tls_without_kernel_tls(wires, silent):
 
 
 @pytest.mark.parametrize("name", ["header", "trailer"])
-@pytest.mark.parametrize("bad", ["text", 5, None, [b"a"], object(), 1.5], ids=repr)
+@pytest.mark.parametrize("bad", ["text", 5, None, [b"a"], object, 1.5], ids=repr)
 def test_headers_that_are_no_bytes(wires, silent, name, bad):
     """TypeError."""
     refused(silent, wires.file(b"file"), TypeError, None, **{name: bad})

@@ -371,7 +371,7 @@ def test_ranges_beyond_64_bits(wires, silent, bad):
 @pytest.mark.parametrize(
     "bad",
     [
-        *[5, None, (1,), (1, 2, 3), (), "ab", b"ab", {0: 1}, object()],
+        *[5, None, (1,), (1, 2, 3), (), "ab", b"ab", {0: 1}, object],
         *[(0, "1"), ("0", 1), (0.0, 1), (0, 1.5), (0, None), (None, 1)],
     ],
     ids=repr,
@@ -381,7 +381,7 @@ def test_ranges_of_the_wrong_shape(wires, silent, bad):
     refused(silent, wires.file(FILE), [(0, 1), bad], (TypeError, ValueError))
 
 
-@pytest.mark.parametrize("bad", [5, None, 1.5, object(), (0, 1), "abc"], ids=repr)
+@pytest.mark.parametrize("bad", [5, None, 1.5, object, (0, 1), "abc"], ids=repr)
 def test_ranges_that_are_no_list_of_them(wires, silent, bad):
     """TypeError or ValueError, a single pair too."""
     refused(silent, wires.file(FILE), bad, (TypeError, ValueError))
@@ -397,7 +397,7 @@ def test_headers_of_the_wrong_number(wires, silent, number):
     assert str(number) in str(error)
 
 
-@pytest.mark.parametrize("bad", ["text", 5, None, ["a"], object()], ids=repr)
+@pytest.mark.parametrize("bad", ["text", 5, None, ["a"], object], ids=repr)
 def test_headers_of_the_wrong_type(wires, silent, bad):
     """TypeError, wherever it is."""
     for headers in ([bad, b"x"], [b"x", bad]):
@@ -406,7 +406,7 @@ def test_headers_of_the_wrong_type(wires, silent, bad):
         refused(silent, wires.file(FILE), [(0, 1)], TypeError, **{name: bad})
 
 
-@pytest.mark.parametrize("bad", [5, object(), 1.5], ids=repr)
+@pytest.mark.parametrize("bad", [5, object, 1.5], ids=repr)
 def test_headers_that_are_no_list(wires, silent, bad):
     """TypeError."""
     refused(silent, wires.file(FILE), [(0, 1)], TypeError, headers=bad)
