@@ -79,7 +79,7 @@ races: ## threads against one engine, under ThreadSanitizer
 .PHONY: vm
 vm: $(BUILT) $(call group,test) ## the tests of files under Debian's kernel, in a virtual machine; ARGS
 	sh tools/vm.sh $(BIN)/python -m pytest -q -p no:cacheprovider --color=no \
-		$(or $(ARGS),tests/test_reflink.py tests/test_copy_file_scripted.py tests/test_send_scripted.py)
+		$(or $(ARGS),tests/files/test_reflink.py tests/files/test_scripted.py tests/transfer/test_send_scripted.py)
 
 .PHONY: wheel
 wheel: $(MADE) $(call group,build) ## build dist/: the sdist and from it the wheel; check both

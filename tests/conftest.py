@@ -13,10 +13,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from support import wires as _wires
-from support.states import descriptors
 
-pytest.register_assert_rewrite("support.seam")
+from tests.support import wires as _wires
+from tests.support.states import descriptors
+
+pytest.register_assert_rewrite("tests.support.seam")
 
 PATIENCE = float(os.environ.get("SPLICEIO_TEST_PATIENCE", "60"))
 """Seconds that one test may take, before it is interrupted; nothing is measured with it."""

@@ -13,8 +13,8 @@ import sys
 import textwrap
 
 from spliceio._fanout import fanout as _fanout
-from support.seam import Seam
-from support.states import Worker
+from tests.support.seam import Seam
+from tests.support.states import Worker
 
 ZERO_COPY = {"tee", "splice"}
 PATIENCE = 20

@@ -24,7 +24,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import spliceio
-from support.states import descriptors
+from tests.support.states import descriptors
 
 PACKAGE = str(Path(spliceio.__file__).parent)
 

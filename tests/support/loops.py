@@ -27,7 +27,7 @@ import pytest
 
 from spliceio import aio
 from spliceio.aio import _driver as _await
-from support import states
+from tests.support import states
 
 BACKENDS = ("asyncio", "uvloop", "trio")
 ASYNCIO = ("asyncio", "uvloop")

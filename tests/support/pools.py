@@ -15,7 +15,7 @@ import threading
 
 from spliceio import RelayPool
 from spliceio._cffi import ffi, lib
-from support.states import syscall_of, until
+from tests.support.states import syscall_of, until
 
 HANG = 20
 """Seconds after which another process is taken to hang."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
+import subprocess
+from pathlib import Path
 
 import pytest
+
+from tests.support.commands import HANG, unused_port
+from tests.support.states import until
 
 
 def need(program: str, *aliases: str) -> str:
@@ -18,3 +25,52 @@ def need(program: str, *aliases: str) -> str:
     if path is None:
         pytest.skip(f"{program} is not installed")
     return path
+
+
+@contextlib.contextmanager
+def running(*command, **options):
+    """Start a server; end it after the test."""
+    options.setdefault("stdout", subprocess.DEVNULL)
+    options.setdefault("stderr", subprocess.DEVNULL)
+    process = subprocess.Popen([*map(os.fspath, command)], stdin=subprocess.DEVNULL, **options)
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(HANG)
+
+
+def answers(process: subprocess.Popen, port: int):
+    """Say whether the server accepts connections; fail when it has ended."""
+
+    def accepts() -> bool:
+        assert process.poll() is None, f"{process.args[0]} ended with {process.returncode}"
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return True
+        return False
+
+    return accepts
+
+
+@contextlib.contextmanager
+def nginx(directory: Path):
+    """Serve a directory by nginx, with keep-alive and sendfile."""
+    program = need("nginx")
+    port = unused_port()
+    work = directory.parent / "nginx"
+    work.mkdir()
+    temporary = "".join(
+        f"{name}_temp_path {work}/{name};\n"
+        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (work / "conf").write_text(
+        f"daemon off; master_process off; pid {work}/pid; error_log {work}/log;\n"
+        f"events {{}}\nhttp {{ access_log off; sendfile on; {temporary}\n"
+        f"server {{ listen 127.0.0.1:{port}; root {directory}; "
+        "client_max_body_size 0; location /put/ { return 413; } } }\n"
+    )
+    with running(program, "-p", work, "-e", work / "log", "-c", work / "conf") as process:
+        until(answers(process, port))
+        yield port

@@ -1,6 +1,6 @@
 """What the tests of Proxy stand on: clients, servers with a name, time that is let pass, the log.
 
-`Server`, `echo` and `ask` are those of test_proxy.py; here is what a Proxy of this process needs.
+`Server`, `echo` and `ask` are those of servers.py; here is what a Proxy of this process needs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import sys
 import termios
 import threading
 
-import test_proxy
-from test_proxy import Server, echo, read_all
-
 from spliceio import Proxy, ProxyStats
 from spliceio._cffi import lib
+from tests.cli import test_proxy
+from tests.support.servers import Server, echo, read_all
 
 from .seam import Seam
 from .states import Worker, until

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from support.interrupts import PACKAGE, Tracer, no_collector
+from tests.support.interrupts import PACKAGE, Tracer, no_collector
 
 BELOW = {threading.__file__, weakref.__file__, queue.__file__}
 FUTURES = str(Path(concurrent.futures.__file__).parent)

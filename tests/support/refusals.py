@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 
-from support.wires import payload
+from tests.support.wires import payload
 
 DATA = payload(9000)
 LINGER = struct.pack("ii", 1, 0)

@@ -11,12 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-TESTS = str(Path(__file__).resolve().parent.parent)
+ROOT = str(Path(__file__).resolve().parents[2])
 SCRIPT = """
 import asyncio, os, signal, socket, sys, threading
 import anyio
-from support.loops import queued, run
-from support.states import descriptors, until
+from tests.support.loops import queued, run
+from tests.support.states import descriptors, until
 from spliceio import aio
 from spliceio.aio import _driver as _await
 
@@ -67,7 +67,7 @@ def scripted(backend: str, script: str, mode: str = "") -> tuple[int, str, str]:
         capture_output=True,
         text=True,
         timeout=30,
-        env={**os.environ, "PYTHONPATH": TESTS, "PYTHONWARNINGS": "ignore"},
+        env={**os.environ, "PYTHONPATH": ROOT, "PYTHONWARNINGS": "ignore"},
         check=False,
     )
     return done.returncode, done.stdout, done.stderr
@@ -137,7 +137,7 @@ print("fine")
 """
 
 BETWEEN_FILES = """
-from support.seam import Seam, cap
+from tests.support.seam import Seam, cap
 from spliceio._transfer import flow as _flow
 seam, begin = Seam(cap("sendfile", 1), cap("copy_file_range", 1), log_size=1), _flow.Flow.__init__
 

@@ -6,7 +6,9 @@ whose state never comes.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -87,3 +89,23 @@ def descriptors() -> dict[int, str]:
         except FileNotFoundError:  # the one that listed the directory
             continue
     return found
+
+
+FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238, "i686": 240}[
+    os.uname().machine
+]
+"""The system call of a thread that only waits for the interpreter's lock."""
+
+
+@contextlib.contextmanager
+def no_more_descriptors(spare: int = 0):
+    """Let this process open `spare` more descriptors, and no other."""
+    free = [os.dup(2) for _ in range(spare + 1)]
+    for fd in free:
+        os.close(fd)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[spare], hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -10,9 +10,9 @@ import ssl
 import anyio
 
 from spliceio import aio
-from support.loops import until
-from support.states import Worker
-from support.wires import payload
+from tests.support.loops import until
+from tests.support.states import Worker
+from tests.support.wires import payload
 
 DATA = payload(5 << 20)
 

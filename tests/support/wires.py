@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from spliceio._cffi import lib
-from support.states import Worker
+from tests.support.states import Worker
 
 IPPROTO_MPTCP = 262
 MIB = 1 << 20

@@ -1,0 +1,1 @@
+"""Tests of spliceio.aio: under asyncio, uvloop and trio."""

@@ -1,0 +1,1 @@
+"""Tests of spliceio/_cli: the commands, as a person or a shell runs them."""

@@ -1,0 +1,911 @@
+"""`spliceio serve` as a process, with curl, Chromium and sockets that say what no client says.
+
+Rule 1: nothing outside the directory comes out of it, whatever is asked for, and how.
+Rule 2: whatever a client does, the next one is served, and the server has what it had before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import http.client
+import io
+import json
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+
+from spliceio._cli import main as cli
+from spliceio._cli import serve as _serve
+from spliceio._http import site as _site
+from spliceio._http.docroot import Tree
+from spliceio._http.site import Site
+from tests.support.commands import HANG, SPLICEIO, run, said
+from tests.support.programs import need
+from tests.support.served import SECRET, Served, serving
+from tests.support.states import Worker, until
+from tests.support.wires import MIB, payload
+
+LINGER = struct.pack("ii", 1, 0)
+BIG = payload(16 * MIB)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A directory with some files, and a secret beside it."""
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "small").write_bytes(BIG[:1024])
+    (root / "big.bin").write_bytes(BIG)
+    (root / "page.html").write_bytes(b"<p>page")
+    (root / "sub" / "index.html").write_bytes(b"<p>index")
+    (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / "file").write_bytes(SECRET)
+    return root
+
+
+@pytest.fixture
+def server(root):
+    """The directory, served."""
+    with serving(root) as server:
+        yield server
+
+
+# -- curl ------------------------------------------------------------------------------------------
+
+
+def curl(*args, **options) -> subprocess.CompletedProcess:
+    """Run curl quietly."""
+    options.setdefault("check", True)
+    command = [need("curl"), "-sS", "--max-time", "60", *map(os.fspath, args)]
+    return subprocess.run(command, capture_output=True, timeout=HANG, **options)
+
+
+def test_curl_gets_files(server):
+    """Several, of any size, on one connection."""
+    done = curl(
+        "-w", "%{num_connects} %{http_code} %{size_download} ",
+        f"{server.url}/small", f"{server.url}/big.bin", f"{server.url}/none",
+        "-o", server.root.parent / "1", "-o", server.root.parent / "2", "-o", "/dev/null",
+    )  # fmt: skip
+    assert done.stdout.decode().split()[:6] == ["1", "200", "1024", "0", "200", str(16 * MIB)]
+    assert done.stdout.decode().split()[6:8] == ["0", "404"]
+    assert (server.root.parent / "1").read_bytes() == BIG[:1024]
+    assert (server.root.parent / "2").read_bytes() == BIG
+
+
+@pytest.mark.parametrize("option", ["--http1.0", "--http1.1", "--compressed", "--tcp-fastopen"])
+def test_curl_options(server, option):
+    """Older versions, compression that we have not, and an open that carries data."""
+    assert curl(option, f"{server.url}/big.bin").stdout == BIG
+
+
+def test_curl_range(server):
+    """One part, the end, several parts."""
+    assert curl("-r", "5-9", f"{server.url}/big.bin").stdout == BIG[5:10]
+    assert curl("-r", "-7", f"{server.url}/big.bin").stdout == BIG[-7:]
+    several = curl("-r", "0-1,1000000-1999999", f"{server.url}/big.bin").stdout
+    assert BIG[1_000_000:2_000_000] in several
+    assert several.count(b"Content-Range: bytes ") == 2
+
+
+def test_curl_resumes(server, tmp_path):
+    """`-C -` gets what is missing, and finds that nothing is."""
+    target = tmp_path / "part"
+    target.write_bytes(BIG[:5_000_000])
+    for _ in range(2):
+        curl("-C", "-", "-o", target, f"{server.url}/big.bin")
+        assert target.read_bytes() == BIG
+    assert [line.split('"')[2].split()[0] for line in server.lines(2)] == ["206", "416"]
+
+
+def test_curl_asks_whether_it_changed(server, tmp_path):
+    """`-z` by date, `--etag-compare` by tag."""
+    target, tag = tmp_path / "target", tmp_path / "tag"
+    curl("-R", "--etag-save", tag, "-o", target, f"{server.url}/small")
+    code = ["-w", "%{http_code}", "-o", tmp_path / "new"]
+    assert curl("-z", target, *code, f"{server.url}/small").stdout == b"304"
+    assert curl("--etag-compare", tag, *code, f"{server.url}/small").stdout == b"304"
+    (server.root / "small").write_bytes(b"new")
+    os.utime(server.root / "small", (2_000_000_000, 2_000_000_000))
+    assert curl("--etag-compare", tag, *code, f"{server.url}/small").stdout == b"200"
+    assert (tmp_path / "new").read_bytes() == b"new"
+
+
+def test_curl_head(server):
+    """All that is said of a file, without it."""
+    head = curl("-I", f"{server.url}/big.bin").stdout.decode()
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    for line in (f"Content-Length: {16 * MIB}", "Accept-Ranges: bytes", "ETag: ", "Last-Modified"):
+        assert f"\r\n{line}" in head
+
+
+def test_curl_uploads_nothing(server):
+    """405 says what there is, and comes before the body does."""
+    done = curl("-T", server.root / "big.bin", "-i", f"{server.url}/new", check=False)
+    assert b"HTTP/1.1 405 " in done.stdout
+    assert b"Allow: GET, HEAD\r\n" in done.stdout
+    assert b" 100 " not in done.stdout
+    assert not (server.root / "new").exists()
+
+
+# -- Chromium --------------------------------------------------------------------------------------
+
+
+class Browser:
+    """A headless Chromium, driven through its debugging pipe."""
+
+    def __init__(self, profile: Path) -> None:
+        program = need("chromium", "google-chrome")
+        self._in, ours_in = os.pipe()
+        ours_out, self._out = os.pipe()
+        script = f'exec 3<&{ours_out} 4>&{ours_in}; exec "$@"'
+        self.process = subprocess.Popen(
+            [
+                "bash", "-c", script, "-", program, "--headless", "--no-sandbox", "--disable-gpu",
+                f"--user-data-dir={profile}", "--remote-debugging-pipe",
+            ],
+            pass_fds=[ours_in, ours_out], stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(ours_in)
+        os.close(ours_out)
+        self._stream = os.fdopen(self._in, "rb", buffering=0)
+        self._ahead = b""
+        self._count = 0
+
+    def call(self, method: str, **params) -> dict:
+        """Give an order, and wait for its result."""
+        self._count += 1
+        order = {"id": self._count, "method": method, "params": params}
+        os.write(self._out, json.dumps(order).encode() + b"\0")
+        while (message := self.next()).get("id") != self._count:
+            pass
+        return message["result"]
+
+    def next(self) -> dict:
+        """Wait for the next thing that it says."""
+        while b"\0" not in self._ahead:
+            data = self._stream.read(65536)
+            assert data, "the browser has ended"
+            self._ahead += data
+        message, _, self._ahead = self._ahead.partition(b"\0")
+        return json.loads(message)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._stream.close()
+        os.close(self._out)
+
+
+def png(width: int) -> bytes:
+    """Make a white picture."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, width, 8, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\xff" * (3 * width)) * width)
+    signature = b"\x89PNG\r\n\x1a\n"
+    return signature + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+PAGE = """<!DOCTYPE html><meta charset="utf-8"><title>t</title>
+<img src="a%20picture.png" onload="say('image ' + this.naturalWidth)">
+<script>
+function say(what) { document.body.append('[' + what + ']') }
+async function get(path, headers) {
+  const got = await fetch(path, {headers, cache: 'no-store'})
+  const bytes = new Uint8Array(await got.arrayBuffer())
+  const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))
+  say(got.status + ' ' + path + ' ' + Array.from(hash, b => b.toString(16).padStart(2, 0)).join(''))
+}
+get('big.bin').then(() => get('big.bin', {Range: 'bytes=5-99999'}))
+</script>"""
+
+
+def test_a_page_in_chromium(server):
+    """A page, a picture with a space in its name, a file and a part of it, as a browser does."""
+    (server.root / "index.html").write_text(PAGE)
+    (server.root / "a picture.png").write_bytes(png(7))
+    command = [
+        need("chromium", "google-chrome"), "--headless", "--no-sandbox", "--disable-gpu",
+        f"--user-data-dir={server.root.parent}/profile", "--virtual-time-budget=20000",
+        "--dump-dom", f"{server.url}/",
+    ]  # fmt: skip
+    dom = subprocess.run(command, capture_output=True, timeout=HANG, check=True).stdout.decode()
+    assert "[image 7]" in dom
+    assert f"[200 big.bin {hashlib.sha256(BIG).hexdigest()}]" in dom
+    assert f"[206 big.bin {hashlib.sha256(BIG[5:100_000]).hexdigest()}]" in dom
+
+
+def test_chromium_resumes_a_download(server, tmp_path):
+    """Cut off in the middle, it asks for the rest with If-Range, and the file is whole."""
+    (server.root / "start.html").write_text(
+        "<!DOCTYPE html><a id=a href=big.bin download></a><script>a.click()</script>"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
+        seen: list[bytes] = []
+        relay = Worker(lambda: cut_once(listener, server, seen))
+        stack.callback(relay.join)
+        stack.callback(listener.shutdown, socket.SHUT_RDWR)
+        browser = Browser(tmp_path / "profile")
+        stack.callback(browser.close)
+        browser.call(
+            "Browser.setDownloadBehavior",
+            behavior="allow", downloadPath=str(tmp_path / "downloads"), eventsEnabled=True,
+        )  # fmt: skip
+        port = listener.getsockname()[1]
+        browser.call("Target.createTarget", url=f"http://127.0.0.1:{port}/start.html")
+        state = ""
+        while state != "completed":
+            state = browser.next().get("params", {}).get("state", "")
+            assert state != "canceled"
+    assert (tmp_path / "downloads" / "big.bin").read_bytes() == BIG
+    resumed = [request for request in seen if b"\r\nRange: bytes=" in request]
+    assert len(resumed) == 1
+    assert re.search(rb'\r\nIf-Range: "[0-9a-f]+-1000000"\r\n', resumed[0])
+
+
+def cut_once(listener: socket.socket, server: Served, seen: list[bytes]) -> None:
+    """Pass requests on, one a connection; end the first answer that is long in its middle."""
+    cut = False
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = listener.accept()
+            with client, contextlib.suppress(ConnectionError):
+                request = b""
+                while b"\r\n\r\n" not in request and (more := client.recv(65536)):
+                    request += more
+                seen.append(request)
+                answer = server.raw(request.replace(b"keep-alive", b"close"))
+                short = b"/big.bin" in request and not cut
+                cut = cut or short
+                client.sendall(answer[: 5 * MIB] if short else answer)
+
+
+BROWSER = """\
+Connection: keep-alive\r
+sec-ch-ua-platform: "Linux"\r
+User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+HeadlessChrome/156.0.0.0 Safari/537.36\r
+sec-ch-ua: "Not:A-Brand";v="8", "Chromium";v="156"\r
+sec-ch-ua-mobile: ?0\r
+Accept: */*\r
+Sec-Fetch-Site: same-origin\r
+Sec-Fetch-Mode: no-cors\r
+Sec-Fetch-Dest: video\r
+Referer: http://127.0.0.1:8177/\r
+Accept-Language: en-US,en;q=0.9\r
+"""
+
+
+def test_what_a_browser_asks_for_a_video(server):
+    """Recorded from Chromium: the whole of it as a range, then, after a jump, the rest of it."""
+    with server.connect() as sock, sock.makefile("rb") as stream:
+        for first in (0, 16 * MIB - 100_000):
+            more = f"Accept-Encoding: identity\r\nRange: bytes={first}-\r\n"
+            sock.sendall(f"GET /big.bin HTTP/1.1\r\nHost: x\r\n{BROWSER}{more}\r\n".encode())
+            assert stream.readline() == b"HTTP/1.1 206 Partial Content\r\n"
+            headers = http.client.parse_headers(stream)
+            assert headers["Content-Range"] == f"bytes {first}-{16 * MIB - 1}/{16 * MIB}"
+            assert stream.read(int(headers["Content-Length"])) == BIG[first:]
+
+
+# -- what must not come out ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/../secret", 400),
+        ("/%2e%2e/secret", 400),
+        ("/%2E%2E%2Fsecret", 400),
+        ("/..%2fsecret", 400),
+        ("/..%5csecret", 404),
+        ("/..\\secret", 404),
+        ("/%252e%252e/secret", 404),
+        ("/%c0%ae%c0%ae/secret", 404),
+        ("/sub/../../secret", 400),
+        ("/sub/..", 400),
+        ("/./secret", 404),
+        ("/small%00.html", 400),
+        ("/%00", 400),
+        ("//secret", 404),
+        ("/file:///etc/passwd", 404),
+        ("file:///etc/passwd", 400),
+        ("http://x/../secret", 400),
+        ("http://x/small", 200),
+        ("small", 400),
+        ("*", 400),
+        ("/etc/passwd", 404),
+        ("//etc/passwd", 404),
+        ("/small/", 404),
+        ("/small/x", 404),
+        ("/small?/../..", 200),
+        ("/small#/../..", 200),
+        ("/%73mall", 200),
+        ("/sub", 301),
+        ("/sub/", 200),
+        ("/sub/.", 200),
+        ("/" + "a/" * 3000, 404),
+        ("/" + "a" * 5000, 404),
+    ],
+)
+def test_targets(server, target, status):
+    """Every way to climb out that is known, and what looks like one and is none."""
+    assert server.status(target) == status
+
+
+def test_symlinks_out_of_the_tree(server):
+    """Relative, absolute, of a directory, in a circle: as if they were not there."""
+    root = server.root
+    (root / "file").symlink_to("../secret")
+    (root / "absolute").symlink_to(root.parent / "secret")
+    (root / "directory").symlink_to("../away")
+    (root / "up").symlink_to("..")
+    (root / "everything").symlink_to("/")
+    (root / "circle").symlink_to("circle")
+    (root / "inside").symlink_to("small")
+    for target in (
+        "/file", "/absolute", "/directory", "/directory/", "/directory/file", "/up/secret", "/up/",
+        "/everything/etc/passwd", "/circle", "/circle/x",
+    ):  # fmt: skip
+        assert server.status(target) == 404
+    assert server.status("/inside") == 200
+
+
+def test_an_index_that_leads_out(server):
+    """The directory is listed instead."""
+    (server.root / "list").mkdir()
+    (server.root / "list" / "index.html").symlink_to("../../secret")
+    assert server.status("/list/") == 200
+
+
+def test_what_is_no_file(server):
+    """A FIFO, a socket and a device are not served, not waited for, and not listed."""
+    os.mkfifo(server.root / "fifo")
+    os.mkfifo(server.root / "sub" / "index.htm")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(server.root / "socket"))
+        for target in ("/fifo", "/socket"):
+            assert server.status(target) == 404
+        listing = curl(f"{server.url}/").stdout
+    assert b"small" in listing
+    assert b"fifo" not in listing
+    assert b"socket" not in listing
+
+
+def test_a_link_that_is_swapped_while_requests_run(server):
+    """Inside or missing, and never what is outside."""
+    root, stop = server.root, threading.Event()
+    (root / "link").symlink_to("small")
+
+    def flip() -> None:
+        while not stop.is_set():
+            for leads in ("../secret", "small"):
+                (root / "next").symlink_to(leads)
+                (root / "next").rename(root / "link")
+
+    worker = Worker(flip)
+    statuses: dict[int, int] = {}
+    try:
+        client = http.client.HTTPConnection(server.address)
+        with contextlib.closing(client):
+            while min(statuses.get(200, 0), statuses.get(404, 0)) < 100:
+                client.request("GET", "/link")
+                response = client.getresponse()
+                body = response.read()
+                assert SECRET not in body
+                assert response.status != 200 or body == BIG[:1024]
+                statuses[response.status] = statuses.get(response.status, 0) + 1
+                server.lines(1)
+    finally:
+        stop.set()
+        worker.result()
+    assert set(statuses) == {200, 404}
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["//sub", "/sub?a=b&c", "///sub?//evil.example", "/sub?\\x", "http://evil.example/sub"],
+)
+def test_redirects_stay_here(server, target):
+    """One slash at the begin, whatever was asked for, and nothing that ends a line."""
+    answer = server.raw(f"GET {target} HTTP/1.0\r\n\r\n".encode("latin-1"))
+    location = re.search(rb"^Location: (.*)\r$", answer, re.M)[1].decode()
+    assert location.startswith("/sub/")
+    assert location.isprintable()
+
+
+def test_names_in_listings_are_escaped(server):
+    """Markup, quotes, percent signs, colons, line breaks and bytes that are no UTF-8."""
+    folder = server.root / "odd"
+    folder.mkdir()
+    names = [b"<b>&\"'.txt", b"100%", b"a:b", b"#?", b"\xff\xfe", "ä ö".encode(), b".hidden"]
+    for name in names:
+        with open(os.fsencode(folder) + b"/" + name, "wb") as file:
+            file.write(name)
+    with open(os.fsencode(folder) + b"/a\r\nX: y", "wb"):
+        pass
+    (folder / "folder").mkdir()
+    (folder / "link").symlink_to("folder")
+    page = curl(f"{server.url}/odd/").stdout.decode()
+    assert "<b>" not in page
+    assert "&lt;b&gt;&amp;&quot;" in page
+    links = re.findall(r'href="([^"]*)"', page)
+    assert {"folder/", "link"} <= set(links)
+    assert all(link.isascii() and ":" not in link for link in links)
+    bodies = [curl(f"{server.url}/odd/{link}").stdout for link in links if "%0D" not in link]
+    assert set(names) <= set(bodies)
+    assert server.status("/odd/a%0d%0aX:%20y") == 400
+
+
+def test_an_empty_directory_and_one_that_may_not_be_read(server):
+    """A list of nothing."""
+    (server.root / "empty").mkdir()
+    page = curl(f"{server.url}/empty/").stdout
+    assert b"href" not in page
+    assert b"Directory listing for /empty/" in page
+
+
+# -- requests that are none ------------------------------------------------------------------------
+
+GOOD = b"GET /small HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"GET /small\r\n\r\n", 400),
+        (b"GET  /small HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"GET /small HTTP/1.1 \r\nHost: x\r\n\r\n", 200),
+        (b"GET /sm all HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /small HTTP/1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /small http/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /small HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+        (b"GET /small HTTP/1.9\r\nHost: x\r\n\r\n", 200),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"get /small HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+        (b"BREW /small HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+        (b"POST /small HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", 405),
+        (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (b"GET /small HTTP/1.1\r\n\r\n", 400),
+        (GOOD + b"Host: y\r\n\r\n", 400),
+        (b"GET /small HTTP/1.0\r\n\r\n", 200),
+        (GOOD + b"X : y\r\n\r\n", 400),
+        (GOOD + b" folded\r\n\r\n", 400),
+        (GOOD + b"nothing\r\n\r\n", 400),
+        (GOOD + b": x\r\n\r\n", 400),
+        (GOOD + b"X: a\rb\r\n\r\n", 400),
+        (GOOD + b"X: a\x00b\r\n\r\n", 400),
+        (GOOD + b"X: \xff\xe4\r\n\r\n", 200),
+        (GOOD + b"X:\r\n\r\n", 200),
+        (GOOD + b"X: " + b"y" * 60_000 + b"\r\n\r\n", 200),
+        (GOOD + b"X: y\r\n" * 98 + b"\r\n", 200),
+        (GOOD + b"X: y\r\n" * 100 + b"\r\n", 431),
+        (GOOD + b"X: " + b"y" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"y" * 1_000_000, 414),
+        (b"GET /sub?\x07 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /small HTTP/1.1\nHost: x\n\n", 200),
+        (b"\r\n\r\n" + GOOD + b"\r\n", 200),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_requests(server, request_bytes, status):
+    """One answer, and the end of the connection after one that http.server cannot read."""
+    answer = server.raw(request_bytes)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    if status != 200:
+        assert b"\r\nConnection: close\r\n" in answer
+        assert answer.count(b"HTTP/1.1 ") == 1
+    assert len(server.lines(1)[0]) < 5000
+
+
+@pytest.mark.parametrize("request_bytes", [b"", b"\r\n", b"GET", b"GET /small HTTP/1.1\r\nHost: x"])
+def test_a_request_that_ends_too_early(server, request_bytes):
+    """Gets no answer: there is no question."""
+    assert server.raw(request_bytes) == b""
+
+
+def test_a_request_in_pieces(server):
+    """Byte by byte, or several in one piece."""
+    with server.connect() as sock, sock.makefile("rb") as stream:
+        for byte in GOOD + b"\r\n":
+            sock.sendall(bytes([byte]))
+        sock.sendall((GOOD + b"\r\n") * 3)
+        for _ in range(4):
+            assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+            headers = http.client.parse_headers(stream)
+            assert stream.read(int(headers["Content-Length"])) == BIG[:1024]
+
+
+def test_a_body_is_no_request(server):
+    """GET with a body is answered, and what is in the body is not."""
+    inner = b"GET /page.html HTTP/1.1\r\nHost: x\r\n\r\n"
+    for fields in (
+        b"Content-Length: %d\r\n\r\n" % len(inner),
+        b"Transfer-Encoding: chunked\r\n\r\n",
+    ):
+        answer = server.raw(GOOD + fields + inner)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"\r\nConnection: close\r\n" in answer
+        assert b"<p>page" not in answer
+    assert server.raw(GOOD + b"Content-Length: 0\r\n\r\n" + inner).count(b"HTTP/1.1 ") == 2
+
+
+def test_a_client_that_waits_for_100(server):
+    """Is answered at once."""
+    with server.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(GOOD + b"Content-Length: 10\r\nExpect: 100-continue\r\n\r\n")
+        assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_http_1_0_is_kept_open_if_asked(server):
+    """And told so."""
+    with server.connect() as sock, sock.makefile("rb") as stream:
+        for _ in range(2):
+            sock.sendall(b"GET /small HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+            assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+            headers = http.client.parse_headers(stream)
+            assert headers["Connection"] == "keep-alive"
+            assert stream.read(1024) == BIG[:1024]
+        sock.sendall(b"GET /small HTTP/1.0\r\n\r\n")
+        assert b"Connection: close" in stream.read()
+
+
+def test_what_a_log_line_shows(server):
+    """The line that http.server writes; control characters are written out."""
+    server.status("/small")
+    server.raw(b"GET /\x1b[31m\\ HTTP/1.1\r\nHost: x\r\n\r\n")
+    server.raw(b"GET /\xe4 HTTP/1.1\r\nHost: x\r\n\r\n")
+    lines = server.lines(3)
+    when = r"\d\d/\w{3}/\d{4} \d\d:\d\d:\d\d"
+    assert re.fullmatch(rf'127\.0\.0\.1 - - \[{when}\] "GET /small HTTP/1\.1" 200 -\n', lines[0])
+    assert "\x1b" not in lines[1]
+    assert '"GET /\u00e4 HTTP/1.1" 404' in lines[2]
+
+
+# -- many, slow and gone ---------------------------------------------------------------------------
+
+
+def test_200_downloads_at_once(server):
+    """Each whole; afterwards the server has the threads and descriptors it had before."""
+    (server.root / "medium").write_bytes(BIG[:MIB])
+    before = server.threads(), server.descriptors()
+    count = 200
+    gate = threading.Barrier(count)
+
+    def download() -> bool:
+        with server.connect() as sock, sock.makefile("rb") as stream:
+            gate.wait()
+            sock.sendall(b"GET /medium HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+            http.client.parse_headers(stream)
+            return stream.read() == BIG[:MIB]
+
+    workers = [Worker(download) for _ in range(count)]
+    assert [worker.result() for worker in workers] == [True] * count
+    until(lambda: (server.threads(), server.descriptors()) == before)
+    assert len(server.lines(count)) == count
+
+
+def test_clients_that_vanish(server):
+    """In the middle of an answer, or of a question, by a close or by a reset."""
+    with (server.root / "huge").open("wb") as file:
+        file.truncate(64 * MIB)  # more than the buffers of both sockets take
+    before = server.threads(), server.descriptors()
+    for request in (b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /hu", b""):
+        for reset in (False, True):
+            with server.connect() as sock:
+                sock.sendall(request)
+                if request.endswith(b"\n"):
+                    assert sock.recv(10) == b"HTTP/1.1 2"
+                if reset:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
+    until(lambda: (server.threads(), server.descriptors()) == before)
+    assert server.status("/small") == 200
+    server.stop()
+    assert server.log.count("response broken off") == 2
+    assert "Error:" not in server.log
+
+
+def test_a_file_that_shrinks_while_it_is_sent(server):
+    """The client sees a body that is too short, and then the end."""
+    path = server.root / "shrinks"
+    with path.open("wb") as file:
+        file.truncate(512 * MIB)  # more than any buffer on the way holds
+    with server.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(b"GET /shrinks HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+        headers = http.client.parse_headers(stream)
+        os.truncate(path, MIB)
+        got = sum(map(len, iter(lambda: stream.read(MIB), b"")))
+        assert got < int(headers["Content-Length"])
+    assert "200" in server.lines(1)[0]
+    assert "response broken off" in server.lines(1)[0]
+
+
+def test_idle_connections_are_closed(root):
+    """Before a request, within one, and after one; within one there is an answer."""
+    with serving(root, "--timeout", "0.3") as server:
+        for request, answer in (
+            (b"", b""),
+            (b"GET /small", b"HTTP/1.1 408 "),
+            (GOOD + b"\r\n", b""),
+        ):
+            with server.connect() as sock, sock.makefile("rb") as stream:
+                sock.sendall(request)
+                got = stream.read()
+                if request.endswith(b"\n"):
+                    assert got.endswith(BIG[:1024])
+                else:
+                    assert got.startswith(answer)
+                    assert bool(got) == bool(answer)
+
+
+def test_a_request_that_dribbles_in_is_cut(root):
+    """Its bytes win it no time: the limit is for the whole head."""
+    with serving(root, "--timeout", "0.3") as server, server.connect() as sock:
+        sock.sendall(GOOD + b"X: ")
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        while not poll.poll(50):
+            sock.sendall(b"y")
+        assert sock.recv(13) == b"HTTP/1.1 408 "
+
+
+def test_a_download_that_stalls_is_cut(root):
+    """A client that stops reading does not keep a thread for ever."""
+    with serving(root, "--timeout", "0.3") as server, server.connect() as sock:
+        before = server.threads()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(b"GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert "200" in server.lines(1)[0]
+        assert "nothing moved for 0.3 s" in server.lines(1)[0]
+        until(lambda: server.threads() < before or server.threads() == 1)
+
+
+def test_when_descriptors_run_out(root):
+    """Who is there is served, who is not waits; and when room comes, is served too."""
+    with serving(root) as server, contextlib.ExitStack() as stack:
+        base = server.descriptors()
+        first = stack.enter_context(server.connect())
+        first.sendall(GOOD + b"\r\n")
+        assert first.recv(MIB).startswith(b"HTTP/1.1 200 ")
+        until(lambda: server.descriptors() == base + 1)  # its file is closed again
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (base + 4, base + 4))
+        others = [stack.enter_context(server.connect()) for _ in range(10)]
+        until(lambda: server.descriptors() == base + 4)
+        first.sendall(GOOD + b"\r\n")
+        assert first.recv(13) == b"HTTP/1.1 503 "
+        first.close()
+        for other in others:
+            other.sendall(GOOD + b"Connection: close\r\n\r\n")
+        for other in others:
+            assert other.recv(MIB).startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 503 "))
+            other.close()
+        until(lambda: server.descriptors() == base)
+        assert server.status("/small") == 200
+
+
+def test_running_out_waits_and_does_not_spin(root, monkeypatch):
+    """One wait for each refusal of accept(), for descriptors as for threads."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.closing(Tree(root)) as tree:
+        server = _serve.Server([listener], Site(tree, 10.0, quiet=True))
+        waits = []
+        monkeypatch.setattr(server, "_wait_for_an_end", lambda: waits.append("waited"))
+
+        class Refusing:
+            def accept(self):
+                raise OSError(errno.EMFILE, "none left")
+
+        server._accept(Refusing())
+        assert waits == ["waited"]
+
+        def none_left(*args):
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(server, "process_request", none_left)
+        logged = []
+        monkeypatch.setattr(Site, "log", lambda self, line: logged.append(line))
+        with socket.create_connection(listener.getsockname()) as client:
+            server._accept(listener)
+            assert client.recv(1) == b""
+        assert waits == ["waited"] * 2
+        assert "no thread" in logged[0]
+
+
+@pytest.mark.parametrize("err", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_an_accept_that_is_refused_is_told_once_and_does_not_spin(root, monkeypatch, err):
+    """A sandbox refuses each time: one line, and a pause for each refusal."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.closing(Tree(root)) as tree:
+        server = _serve.Server([listener], Site(tree, 10.0, quiet=True))
+        waits, logged = [], []
+        monkeypatch.setattr(server, "_wait_for_an_end", lambda: waits.append("waited"))
+        monkeypatch.setattr(Site, "log", lambda self, line: logged.append(line))
+
+        class Refusing:
+            def accept(self):
+                raise OSError(err, os.strerror(err))
+
+        for _ in range(3):
+            server._accept(Refusing())
+        assert waits == ["waited"] * 3
+        assert [os.strerror(err) in line for line in logged] == [True]
+
+
+def test_sendfile_is_what_runs(root):
+    """Seen by strace: of a large file nothing is written, and all of it is sent."""
+    trace = root.parent / "trace"
+    command = [need("strace"), "-f", "-e", "trace=sendfile,sendto,write,pread64", "-o", trace]
+    with subprocess.Popen(
+        [*command, *SPLICEIO, "serve", root, "--bind", "127.0.0.1:0"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+    ) as process:  # fmt: skip
+        try:
+            server = Served(process, root)
+            assert curl(f"{server.url}/big.bin").stdout == BIG
+            assert curl("-r", "0-99999", f"{server.url}/big.bin").stdout == BIG[:100_000]
+            server.lines(2)
+        finally:
+            for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                os.kill(int(pid), signal.SIGTERM)
+            process.wait(HANG)
+    calls = trace.read_text()
+    resumed = re.findall(r"sendfile(?:\(| resumed).* = (\d+)$", calls, re.M)
+    assert sum(map(int, resumed)) == len(BIG) + 100_000
+    sent = sum(int(n) for n in re.findall(r"sendto(?:\(| resumed).* = (\d+)$", calls, re.M))
+    assert 0 < sent < 1000
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_it(root, number, status):
+    """Though one connection is idle, one is in the middle of a file, and one of a request."""
+    with serving(root) as server, contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(server.connect()) for _ in range(3)]
+        socks[1].sendall(b"GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert socks[1].recv(10) == b"HTTP/1.1 2"
+        socks[2].sendall(b"GET /sm")
+        until(lambda: server.threads() == 4)
+        assert server.stop(number) == status
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+
+
+def test_addresses(root, tmp_path):
+    """IPv6, all of them, and a unix socket, whose path is gone afterwards."""
+    for bind in ("[::1]:0", ":0"):
+        with serving(root, bind=bind) as server:
+            assert re.fullmatch(r"(\[::1\]|\[::\]|0\.0\.0\.0):\d+", server.address)
+            host = "[::1]" if "[::1]" in bind else "127.0.0.1"
+            url = f"http://{host}:{server.address.rpartition(':')[2]}/small"
+            assert curl(url).stdout == BIG[:1024]
+    path = tmp_path / "sock"
+    with serving(root, bind=f"unix:{path}") as server:
+        assert server.address == f"unix:{path}"
+        assert curl("--unix-socket", path, "http://x/big.bin").stdout == BIG
+        assert server.lines(1)[0].startswith("unix: - - [")
+    assert not path.exists()
+
+
+def test_quiet(root):
+    """Says where it listens, and what went wrong; not what was asked for."""
+    with serving(root, "--quiet") as server:
+        assert server.status("/small") == 200
+        assert server.status("/none") == 404
+        server.stop()
+        assert server.log == ""
+
+
+def test_a_log_that_nobody_reads(root):
+    """Is no reason to stop serving."""
+    with serving(root) as server:
+        server.process.stderr.close()
+        for _ in range(3):
+            assert server.status("/small") == 200
+        server.process.terminate()
+        assert server.process.wait(HANG) == 0
+        server.process.stderr = io.BytesIO()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["none"], "serve: none: No such file or directory"),
+        (["small"], "serve: small: Not a directory"),
+        ([".", "--bind", "192.0.2.1:0"], "Cannot assign requested address"),
+        ([".", "--bind", "unix:none/sock"], "serve: unix:none/sock: No such file"),
+    ],
+)
+def test_what_cannot_be_served(root, args, words):
+    """One line, status 1."""
+    done = run("serve", *args, cwd=root)
+    assert done.returncode == 1
+    assert words in said(done)
+
+
+def test_an_address_in_use(root, server):
+    """One line, status 1, and the other goes on."""
+    done = run("serve", root, "--bind", server.address)
+    assert done.returncode == 1
+    assert said(done) == f"spliceio: serve: {server.address}: Address already in use"
+    assert server.status("/small") == 200
+
+
+def test_a_port_that_is_not_allowed(root):
+    """One line, status 1."""
+    command = [need("setpriv"), "--bounding-set", "-net_bind_service", *SPLICEIO, "serve", root]
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 1:
+        pytest.skip("every port is allowed to everybody here (ip_unprivileged_port_start)")
+    done = subprocess.run([*command, "--bind", "127.0.0.1:1"], capture_output=True, timeout=HANG)
+    assert done.returncode == 1
+    assert said(done) == "spliceio: serve: 127.0.0.1:1: Permission denied"
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon", ""])
+def test_a_timeout_that_is_none(value):
+    """Usage."""
+    done = run("serve", ".", "--timeout", value)
+    assert done.returncode == 2
+    assert "is no number of seconds above 0" in done.stderr.decode()
+
+
+def test_defaults():
+    """On this machine alone, port 8000, a minute."""
+    args = cli.parser().parse_args(["serve", "."])
+    assert (str(args.bind), args.timeout, args.quiet) == ("127.0.0.1:8000", 60.0, False)
+
+
+def test_other_commands_do_not_load_the_server():
+    """http.server takes longer to import than most commands take to run."""
+    script = (
+        "import sys; from spliceio._cli.parser import parser; parser(); "
+        "print('http' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=HANG)
+    assert done.stdout == b"False\n"
+
+
+# -- by themselves --------------------------------------------------------------------------------
+
+
+def test_types_of_names():
+    """By suffix, in any case; what is compressed is not what is in it."""
+    kinds = {
+        "a.html": "text/html",
+        "a.HTML": "text/html",
+        "a.png": "image/png",
+        "a:b.html": "text/html",
+        "http:x.css": "text/css",
+        "a.tar.gz": "application/gzip",
+        "a.svg.xz": "application/x-xz",
+        "a.unknown": None,
+        "a": None,
+        ".html": None,
+    }
+    for name, kind in kinds.items():
+        assert _site._type_of(name) == (kind or "application/octet-stream")

@@ -1,0 +1,1 @@
+"""Tests of examples/: short programs, and whether they are what they say."""

@@ -1,0 +1,1 @@
+"""Tests of spliceio/_fanout and csrc/fanout: one source to many sinks."""

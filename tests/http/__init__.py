@@ -1,0 +1,1 @@
+"""Tests of spliceio/_http: handlers of http.server, WSGI, requests and conditions."""

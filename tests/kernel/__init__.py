@@ -1,0 +1,1 @@
+"""Tests of spliceio/_kernel: the raw calls, pipes, arguments, what an object's bytes are."""

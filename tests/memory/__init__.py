@@ -1,0 +1,1 @@
+"""Tests of spliceio/_memory: Blob and PageWriter."""

@@ -1,0 +1,1 @@
+"""Tests of spliceio/_relay, csrc/relay and csrc/loop: two ways, alone and in a pool."""
