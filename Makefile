@@ -33,6 +33,10 @@ demo: $(BUILT) ## download a file through the proxy and compare it with a copyin
 test: $(BUILT) $(call group,test) ## run the tests; ARGS="-k pipe" is passed to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-full
+test-full: export SPLICEIO_TEST_FULL = 1
+test-full: test ## the same with every combination of cases, not every pair; takes long
+
 .PHONY: lint
 lint: $(BUILT) $(call group,lint) ## ruff: rules and format; import-linter: the arrows of the house
 	$(BIN)/ruff check .
