@@ -25,7 +25,7 @@
 /* Said by the raw calls alone: no errno has this number. */
 #define SIO_BAD_COUNT -100000
 
-/* ---- the test seam: what each system call shall answer ------------------ */
+/* ---- system calls, by number ------------------------------------------------ */
 
 enum sio_call {
 	SIO_CALL_SPLICE,
@@ -63,98 +63,26 @@ enum sio_site {
 	SIO_SITE_DROP           /* what nobody wants (again) */
 };
 
-enum sio_action {
-	SIO_FAIL,               /* answer -value, do nothing */
-	SIO_CAP,                /* do the call with at most value bytes */
-	SIO_ZERO                /* answer 0, do nothing */
-};
-
-/* The first rule whose call and site match, and whose turns are not used up,
- * lets `skip` calls pass and then acts on `times` of them. */
-struct sio_rule {
-	int32_t call;
-	int32_t site;
-	int32_t skip;
-	int32_t times;
-	int32_t action;
-	int64_t value;
-};
-
-struct sio_log_row {
-	int32_t call;
-	int32_t site;
-	int32_t in;
-	int32_t out;
-	uint32_t flags;
-	int64_t len;
-	int64_t result;
-};
-
-/* Owned by the test; log_count goes on counting when the log is full. */
-struct sio_seam {
-	struct sio_rule *rules;
-	int32_t rule_count;
-	int32_t site;
-	int32_t capped;         /* the last call was given less than it asked */
-	struct sio_log_row *log;
-	int32_t log_size;
-	int32_t log_count;
-};
-
-struct sockaddr_storage;
-struct pollfd;
-struct epoll_event;
+/* Of the tests: what system calls shall answer. */
+struct sio_seam;
 
 /* ---- one shim a system call: a count, or -errno -------------------------- */
 /* `seam` is NULL outside the tests.  An offset pointer may be NULL. */
 
-int64_t sio_splice(struct sio_seam *seam, int in, int64_t *off_in, int out,
-		   int64_t *off_out, int64_t len, uint32_t flags);
 int64_t sio_tee(struct sio_seam *seam, int in, int out, int64_t len,
 		uint32_t flags);
 int64_t sio_vmsplice(struct sio_seam *seam, int fd, void **bases,
 		     size_t *lens, size_t count, uint32_t flags);
-int64_t sio_sendfile(struct sio_seam *seam, int out, int in, int64_t *off_in,
-		     int64_t len);
 int64_t sio_copy_file_range(struct sio_seam *seam, int in, int64_t *off_in,
 			    int out, int64_t *off_out, int64_t len);
-int64_t sio_read(struct sio_seam *seam, int fd, int64_t *off, void *buf,
-		 int64_t len);
-int64_t sio_recv(struct sio_seam *seam, int fd, void *buf, int64_t len);
-int64_t sio_write(struct sio_seam *seam, int fd, int64_t *off, const void *buf,
-		  int64_t len);
-/* `more`: MSG_MORE, something follows at once. */
-int64_t sio_send(struct sio_seam *seam, int fd, const void *buf, int64_t len,
-		 int more);
-/* A nonblocking socket, or -errno. */
-int64_t sio_accept(struct sio_seam *seam, int fd, struct sockaddr_storage *from);
-int64_t sio_socket(struct sio_seam *seam, int family);
-int64_t sio_connect_to(struct sio_seam *seam, int fd,
-		       const struct sockaddr_storage *to, uint32_t len);
 /* What recv would give, which stays there. */
 int64_t sio_peek(struct sio_seam *seam, int fd, void *buf, int64_t len);
-/* 0 or -errno; how many events there are, or -errno. */
-int sio_epoll_ctl(struct sio_seam *seam, int epfd, int op, int fd,
-		  struct epoll_event *event);
-int sio_epoll_wait(struct sio_seam *seam, int epfd, struct epoll_event *events,
-		   int most, int ms);
 /* Bytes that a read gets at once; 0 when none, at the end, or at an urgent
  * byte. */
 int sio_unread(struct sio_seam *seam, int fd);
-/* Bytes that the peer's kernel (on a unix socket: its reader) has not got yet,
- * or -errno. */
-int sio_unsent(struct sio_seam *seam, int fd);
 /* Has a TCP socket told its peer to send no more?  0 also where the kernel does
  * not say so (before 6.2). */
 int sio_window_closed(int fd);
-int sio_shutdown_write(struct sio_seam *seam, int fd);
-/* Let out, an empty file, share the blocks of in; the size, or -errno. */
-int64_t sio_clone(struct sio_seam *seam, int in, int out);
-/* Blocks for len bytes from the position on; the size stays.  0 or -errno. */
-int sio_fallocate(struct sio_seam *seam, int fd, int64_t len);
-/* SEEK_DATA, or with `hole` SEEK_HOLE. */
-int64_t sio_seek(struct sio_seam *seam, int fd, int64_t at, int hole);
-int sio_truncate(struct sio_seam *seam, int fd, int64_t size);
 
 /* Offsets by value, for Python's raw calls; SIO_NO_OFFSET where there is none.
  * A given offset is stated by `has` (bit 0: in, bit 1: out), so that a negative
@@ -170,15 +98,9 @@ int64_t sio_vmsplice_plain(int fd, const void *memory, size_t len,
 			   uint32_t flags);
 int64_t sio_sendfile_at(int out, int in, int64_t off_in, int has, int64_t len);
 
-/* Two descriptors, close-on-exec; the capacity granted, or -errno.
- * capacity 0: the kernel's default. */
-int64_t sio_pipe(struct sio_seam *seam, int *reader, int *writer,
-		 int64_t capacity);
 /* Grow as far towards capacity as is allowed, or shrink to it; the capacity
  * granted, or -errno (EBUSY: more is held than would fit). */
 int64_t sio_pipe_resize(int fd, int64_t capacity);
-/* Close both, once: each number is replaced by -1. */
-void sio_pipe_close(int *reader, int *writer);
 
 /* One descriptor, close-on-exec, or -1; what opens it puts it there.  0 or -errno,
  * and then it is as it was. */
@@ -203,8 +125,6 @@ int64_t sio_socket_free(int fd, int tcp);
 /* How many bytes surely fit into that, when they come from a pipe of so many
  * slots (0: from a file); at least 1. */
 int64_t sio_room_for(int64_t free, int64_t slots);
-/* What the packets for so many slots cost the send buffer beside their data. */
-int64_t sio_packet_cost(int64_t slots);
 
 /* ---- what a descriptor is ---------------------------------------------------- */
 
@@ -408,9 +328,6 @@ int64_t sio_transfer_take_held(struct sio_transfer *t, void *buf, int64_t len);
 /* See whether the descriptors are nonblocking now. */
 void sio_transfer_refresh(struct sio_transfer *t);
 
-/* Advance without waiting, for at most ns nanoseconds (-1: no limit) and about
- * `bytes` bytes. */
-int sio_transfer_step(struct sio_transfer *t, int64_t bytes, int64_t ns);
 /* Refresh, then one step: for a driver that waits by other means. */
 int sio_transfer_try(struct sio_transfer *t, int64_t ns);
 /* Steps and poll() for ns nanoseconds; SIO_TIMEOUT when nothing moved for
@@ -735,11 +652,6 @@ void sio_engine_stop(struct sio_engine *e);
 void sio_engine_free(struct sio_engine *e);
 /* In a forked child: close what was copied, touch nothing else. */
 void sio_engine_abandon(struct sio_engine *e);
-/* How long a full destination is left alone, and the seam: for the tests. */
-void sio_engine_test(struct sio_engine *e, struct sio_seam *seam,
-		     int64_t stall_ns);
-/* Let so much time pass for it, for the tests too. */
-void sio_engine_skip(struct sio_engine *e, int64_t ns);
 /* 0, or -ESHUTDOWN: it is stopped; -ECHILD: it is another process's; or why it
  * has ended by itself. */
 int sio_engine_submit(struct sio_engine *e, struct sio_link *link);
@@ -792,8 +704,6 @@ struct sio_gate_setup {
 /* Segments leave at once, and after `keepalive` silent seconds, unless it is 0 or
  * its owner has switched that on already, the peer is asked whether it is there. */
 void sio_tune(int fd, int32_t keepalive);
-/* The same for a socket that nobody has set anything on. */
-void sio_tune_new(int fd, int32_t keepalive);
 
 /* Before start.  The descriptors of listeners are duplicated.  Without a route
  * nothing is accepted before there are upstreams. */
@@ -808,14 +718,6 @@ void sio_link_route(struct sio_link *link, struct sio_upstreams *ups,
 		    int32_t more);
 /* Python has read what the link of an accepted connection tells. */
 void sio_link_release(struct sio_link *link);
-
-/* proxy_header.c.  The length of the header, 0: more bytes are needed, or
- * -EPROTO.  *client and *server stay as they are where it names none. */
-int sio_proxy_read(const unsigned char *data, int32_t len,
-		   struct sio_peer *client, struct sio_peer *server);
-/* Into out, of at least 108 bytes: the length. */
-int sio_proxy_write(int version, const struct sio_peer *client,
-		    const struct sio_peer *server, unsigned char *out);
 
 /* ---- page_gift.c: memory into a pipe, copied once into pages given away ----------- */
 

@@ -1,7 +1,8 @@
 """Tell cffi what to build: `spliceio._cffi`, from csrc/*/*.c and csrc/api.h.
 
-The interface is written once. What stands in api.h between the two marker lines is read by
-the C compiler, as part of the header, and by cffi, as its declarations.
+The interface is written once. What stands in a header between the two marker lines is read by
+the C compiler, as part of the header, and by cffi, as its declarations. The package calls what is
+in api.h; the two other headers are for the tests.
 
 Run as a program, it writes the C that cffi generates: `python csrc/build_ffi.py OUT.c`.
 """
@@ -21,22 +22,28 @@ SOURCES = [f"csrc/{path.relative_to(CSRC)}" for path in sorted(CSRC.rglob("*.c")
 HEADERS = [f"csrc/{path.relative_to(CSRC)}" for path in sorted(CSRC.rglob("*.h"))]
 
 
-def declarations(header: str) -> str:
-    """Return the part of `header` between the marker lines."""
+INTERFACE = "api.h"
+FOR_TESTS = ["base/faults.h", "testing/testing.h"]
+
+
+def declarations(name: str) -> str:
+    """Return the part of a header between the marker lines."""
+    header = (CSRC / name).read_text(encoding="utf-8")
     lines = [line.strip() for line in header.splitlines()]
     if lines.count(BEGIN) != 1 or lines.count(END) != 1:
-        raise ValueError(f"csrc/api.h must have one line {BEGIN!r} and one line {END!r}")
+        raise ValueError(f"csrc/{name} must have one line {BEGIN!r} and one line {END!r}")
     begin, end = lines.index(BEGIN), lines.index(END)
     if end < begin:
-        raise ValueError(f"csrc/api.h: {END!r} comes before {BEGIN!r}")
+        raise ValueError(f"csrc/{name}: {END!r} comes before {BEGIN!r}")
     return "\n".join(header.splitlines()[begin + 1 : end])
 
 
 ffibuilder = FFI()
-ffibuilder.cdef(declarations((CSRC / "api.h").read_text(encoding="utf-8")))
+for name in (INTERFACE, *FOR_TESTS):
+    ffibuilder.cdef(declarations(name))
 ffibuilder.set_source(
     "spliceio._cffi",
-    '#include "api.h"',
+    "\n".join(f'#include "{name}"' for name in (INTERFACE, *FOR_TESTS)),
     sources=SOURCES,
     depends=[*HEADERS, "csrc/build_ffi.py"],
     include_dirs=["csrc"],

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "spliceio"
 CSRC = ROOT / "csrc"
 
 # Of csrc, from the ground up; the rooms of a line know nothing of each other.
-FLOORS = [{"base"}, {"loop"}, {"transfer"}, {"fanout", "memory", "relay"}, {"proxy"}]
+FLOORS = [{"base"}, {"loop"}, {"transfer"}, {"fanout", "memory", "relay"}, {"proxy"}, {"testing"}]
 UNITS = sorted(CSRC.glob("*/*.c"))
 
 
@@ -78,6 +78,45 @@ def test_calls_between_c_files_go_one_way():
         for path in free:
             del calls[path]
     assert {path.name: sorted(p.name for p in below) for path, below in calls.items()} == {}
+
+
+def declared(header):
+    """What a header declares to Python: its lines between the two markers, without comments."""
+    text = (CSRC / header).read_text(encoding="utf-8")
+    between = text[text.index("/* cffi: begin */") : text.index("/* cffi: end */")]
+    return re.sub(r"/\*.*?\*/", "", between, flags=re.S)
+
+
+FUNCTION = r"\b(sio_\w+)\s*\([^;]*\);"
+PYTHON = {"package": [PACKAGE], "tests": [ROOT / "tests"]}
+
+
+def python(of):
+    return "\n".join(
+        path.read_text(encoding="utf-8") for top in PYTHON[of] for path in top.rglob("*.py")
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "of"),
+    [("api.h", "package"), ("base/faults.h", "tests"), ("testing/testing.h", "tests")],
+)
+def test_what_is_declared_to_python_is_called(header, of):
+    """api.h by the package, the headers for tests by a test: nothing is there for nobody."""
+    called = set(re.findall(r"\blib\.(sio_\w+)", python(of)))
+    names = re.findall(FUNCTION, declared(header))
+    assert len(names) > 40 or of == "tests"
+    assert sorted(set(names) - called) == []
+
+
+def test_the_package_calls_nothing_that_is_for_tests():
+    """Neither a function nor a constant or struct of the fault seam."""
+    text = python("package")
+    assert "sio_test_" not in text
+    for header in ("base/faults.h", "testing/testing.h"):
+        for name in re.findall(r"\b(sio_\w+|SIO_\w+)\b", declared(header)):
+            if name not in declared("api.h"):
+                assert name not in text
 
 
 @pytest.mark.parametrize("path", sorted(CSRC.rglob("*.[ch]")), ids=lambda p: p.name)

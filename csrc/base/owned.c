@@ -7,7 +7,7 @@
  * closes it.
  */
 #define _GNU_SOURCE
-#include "api.h"
+#include "base/syscalls.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -26,6 +26,7 @@
 #include "base/syscalls.h"
 #include "fanout/head.h"
 #include "transfer/state.h"
+#include "transfer/step.h"
 #include "transfer/wait.h"
 
 #include <errno.h>

@@ -440,19 +440,6 @@ void sio_engine_abandon(struct sio_engine *e)
 		e->server->on_abandon(e);
 }
 
-void sio_engine_test(struct sio_engine *e, struct sio_seam *seam,
-		     int64_t stall_ns)
-{
-	e->seam = seam;
-	e->stall_ns = stall_ns;
-}
-
-void sio_engine_skip(struct sio_engine *e, int64_t ns)
-{
-	sio_count(&e->skipped_ns, ns);
-	sio_engine_wake(e);
-}
-
 int sio_engine_cancel(struct sio_link *link)
 {
 	int is_cancelled = 0;

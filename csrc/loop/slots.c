@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "loop/slots.h"
+#include "base/syscalls.h"
 #include "loop/loop.h"
 #include "loop/timers.h"
 

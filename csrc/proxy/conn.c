@@ -17,6 +17,7 @@
 #include "loop/slots.h"
 #include "loop/timers.h"
 #include "proxy/connector.h"
+#include "proxy/proxy_header.h"
 #include "relay/conn.h"
 
 #include <errno.h>

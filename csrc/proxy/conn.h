@@ -7,6 +7,8 @@
 #include "api.h"
 #include "proxy/connector.h"
 
+struct sockaddr_storage;
+
 /* The most that is peeked at. */
 #define SIO_PEEK (16 << 10)
 

@@ -19,6 +19,7 @@
 #include "loop/pipe_pool.h"
 #include "loop/slots.h"
 #include "loop/timers.h"
+#include "proxy/tune.h"
 
 #include <errno.h>
 #include <netinet/in.h>

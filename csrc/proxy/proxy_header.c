@@ -7,7 +7,7 @@
  * one is refused.
  */
 #define _GNU_SOURCE
-#include "api.h"
+#include "proxy/proxy_header.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -10,7 +10,7 @@
  * On sockets that are none of TCP all of it fails, and nothing is changed.
  */
 #define _GNU_SOURCE
-#include "api.h"
+#include "proxy/tune.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>

@@ -18,6 +18,7 @@
 #include "loop/timers.h"
 #include "relay/relay.h"
 #include "transfer/state.h"
+#include "transfer/step.h"
 #include "transfer/wait.h"
 
 #include <errno.h>

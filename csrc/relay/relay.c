@@ -13,6 +13,7 @@
 #include "base/syscalls.h"
 #include "transfer/sockbuf.h"
 #include "transfer/state.h"
+#include "transfer/step.h"
 #include "transfer/wait.h"
 
 #include <errno.h>

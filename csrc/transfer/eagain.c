@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include "transfer/eagain.h"
+#include "base/faults.h"
 #include "base/syscalls.h"
 #include "transfer/sockbuf.h"
 #include "transfer/state.h"

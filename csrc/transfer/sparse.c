@@ -11,6 +11,7 @@
  */
 #define _GNU_SOURCE
 #include "transfer/sparse.h"
+#include "base/syscalls.h"
 #include "transfer/state.h"
 
 #include <errno.h>

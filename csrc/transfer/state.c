@@ -8,6 +8,7 @@
  */
 #include "transfer/state.h"
 #include "base/errno_class.h"
+#include "base/faults.h"
 #include "base/syscalls.h"
 
 #include <errno.h>

@@ -58,7 +58,7 @@ def read(data: bytes) -> tuple[int, object, object]:
     peers = [ffi.new("struct sio_peer *") for _ in range(2)]
     for peer in peers:
         peer.family, peer.port, peer.ip = -7, 7, [7] * 16
-    done = lib.sio_proxy_read(memory, len(data), *peers)
+    done = lib.sio_test_read_header(memory, len(data), *peers)
     return done, told(peers[0]), told(peers[1])
 
 
@@ -84,7 +84,7 @@ def peer_of(family: int, raw: bytes = bytes(16), port: int = 0):
 def written(version: int, client, server) -> bytes:
     """Let the C write a header."""
     out = ffi.new("unsigned char[]", b"\xee" * 140)
-    done = lib.sio_proxy_write(version, client, server, out)
+    done = lib.sio_test_write_header(version, client, server, out)
     assert 0 < done <= 107
     assert bytes(ffi.buffer(out))[108:140] == b"\xee" * 32
     return bytes(ffi.buffer(out, done))

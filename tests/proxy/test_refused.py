@@ -94,7 +94,7 @@ def test_an_accept_that_is_refused_ends_the_listening(err, threads, told):
         proxy = Proxy(ANY, server.address, threads=threads)
         seam = Seam(fail("accept", err, times=ALWAYS))
         for engine in proxy._engines.each:
-            lib.sio_engine_test(engine, seam.c, 10**18)
+            lib.sio_test_engine(engine, seam.c, 10**18)
         address = proxy.address
         waiting = [At(address).connect() for _ in range(3)]
         with proxy:
@@ -214,7 +214,7 @@ def test_an_engine_that_cannot_wait_ends_every_relay(err):
     pool = RelayPool()
     seam = Seam(fail("epoll_wait", err, skip=8, times=ALWAYS))
     for engine in pool._engines.each:
-        lib.sio_engine_test(engine, seam.c, 10**18)
+        lib.sio_test_engine(engine, seam.c, 10**18)
     pairs = [socket.socketpair() for _ in range(4)]
     (client, a), (b, _), (_, c), (d, _) = pairs
     try:

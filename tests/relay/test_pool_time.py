@@ -1,6 +1,6 @@
 """Relays over hours of logical time: what passes is the engine's clock, not the test's.
 
-`sio_engine_skip` lets time pass for an engine, and the engine's own timers do the rest.
+`sio_test_skip` lets time pass for an engine, and the engine's own timers do the rest.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Clock:
 
     def skip(self, seconds: float) -> None:
         until(self.is_asleep)
-        lib.sio_engine_skip(self.engine, int(seconds * SECOND))
+        lib.sio_test_skip(self.engine, int(seconds * SECOND))
         until(self.is_asleep)
 
 

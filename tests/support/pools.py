@@ -34,7 +34,7 @@ def pooling(threads: int = 1, *, stall: int = NEVER, **options):
     pool = RelayPool(threads, **options)
     try:
         for engine in pool._engines.each:
-            lib.sio_engine_test(engine, ffi.NULL, stall)
+            lib.sio_test_engine(engine, ffi.NULL, stall)
         yield pool
     finally:
         pool.shutdown(wait=False)

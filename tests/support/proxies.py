@@ -144,7 +144,7 @@ def of_listener(listener: socket.socket) -> str:
 def skip(proxy: Proxy, seconds: float) -> None:
     """Let time pass for the engines, in no time."""
     for engine in proxy._engines.each:
-        lib.sio_engine_skip(engine, int(seconds * 1e9))
+        lib.sio_test_skip(engine, int(seconds * 1e9))
 
 
 def scripted(proxy: Proxy, *rules, stall: int = 10**18) -> Seam:
@@ -155,7 +155,7 @@ def scripted(proxy: Proxy, *rules, stall: int = 10**18) -> Seam:
     """
     proxy._script = seam = Seam(*rules)  # whose memory has to live as long as the engine
     (engine,) = proxy._engines.each
-    lib.sio_engine_test(engine, seam.c, stall)
+    lib.sio_test_engine(engine, seam.c, stall)
     return seam
 
 
