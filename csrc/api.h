@@ -208,113 +208,70 @@ enum sio_holes {
 	SIO_HOLES_MAKE          /* and so do blocks of zeros (by read and write) */
 };
 
-struct sio_lender;
-
 /* Which file, whatever number it has. */
 struct sio_identity {
 	uint64_t dev;
 	uint64_t ino;           /* 0: any */
 };
 
-/*
- * One flow.  Zero it, set the fields down to `adaptive`, then open.
- *
- * Owns src and dst (duplicates made by open), the private pipe and the buffer.
- * Every byte is in exactly one place: still in the source, in the pipe
- * (pipe_held), in the buffer (buf_len - buf_pos), or moved.
- */
-struct sio_transfer {
-	struct sio_seam *seam;
-	int32_t src;
-	int32_t dst;            /* -1: a transfer that is only read from */
-	int32_t pid;            /* who opened it, and alone may move its bytes */
-	int32_t src_kind;
+/* What a flow is made from; zeroed, but for what is said here. */
+struct sio_transfer_config {
+	struct sio_seam *seam;  /* NULL outside the tests */
+	int32_t pid;            /* who alone may move its bytes; 0: this process */
+	int32_t src;            /* to duplicate; -1: none */
+	int32_t dst;
+	int32_t src_kind;       /* enum sio_kind */
 	int32_t dst_kind;
-	int32_t methods[6];     /* in the order to try */
-	int32_t method_count;
-	int64_t left;           /* still to be taken from src; -1: to its end */
-	int64_t known;          /* what src has at least; 0: not known */
-	int64_t off_src;        /* SIO_NO_OFFSET: the file position */
-	int64_t off_dst;
-	int64_t pipe_size;      /* what to ask for; 0: the kernel's default */
-	int32_t adaptive;       /* small reads go by recv and send */
-	int32_t level_poll;     /* the driver's poll tells again what is left */
-	int32_t edge_poll;      /* or: it tells each change of a socket once */
-	int32_t shares;         /* src and dst are another flow's to close */
 	struct sio_identity src_is;     /* what was looked at */
 	struct sio_identity dst_is;
-	struct sio_lender *lender;      /* of pipe and buffer; NULL: own ones */
-
-	/* Set before the first step, with left = 0; owned by the caller. */
-	const struct sio_part *parts;
+	int32_t nonblock;       /* both are known to be */
+	int32_t methods[6];     /* in the order to try */
+	int32_t method_count;
+	int32_t adaptive;       /* small reads go by recv and send */
+	int32_t small;          /* and that is how it begins */
+	int32_t level_poll;     /* the driver's poll tells again what is left */
+	int64_t left;           /* to be taken from src; -1: to its end */
+	int64_t src_offset;     /* SIO_NO_OFFSET: the file position */
+	int64_t dst_offset;
+	int64_t pipe_size;      /* what to ask for; 0: the kernel's default */
+	const struct sio_part *parts;   /* after `left`, which is 0; the caller's */
 	int32_t part_count;
-	int32_t part;           /* the next one to begin, or in memory to go on with */
-	int64_t part_pos;
-	int64_t from_memory;    /* of moved: what came from memory parts */
-	int32_t cork;           /* enum in segments.c: whose TCP_CORK it is */
-
-	/* Between files, dst at a position of our own with nothing behind it. */
 	int32_t holes;          /* enum sio_holes */
-	int32_t hole_last;      /* nothing was written since the last hole */
-	int64_t extent;         /* data up to the source's next hole; 0: ask */
-	int64_t skipped;        /* bytes of holes, in neither taken nor moved */
+	int64_t extent;         /* data up to the first hole; 0: ask */
 	int64_t reserve;        /* blocks to allocate before the first byte */
-	int64_t reserved;
-
-	int32_t small;          /* now in that mode */
-	int32_t current;        /* index into methods */
-	int64_t moved;
-	int64_t taken;
-	int64_t by_method[6];
-	struct sio_refusal refusals[8];
-	int32_t refusal_count;
-
-	int32_t err;
-	int32_t err_side;
-	int32_t err_call;
-	int32_t err_method;
-	int32_t sticky;         /* the connection is gone: the error stays */
-	int32_t eof;
-
-	int32_t pipe_r;
-	int32_t pipe_w;
-	int64_t pipe_held;
-	int64_t slots;          /* of the pipe that dst is fed from; 0: none */
-	int64_t dst_free;       /* of its send buffer, at least; 0: ask */
-	unsigned char *buf;
-	int32_t buf_lent;
-	int64_t buf_size;
-	int64_t buf_pos;
-	int64_t buf_len;
-
-	int64_t chunk;          /* bytes to ask for in one call */
-	int32_t src_nonblock;
-	int32_t dst_nonblock;
-	int32_t src_ready;      /* poll has just said so */
-	int32_t src_dry;        /* a short recv has just emptied it */
-	int32_t src_special;    /* an end or an urgent byte is due: doubt it */
-	int32_t dst_full;       /* it has just taken less than it was given */
-	int32_t doubt;          /* EAGAIN though both ends looked ready */
-	int32_t yielded;        /* the processor was given up once for it */
-	int32_t guessed;        /* how many sides were waited for in vain */
-	int32_t guess_dst;      /* the side that was right last time */
-	int32_t unwatch_dst;    /* POLLERR that is no error: stop asking */
-	int32_t waiting;        /* the state in which the last slice ended; 0: none */
-	int32_t wake_fd;        /* an eventfd that ends a wait; -1: none */
-	int64_t active_ns;      /* when a byte last moved; 0: not begun */
-	int64_t active_mark;
 };
 
+/* Why the last step ended with SIO_ERROR. */
+struct sio_error {
+	int32_t err;
+	int32_t side;           /* enum sio_side */
+	int32_t call;           /* enum sio_call */
+	int32_t sticky;         /* the connection is gone: the error stays */
+};
+
+/* One flow. */
+struct sio_transfer;
+
+/* Without descriptors yet; NULL: no memory. */
+struct sio_transfer *sio_transfer_new(const struct sio_transfer_config *config);
+/* With what it owns. */
+void sio_transfer_free(struct sio_transfer *t);
 /* Duplicate both descriptors into t; -1 is none: a fan-out says at each step
- * what is read from.  0 or -errno, and err_side; on failure t owns nothing.
- * -ESTALE: the number is no longer that of what was looked at. */
-int sio_transfer_open(struct sio_transfer *t, int src, int dst);
+ * what is read from.  0 or -errno, and its error's side; on failure t owns
+ * nothing.  -ESTALE: the number is no longer that of what was looked at. */
+int sio_transfer_open(struct sio_transfer *t,
+		      const struct sio_transfer_config *config);
 /* The second flow of two sockets: it uses the descriptors of the first, which
  * has to live longer. */
-void sio_transfer_share(struct sio_transfer *t, int src, int dst);
-/* Bytes that belong before the source's: copied.  Before the first step. */
-int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len);
-/* Close and free what t owns.  Safe to repeat, and on a zeroed t. */
+void sio_transfer_share(struct sio_transfer *t,
+			const struct sio_transfer *first);
+/* Bytes that belong before the source's: copied.  Before the first step.  So
+ * many of them count as taken from what is left. */
+int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len,
+			int64_t counted);
+/* The source has so much at least. */
+void sio_transfer_expect(struct sio_transfer *t, int64_t known);
+/* Close and free what t owns.  Safe to repeat. */
 void sio_transfer_close(struct sio_transfer *t);
 
 /* What it has moved, in all and by a method (SIO_METHODS: from memory).  These
@@ -322,9 +279,28 @@ void sio_transfer_close(struct sio_transfer *t);
 int64_t sio_transfer_moved(const struct sio_transfer *t);
 int64_t sio_transfer_moved_by(const struct sio_transfer *t, int method);
 
+int64_t sio_transfer_taken(const struct sio_transfer *t);
+/* -1: no limit. */
+int64_t sio_transfer_left(const struct sio_transfer *t);
+/* Bytes of holes, which are neither taken nor moved. */
+int64_t sio_transfer_skipped(const struct sio_transfer *t);
+/* The one that is tried next. */
+int sio_transfer_method(const struct sio_transfer *t);
+/* Its own descriptor of that side; -1: none. */
+int sio_transfer_fd(const struct sio_transfer *t, int side);
+/* Was it opened by this process? */
+int sio_transfer_is_ours(const struct sio_transfer *t);
+/* Both are the flow's, and live as long. */
+const struct sio_error *sio_transfer_error(const struct sio_transfer *t);
+/* From 0 on; NULL: there are no more. */
+const struct sio_refusal *sio_transfer_refusal(const struct sio_transfer *t,
+					       int number);
+
 int64_t sio_transfer_held(const struct sio_transfer *t);
 /* Read back up to len held bytes, which then count as never taken by dst. */
 int64_t sio_transfer_take_held(struct sio_transfer *t, void *buf, int64_t len);
+/* So many that were taken are to be read again, of a source that is a file. */
+int sio_transfer_put_back(struct sio_transfer *t, int64_t len);
 /* See whether the descriptors are nonblocking now. */
 void sio_transfer_refresh(struct sio_transfer *t);
 
@@ -334,12 +310,14 @@ int sio_transfer_try(struct sio_transfer *t, int64_t ns);
  * idle_ns (-1: no limit).  A slice that ends while it waits is gone on with in
  * the poll(), without a look at either side. */
 int sio_transfer_run(struct sio_transfer *t, int64_t ns, int64_t idle_ns);
+/* The time in which nothing moves begins now. */
+void sio_transfer_restart(struct sio_transfer *t);
 /* Let another thread end a wait of sio_transfer_run, which is then
  * SIO_INTERRUPTED until it is heard: 0 or -errno. */
 int sio_transfer_wakeable(struct sio_transfer *t);
 void sio_transfer_wake(struct sio_transfer *t);
 void sio_transfer_heard(struct sio_transfer *t);
-/* The same, into memory: a count (0: end), or -state with t->err set. */
+/* The same, into memory: a count (0: end), or -state with its error set. */
 int64_t sio_transfer_read(struct sio_transfer *t, void *buf, int64_t len,
 			  int64_t ns, int64_t idle_ns);
 

@@ -80,6 +80,20 @@ def test_calls_between_c_files_go_one_way():
     assert {path.name: sorted(p.name for p in below) for path, below in calls.items()} == {}
 
 
+def test_a_transfer_is_made_in_one_place():
+    """Its methods and its owner are set by sio_transfer_init; who needs a transfer calls that."""
+    sets = r"(?:\bmethods\.(?:order|count)\b(?:\[[^]]*\])?|->pid|->chunk) = |memset\(t, 0"
+    setters = {
+        path.name
+        for path in UNITS
+        if "struct sio_transfer *" in uncommented(path) and re.search(sets, uncommented(path))
+    }
+    assert setters - {"loop.c"} == {"life.c"}
+    assert {
+        path.name for path in UNITS if re.search(r"\bsio_transfer_init\(", uncommented(path))
+    } == {"life.c", "conn.c"}
+
+
 def declared(header):
     """What a header declares to Python: its lines between the two markers, without comments."""
     text = (CSRC / header).read_text(encoding="utf-8")

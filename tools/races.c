@@ -7,7 +7,7 @@
  * end.  Exits with 0 when they are right; what races, the sanitizer reports.
  */
 #define _GNU_SOURCE
-#include "api.h"
+#include "transfer/transfer.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -36,14 +36,19 @@ static struct sio_news *news;
 
 static void set_flow(struct sio_transfer *t, int src, int dst)
 {
-	t->src_kind = t->dst_kind = SIO_KIND_SOCKET;
-	t->methods[0] = SIO_SPLICE_PIPE;
-	t->methods[1] = SIO_READ_WRITE;
-	t->method_count = 2;
-	t->left = -1;
-	t->off_src = t->off_dst = SIO_NO_OFFSET;
-	t->adaptive = t->small = 1;
-	sio_transfer_share(t, src, dst);
+	sio_transfer_init(t, &(struct sio_transfer_config){
+		.src_kind = SIO_KIND_SOCKET,
+		.dst_kind = SIO_KIND_SOCKET,
+		.nonblock = 1,
+		.methods = { SIO_SPLICE_PIPE, SIO_READ_WRITE },
+		.method_count = 2,
+		.adaptive = 1,
+		.small = 1,
+		.left = -1,
+		.src_offset = SIO_NO_OFFSET,
+		.dst_offset = SIO_NO_OFFSET,
+	});
+	sio_transfer_use(t, src, dst);
 }
 
 static struct job *new_job(void)

@@ -53,7 +53,7 @@ static int holds(const struct sio_sink *s)
 
 static int is_pipe(const struct sio_sink *s)
 {
-	return s->out && s->out->dst_kind == SIO_KIND_PIPE;
+	return s->out && s->out->dst.kind == SIO_KIND_PIPE;
 }
 
 /* Once: what is counted here is what keeps the others going. */
@@ -86,13 +86,13 @@ static int64_t move_from(struct sio_fanout *f, struct sio_sink *s, int fd,
 {
 	struct sio_transfer *t = s->out;
 	int64_t taken = t->taken, moved = t->moved;
-	int own = t->src, r;
+	int own = t->src.fd, r;
 
-	t->src = fd;
+	t->src.fd = fd;
 	t->left = len;
 	r = sio_transfer_step(t, TURN_BYTES, TURN_NS);
-	t->src = own;
-	t->eof = 0;
+	t->src.fd = own;
+	t->src.eof = 0;
 	f->progress += t->taken - taken + t->moved - moved;
 	s->full = r == SIO_WANT_DST;
 	/* It was told how much is there; or its time was over, perhaps before it
@@ -104,25 +104,23 @@ static int64_t move_from(struct sio_fanout *f, struct sio_sink *s, int fd,
 	return t->taken - taken;
 }
 
-/* Write from a head that is in memory: lent to `out` as its buffer. */
+/* Write from a head that is in memory, which is the buffer of `out` meanwhile. */
 static int write_head(struct sio_fanout *f, struct sio_sink *s)
 {
 	struct sio_transfer *t = s->out;
-	unsigned char *own = t->buf;
-	int64_t own_size = t->buf_size;
-	int own_lent = t->buf_lent;
+	struct sio_buf own = t->buf;
 
-	t->buf = f->mem;
-	t->buf_lent = 1;
-	t->buf_size = f->mem_size;
-	t->buf_pos = f->mem_pos + s->got - f->base;
-	t->buf_len = f->mem_len;
-	(void)move_from(f, s, t->src, 0);
-	s->got = f->base + t->buf_pos - f->mem_pos;
+	t->buf = (struct sio_buf){
+		.data = f->mem,
+		.size = f->mem_size,
+		.pos = f->mem_pos + s->got - f->base,
+		.len = f->mem_len,
+		.pooled = 1,
+	};
+	(void)move_from(f, s, t->src.fd, 0);
+	s->got = f->base + t->buf.pos - f->mem_pos;
 	t->buf = own;
-	t->buf_lent = own_lent;
-	t->buf_size = own_size;
-	t->buf_pos = t->buf_len = 0;
+	t->buf.pos = t->buf.len = 0;
 	return f->interrupted ? SIO_INTERRUPTED : 0;
 }
 
@@ -158,8 +156,8 @@ static int stage(struct sio_fanout *f, struct sio_sink *s)
 			sio_head_copy(f, (int)-n, SIO_CALL_PIPE);
 			return 0;
 		}
-		if (s->out && s->out->slots < n / SIO_SLOT)
-			s->out->slots = n / SIO_SLOT;
+		if (s->out && s->out->dst.slots < n / SIO_SLOT)
+			s->out->dst.slots = n / SIO_SLOT;
 	}
 	sio_at(f->in, SIO_SITE_STAGE);
 	n = sio_tee(f->seam, sio_head_fd(f), s->pipe_w, f->end - f->base,
@@ -202,7 +200,7 @@ static int tee_straight(struct sio_fanout *f, struct sio_sink *s)
 	int64_t want = f->end - s->got, n;
 
 	sio_at(f->in, SIO_SITE_DIRECT);
-	n = sio_tee(f->seam, sio_head_fd(f), s->out->dst, want, NONBLOCK);
+	n = sio_tee(f->seam, sio_head_fd(f), s->out->dst.fd, want, NONBLOCK);
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
 	if (n > 0) {
@@ -363,13 +361,13 @@ static void drop_stalled(struct sio_fanout *f)
 
 static void ask_for(struct sio_fanout *f)
 {
-	f->fds[0] = (struct pollfd){ f->want_src ? f->in->src : -1, POLLIN, 0 };
+	f->fds[0] = (struct pollfd){ f->want_src ? f->in->src.fd : -1, POLLIN, 0 };
 	for (int32_t i = 0; i < f->sink_count; i++) {
 		struct sio_sink *s = &f->sinks[i];
 		int watch = is_open(s) && s->out &&
-			    (s->full || !s->out->unwatch_dst);
+			    (s->full || !s->out->dst.unwatch);
 
-		f->fds[i + 1] = (struct pollfd){ watch ? s->out->dst : -1,
+		f->fds[i + 1] = (struct pollfd){ watch ? s->out->dst.fd : -1,
 						 s->full ? POLLOUT : 0, 0 };
 	}
 	f->fds[f->sink_count + 1] = (struct pollfd){ f->wake_fd, POLLIN, 0 };
@@ -379,10 +377,10 @@ static void heed(struct sio_fanout *f)
 {
 	short source = f->fds[0].revents;
 
-	f->in->src_ready = source != 0;
+	f->in->src.ready = source != 0;
 	/* A pipe that is empty and has no writer any more. */
 	if (f->direct && source && !(source & POLLIN) &&
-	    sio_unread(f->seam, f->in->src) <= 0)
+	    sio_unread(f->seam, f->in->src.fd) <= 0)
 		f->eof = 1;
 	for (int32_t i = 0; i < f->sink_count; i++) {
 		struct sio_sink *s = &f->sinks[i];
@@ -437,12 +435,12 @@ static void refresh(struct sio_fanout *f)
 	sio_transfer_refresh(f->in);
 	for (int32_t i = 0; i < f->sink_count; i++) {
 		struct sio_transfer *t = f->sinks[i].out;
-		int64_t slots = t ? t->slots : 0;
+		int64_t slots = t ? t->dst.slots : 0;
 
 		if (!t || !is_open(&f->sinks[i]))
 			continue;
 		sio_transfer_refresh(t);
-		t->slots = slots > f->in->slots ? slots : f->in->slots;
+		t->dst.slots = slots > f->in->dst.slots ? slots : f->in->dst.slots;
 	}
 }
 

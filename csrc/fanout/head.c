@@ -39,7 +39,7 @@ int sio_head_in_memory(const struct sio_fanout *f)
 
 int sio_head_fd(const struct sio_fanout *f)
 {
-	return f->direct ? f->in->src : f->head_r;
+	return f->direct ? f->in->src.fd : f->head_r;
 }
 
 static int nonblocking(int fd)
@@ -50,25 +50,26 @@ static int nonblocking(int fd)
 /* The private head, if one is needed and can be had. */
 static void open_head(struct sio_fanout *f)
 {
-	int64_t size = sio_pipe(f->seam, &f->head_r, &f->in->dst, HEAD_PIPE);
+	int64_t size = sio_pipe(f->seam, &f->head_r, &f->in->dst.fd, HEAD_PIPE);
 
 	if (size < 0) {
 		sio_head_copy(f, (int)-size, SIO_CALL_PIPE);
 		return;
 	}
 	(void)nonblocking(f->head_r);
-	(void)nonblocking(f->in->dst);
-	f->in->dst_kind = SIO_KIND_PIPE;
-	f->in->slots = size / SIO_SLOT;
+	(void)nonblocking(f->in->dst.fd);
+	f->in->dst.kind = SIO_KIND_PIPE;
+	f->in->dst.slots = size / SIO_SLOT;
 }
 
 int sio_fanout_open(struct sio_fanout *f)
 {
 	size_t count = (size_t)f->sink_count;
 
+	f->seam = f->in->seam;
 	f->head_r = f->null_fd = -1;
 	f->full_at = -1;
-	f->direct = f->in->src_kind == SIO_KIND_PIPE;
+	f->direct = f->in->src.kind == SIO_KIND_PIPE;
 	f->attached = f->sink_count;
 	f->fds = calloc(count + 2, sizeof(*f->fds));
 	f->sinks = calloc(count, sizeof(*f->sinks));
@@ -138,8 +139,8 @@ static int64_t read_more(struct sio_fanout *f)
 	/* A FIFO that nobody has opened for writing yet reads as ended, but
 	 * does not hang up. */
 	if (n == 0 && f->direct && f->in->left &&
-	    !sio_ready(f->seam, f->in->src, POLLIN)) {
-		f->in->eof = 0;
+	    !sio_ready(f->seam, f->in->src.fd, POLLIN)) {
+		f->in->src.eof = 0;
 		return -EAGAIN;
 	}
 	if (n == 0)
@@ -177,7 +178,7 @@ static int refill(struct sio_fanout *f)
 /* The source is a pipe, whose bytes are counted where they are. */
 static void count_source(struct sio_fanout *f)
 {
-	int64_t unread = sio_unread(f->seam, f->in->src);
+	int64_t unread = sio_unread(f->seam, f->in->src.fd);
 
 	if (f->in->left >= 0 && unread > f->in->left)
 		unread = f->in->left;

@@ -5,6 +5,7 @@
 #define SIO_FANOUT_HEAD_H
 
 #include "api.h"
+#include "transfer/transfer.h"
 
 /* See what the head has, and let it take more: 0,
  * SIO_INTERRUPTED or SIO_ERROR. */

@@ -345,7 +345,7 @@ static int furnish(struct sio_engine *e, int32_t pipes, const char **call)
 	if (e->wakefd < 0)
 		return -errno;
 	*call = "malloc";
-	if (sio_lender_open(&e->lender, pipes) || sio_table_grow(e))
+	if (sio_pool_open(&e->pool, pipes) || sio_table_grow(e))
 		return -ENOMEM;
 	*call = "epoll_ctl";
 	/* Each write to it is an edge, so it need never be read. */
@@ -416,7 +416,7 @@ void sio_engine_free(struct sio_engine *e)
 	sio_engine_stop(e);
 	if (e->server)
 		e->server->on_free(e);
-	sio_lender_close(&e->lender);
+	sio_pool_close(&e->pool);
 	sio_timers_free(&e->timers);
 	free(e->table);
 	if (e->wakefd >= 0)
@@ -435,7 +435,7 @@ void sio_engine_abandon(struct sio_engine *e)
 	close(e->wakefd);
 	/* It is the parent's epoll: what is closed here is watched there on. */
 	e->epfd = e->wakefd = -1;
-	sio_lender_trim(&e->lender);
+	sio_pool_trim(&e->pool);
 	if (e->server)
 		e->server->on_abandon(e);
 }
@@ -465,6 +465,6 @@ void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts)
 	counts->failed = sio_counted(&c->failed);
 	counts->untold = sio_counted(&c->untold);
 	counts->full = sio_counted(&c->full);
-	counts->pipes_open = sio_counted(&e->lender.open);
-	counts->pipes_held = sio_counted(&e->lender.held);
+	counts->pipes_open = sio_counted(&e->pool.open);
+	counts->pipes_held = sio_counted(&e->pool.held);
 }

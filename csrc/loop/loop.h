@@ -69,7 +69,7 @@ struct sio_engine {
 	struct sio_link *done;
 	struct sio_link *last_done;
 	struct sio_timers timers;
-	struct sio_lender lender;
+	struct sio_pipe_pool pool;
 	struct sio_counts counts;
 	/* NULL: it accepts nothing. */
 	const struct sio_server_ops *server;

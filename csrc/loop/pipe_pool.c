@@ -1,14 +1,13 @@
 /*
- * pipe_pool.c: pipes and memory, lent to flows while bytes are in them.
+ * pipe_pool.c: pipes and memory, in use only while bytes are in them.
  *
- * Rule 1: a flow without bytes in flight owns neither, so ten thousand idle
- *         relays cost no pipe and no buffer.
+ * Rule 1: who has no bytes in flight has neither, so ten thousand idle relays
+ *         cost no pipe and no buffer.
  * Rule 2: only an empty pipe comes back; one that may hold a byte is closed.
  * Rule 3: the number of pipes is bounded, and pipes that the user's quota makes
  *         tiny do not count as pipes.  Who gets none copies for this once.
- * Rule 4: there is one buffer, for a flow at a time.  What is still in it when
- *         the flow's turn is over moves to memory of its own.
- * A flow without a lender has its own pipe and buffer, made here too.
+ * Rule 4: there is one buffer, for one user at a time.  What is still in it when
+ *         that one's turn is over moves to memory of its own.
  */
 #define _GNU_SOURCE
 #include "loop/pipe_pool.h"
@@ -21,115 +20,102 @@
 #define BULK_BUF (128 << 10)
 #define BUF_ALIGN 4096
 #define PIPE_SIZE (1 << 20)
-/* With less than this a pipe costs more calls than copying. */
-#define SMALLEST_PIPE (64 << 10)
-/* Empty pipes that are kept for the next flow. */
+/* Empty pipes that are kept for the next user. */
 #define SPARE 16
 /* After a refusal no pipe is made for this long. */
 #define REFUSED_NS 100000000
 
-int sio_lender_open(struct sio_lender *l, int32_t most)
+int sio_pool_open(struct sio_pipe_pool *pool, int32_t most)
 {
-	memset(l, 0, sizeof(*l));
-	l->most = most;
-	l->spare = calloc(SPARE, sizeof(*l->spare));
-	return l->spare ? 0 : -ENOMEM;
+	memset(pool, 0, sizeof(*pool));
+	pool->most = most;
+	pool->spare = calloc(SPARE, sizeof(*pool->spare));
+	return pool->spare ? 0 : -ENOMEM;
 }
 
-void sio_lender_trim(struct sio_lender *l)
+void sio_pool_trim(struct sio_pipe_pool *pool)
 {
-	while (l->spare_count) {
-		struct sio_spare *s = &l->spare[--l->spare_count];
+	while (pool->spare_count) {
+		struct sio_spare *s = &pool->spare[--pool->spare_count];
 
 		sio_pipe_close(&s->reader, &s->writer);
-		sio_count(&l->open, -1);
+		sio_count(&pool->open, -1);
 	}
 }
 
-void sio_lender_close(struct sio_lender *l)
+void sio_pool_close(struct sio_pipe_pool *pool)
 {
-	if (l->spare)
-		sio_lender_trim(l);
-	free(l->spare);
-	free(l->buf);
-	memset(l, 0, sizeof(*l));
+	if (pool->spare)
+		sio_pool_trim(pool);
+	free(pool->spare);
+	free(pool->buf);
+	memset(pool, 0, sizeof(*pool));
 }
 
-/* Give up the pipe of a flow, with what is in it. */
-static void lose_pipe(struct sio_transfer *t)
+/* Close a pipe that was made here, with what is in it. */
+static void lose_pipe(struct sio_pipe_pool *pool, struct sio_pipe *pipe)
 {
-	sio_pipe_close(&t->pipe_r, &t->pipe_w);
-	sio_count(&t->lender->open, -1);
+	sio_pipe_close(&pipe->reader, &pipe->writer);
+	sio_count(&pool->open, -1);
 }
 
-static int64_t make_pipe(struct sio_transfer *t)
+static int64_t make_pipe(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
+			 struct sio_seam *seam)
 {
-	struct sio_lender *l = t->lender;
 	int64_t size;
 
-	if (l->open >= l->most || sio_now() < l->refused_until)
+	if (pool->open >= pool->most || sio_now() < pool->refused_until)
 		return -EMFILE;
-	size = sio_pipe(t->seam, &t->pipe_r, &t->pipe_w, PIPE_SIZE);
+	size = sio_pipe(seam, &pipe->reader, &pipe->writer, PIPE_SIZE);
 	if (size >= 0)
-		sio_count(&l->open, 1);
-	if (size >= SMALLEST_PIPE)
+		sio_count(&pool->open, 1);
+	if (size >= SIO_SMALLEST_PIPE)
 		return size;
 	if (size >= 0)
-		lose_pipe(t);
-	l->refused_until = sio_now() + REFUSED_NS;
+		lose_pipe(pool, pipe);
+	pool->refused_until = sio_now() + REFUSED_NS;
 	return size < 0 ? size : -EPERM;
 }
 
-/* For what is known to be little, the kernel's default. */
-static int64_t own_size(const struct sio_transfer *t)
+int sio_pipe_acquire(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
+		     struct sio_seam *seam)
 {
-	int64_t most = t->known > t->taken ? t->known - t->taken : t->left;
-
-	if (most < 0 || (t->left >= 0 && t->left < most))
-		most = t->left;
-	if (most < 0 || most >= t->pipe_size)
-		return t->pipe_size;
-	return most <= SMALLEST_PIPE ? 0 : most;
-}
-
-int64_t sio_need_pipe(struct sio_transfer *t)
-{
-	struct sio_lender *l = t->lender;
 	int64_t size;
 
-	if (!l)
-		return sio_pipe(t->seam, &t->pipe_r, &t->pipe_w, own_size(t));
-	if (l->spare_count) {
-		struct sio_spare *s = &l->spare[--l->spare_count];
+	if (pool->spare_count) {
+		struct sio_spare *s = &pool->spare[--pool->spare_count];
 
-		t->pipe_r = s->reader;
-		t->pipe_w = s->writer;
+		pipe->reader = s->reader;
+		pipe->writer = s->writer;
 		size = s->size;
 	} else {
-		size = make_pipe(t);
+		size = make_pipe(pool, pipe, seam);
 	}
-	if (size >= 0)
-		sio_count(&l->held, 1);
-	return size;
+	if (size < 0)
+		return (int)size;
+	pipe->size = size;
+	sio_count(&pool->held, 1);
+	return 0;
 }
 
-static void take_pipe_back(struct sio_transfer *t)
+static void take_pipe_back(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
+			   int suspect)
 {
-	struct sio_lender *l = t->lender;
 	struct sio_spare *s;
 
-	sio_count(&l->held, -1);
-	if (t->err || l->spare_count == SPARE) {
-		lose_pipe(t);
+	sio_count(&pool->held, -1);
+	if (suspect || pool->spare_count == SPARE) {
+		lose_pipe(pool, pipe);
 		return;
 	}
-	s = &l->spare[l->spare_count];
-	s->reader = t->pipe_r;
-	s->writer = t->pipe_w;
-	s->size = t->slots * SIO_SLOT;
+	s = &pool->spare[pool->spare_count];
+	s->reader = pipe->reader;
+	s->writer = pipe->writer;
+	s->size = pipe->size;
 	/* A child that is forked now must not find numbers of before in it. */
-	__atomic_store_n(&l->spare_count, l->spare_count + 1, __ATOMIC_RELEASE);
-	t->pipe_r = t->pipe_w = -1;
+	__atomic_store_n(&pool->spare_count, pool->spare_count + 1,
+			 __ATOMIC_RELEASE);
+	pipe->reader = pipe->writer = -1;
 }
 
 static int new_buffer(unsigned char **buf, int64_t size)
@@ -143,71 +129,66 @@ static int new_buffer(unsigned char **buf, int64_t size)
 	return 0;
 }
 
-int sio_need_buf(struct sio_transfer *t, int bulk)
+int sio_buf_acquire(struct sio_pipe_pool *pool, struct sio_buf *buf, int bulk)
 {
-	int64_t size = bulk || t->lender ? BULK_BUF : SIO_SMALL_BUF;
+	int64_t size = bulk || pool ? BULK_BUF : SIO_SMALL_BUF;
 	unsigned char *made = NULL;
 
-	if (t->buf && (t->buf_size >= size || t->buf_len > t->buf_pos))
+	if (buf->data && (buf->size >= size || buf->len > buf->pos))
 		return 0;
-	if (t->lender && !t->lender->buf &&
-	    new_buffer(&t->lender->buf, size))
+	if (pool && !pool->buf && new_buffer(&pool->buf, size))
 		return -ENOMEM;
-	if (!t->lender && new_buffer(&made, size))
+	if (!pool && new_buffer(&made, size))
 		return -ENOMEM;
-	free(t->buf);
-	t->buf = t->lender ? t->lender->buf : made;
-	t->buf_lent = t->lender != NULL;
-	t->buf_size = size;
-	t->buf_pos = t->buf_len = 0;
+	free(buf->data);
+	buf->data = pool ? pool->buf : made;
+	buf->pooled = pool != NULL;
+	buf->size = size;
+	buf->pos = buf->len = 0;
 	return 0;
 }
 
 /* What is left in the common buffer gets memory of its own size. */
-static void keep_rest(struct sio_transfer *t, int64_t left)
+static void keep_rest(struct sio_pipe_pool *pool, struct sio_buf *buf,
+		      int64_t left)
 {
 	unsigned char *own = malloc((size_t)left);
 
 	if (!own) {
 		/* No memory: the buffer itself changes hands. */
-		t->lender->buf = NULL;
-		t->buf_lent = 0;
+		pool->buf = NULL;
+		buf->pooled = 0;
 		return;
 	}
-	memcpy(own, t->buf + t->buf_pos, (size_t)left);
-	t->buf = own;
-	t->buf_lent = 0;
-	t->buf_size = t->buf_len = left;
-	t->buf_pos = 0;
+	memcpy(own, buf->data + buf->pos, (size_t)left);
+	buf->data = own;
+	buf->pooled = 0;
+	buf->size = buf->len = left;
+	buf->pos = 0;
 }
 
-void sio_give_back(struct sio_transfer *t)
+void sio_pool_release(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
+		      struct sio_buf *buf, int suspect)
 {
-	int64_t left = t->buf_len - t->buf_pos;
+	int64_t left = buf->len - buf->pos;
 
-	if (!t->lender)
-		return;
-	if (t->pipe_r >= 0 && !t->pipe_held)
-		take_pipe_back(t);
-	if (t->buf && left && t->buf_lent)
-		keep_rest(t, left);
-	if (t->buf && !left) {
-		if (!t->buf_lent)
-			free(t->buf);
-		t->buf = NULL;
-		t->buf_lent = 0;
-		t->buf_size = t->buf_pos = t->buf_len = 0;
+	if (pipe->reader >= 0 && !pipe->held)
+		take_pipe_back(pool, pipe, suspect);
+	if (buf->data && left && buf->pooled)
+		keep_rest(pool, buf, left);
+	if (buf->data && !left) {
+		if (!buf->pooled)
+			free(buf->data);
+		memset(buf, 0, sizeof(*buf));
 	}
 }
 
-void sio_stop_lending(struct sio_transfer *t)
+void sio_pool_leave(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
+		    struct sio_buf *buf, int suspect)
 {
-	sio_give_back(t);
-	if (!t->lender)
-		return;
-	if (t->pipe_r >= 0) {
-		sio_count(&t->lender->held, -1);
-		sio_count(&t->lender->open, -1);
+	sio_pool_release(pool, pipe, buf, suspect);
+	if (pipe->reader >= 0) {
+		sio_count(&pool->held, -1);
+		sio_count(&pool->open, -1);
 	}
-	t->lender = NULL;
 }

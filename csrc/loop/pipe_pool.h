@@ -1,5 +1,5 @@
 /*
- * pipe_pool.h: pipes and memory, lent to flows while bytes are in them.
+ * pipe_pool.h: pipes and memory, in use only while bytes are in them.
  */
 #ifndef SIO_LOOP_PIPE_POOL_H
 #define SIO_LOOP_PIPE_POOL_H
@@ -8,6 +8,25 @@
 
 /* A read that fills this much is no small one. */
 #define SIO_SMALL_BUF (32 << 10)
+/* With less than this a pipe costs more calls than copying. */
+#define SIO_SMALLEST_PIPE (64 << 10)
+
+/* Owns both descriptors; -1: there is no pipe. */
+struct sio_pipe {
+	int32_t reader;
+	int32_t writer;
+	int64_t held;           /* bytes in it */
+	int64_t size;
+};
+
+/* Bytes from pos to len are held.  Owns `data`, unless that is the pool's. */
+struct sio_buf {
+	unsigned char *data;
+	int64_t size;
+	int64_t pos;
+	int64_t len;
+	int32_t pooled;
+};
 
 struct sio_spare {
 	int reader;
@@ -15,9 +34,10 @@ struct sio_spare {
 	int64_t size;
 };
 
-struct sio_lender {
-	int64_t open;           /* pipes there are, lent ones too */
-	int64_t held;           /* lent */
+/* Owns the spare pipes and the buffer; counts those that are in use. */
+struct sio_pipe_pool {
+	int64_t open;           /* pipes there are, those in use too */
+	int64_t held;           /* in use */
 	int32_t most;
 	int32_t spare_count;
 	struct sio_spare *spare;
@@ -25,22 +45,27 @@ struct sio_lender {
 	unsigned char *buf;
 };
 
-int sio_lender_open(struct sio_lender *l, int32_t most);
+int sio_pool_open(struct sio_pipe_pool *pool, int32_t most);
 
 /* Close the pipes that nobody uses. */
-void sio_lender_trim(struct sio_lender *l);
-void sio_lender_close(struct sio_lender *l);
+void sio_pool_trim(struct sio_pipe_pool *pool);
+void sio_pool_close(struct sio_pipe_pool *pool);
 
-/* Give the flow a buffer, if it has none; 0 or -ENOMEM. */
-int sio_need_buf(struct sio_transfer *t, int bulk);
+/* A pipe for who has none: 0, or -errno. */
+int sio_pipe_acquire(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
+		     struct sio_seam *seam);
 
-/* Give the flow, which has none, a pipe: its size, or -errno. */
-int64_t sio_need_pipe(struct sio_transfer *t);
+/* A buffer, if there is none yet; 0 or -ENOMEM.  Without a pool it is its own,
+ * a small one unless `bulk`. */
+int sio_buf_acquire(struct sio_pipe_pool *pool, struct sio_buf *buf, int bulk);
 
-/* After a turn: take back what holds no bytes. */
-void sio_give_back(struct sio_transfer *t);
+/* After a turn: take back what holds no bytes.  A pipe that is `suspect` may
+ * hold some, and is closed. */
+void sio_pool_release(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
+		      struct sio_buf *buf, int suspect);
 
-/* At the end: what still holds bytes is the flow's own from now on. */
-void sio_stop_lending(struct sio_transfer *t);
+/* At the end: what still holds bytes is no more the pool's to count. */
+void sio_pool_leave(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
+		    struct sio_buf *buf, int suspect);
 
 #endif

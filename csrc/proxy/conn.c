@@ -19,6 +19,7 @@
 #include "proxy/connector.h"
 #include "proxy/proxy_header.h"
 #include "relay/conn.h"
+#include "transfer/state.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -29,8 +30,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* One call to a socket: no client holds the thread for longer. */
-#define CHUNK (2 << 20)
 /* So many that have ended may wait for Python to hear of it. */
 #define MOST_TOLD 4096
 /* What has been sent and not acknowledged is looked at after so long, then after
@@ -60,7 +59,7 @@ void sio_close_side(struct sio_engine *e, struct sio_link *l, int side,
 
 static int is_unix(const struct sio_link *l, int side)
 {
-	return (side == A ? l->relay.ab : l->relay.ba)->src_kind ==
+	return (side == A ? l->relay.ab : l->relay.ba)->src.kind ==
 	       SIO_KIND_SOCKET;
 }
 
@@ -69,10 +68,8 @@ static void over(struct sio_engine *e, struct sio_link *l)
 	for (int d = 0; d < 2; d++) {
 		struct sio_transfer *t = d ? l->relay.ba : l->relay.ab;
 
-		sio_stop_lending(t);
-		sio_pipe_close(&t->pipe_r, &t->pipe_w);
-		free(t->buf);
-		t->buf = NULL;
+		sio_transfer_leave_pool(t);
+		sio_transfer_close(t);
 	}
 	l->ended_ns = sio_engine_now(e); /* Python may read it at once */
 	if (e->gate->setup.tell || l->err || l->failed) {
@@ -171,22 +168,22 @@ static void set_flow(struct sio_engine *e, struct sio_link *l, int d, int to_uni
 		to_unix ? SIO_KIND_SOCKET : SIO_KIND_TCP,
 	};
 
-	t->seam = e->seam;
-	t->pid = e->pid;
-	t->pipe_r = t->pipe_w = -1;
-	t->src = l->fds[src];
-	t->dst = l->fds[dst];
-	t->src_kind = kinds[d];
-	t->dst_kind = kinds[!d];
-	t->methods[0] = e->gate->setup.method;
-	t->methods[1] = SIO_READ_WRITE;
-	t->method_count = t->methods[0] == SIO_READ_WRITE ? 1 : 2;
-	t->left = -1;
-	t->off_src = t->off_dst = SIO_NO_OFFSET;
-	t->chunk = CHUNK;
-	t->adaptive = t->small = t->shares = 1;
-	t->src_nonblock = t->dst_nonblock = 1;
-	t->src_special = (l->seen[src] & SIO_SPECIAL) != 0;
+	sio_transfer_init(t, &(struct sio_transfer_config){
+		.seam = e->seam,
+		.pid = e->pid,
+		.src_kind = kinds[d],
+		.dst_kind = kinds[!d],
+		.nonblock = 1,
+		.methods = { e->gate->setup.method, SIO_READ_WRITE },
+		.method_count = e->gate->setup.method == SIO_READ_WRITE ? 1 : 2,
+		.adaptive = 1,
+		.small = 1,
+		.left = -1,
+		.src_offset = SIO_NO_OFFSET,
+		.dst_offset = SIO_NO_OFFSET,
+	});
+	sio_transfer_use(t, l->fds[src], l->fds[dst]);
+	t->src.special = (l->seen[src] & SIO_SPECIAL) != 0;
 }
 
 void sio_peer_of(const struct sockaddr_storage *from, struct sio_peer *peer)

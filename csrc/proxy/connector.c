@@ -322,7 +322,7 @@ static void wait_out(struct sio_engine *e, struct sio_link *l)
 {
 	set_short(e, l, 1);
 	if (l->err == EMFILE || l->err == ENFILE) {
-		sio_lender_trim(&e->lender);
+		sio_pool_trim(&e->pool);
 		e->connector->shortage(e);
 	}
 	arm(e, l, (int64_t)SHORTAGE_NS << l->shortages);

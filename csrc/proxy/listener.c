@@ -19,6 +19,7 @@
 #include "proxy/conn.h"
 #include "proxy/connector.h"
 #include "relay/conn.h"
+#include "transfer/transfer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -139,8 +140,6 @@ static void resume_accepting(struct sio_engine *e)
 static void blank(struct accepted *a)
 {
 	memset(a, 0, sizeof(*a));
-	for (int d = 0; d < 2; d++)
-		a->flows[d].pipe_r = a->flows[d].pipe_w = -1;
 	for (int i = 0; i < 4; i++)
 		a->link.fds[i] = -1;
 	for (int i = 0; i < 3; i++)
@@ -311,7 +310,7 @@ static int heed_failure(struct sio_engine *e, int number, int err)
 	case ENOMEM:
 		/* The listener stays readable, and to ask again at once would
 		 * be to spin. */
-		sio_lender_trim(&e->lender);
+		sio_pool_trim(&e->pool);
 		sio_count(&e->counts.full, 1);
 		sio_news_wake(g->setup.news);
 		pause_accepting(e);
@@ -389,7 +388,7 @@ static void close_all(struct sio_engine *e, struct accepted *a)
 	sio_close_side(e, &a->link, B, 0);
 	sio_connect_end(e, &a->link);
 	for (int d = 0; d < 2; d++)
-		sio_pipe_close(&a->flows[d].pipe_r, &a->flows[d].pipe_w);
+		sio_transfer_abandon(&a->flows[d]);
 }
 
 static void free_gate(struct sio_engine *e)

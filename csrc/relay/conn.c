@@ -52,9 +52,9 @@ void sio_start_relay(struct sio_engine *e, struct sio_link *l)
 	for (int d = AB; d <= BA - l->one_way; d++) {
 		struct sio_transfer *t = flow(l, d);
 
-		t->lender = &e->lender;
-		t->edge_poll = 1;
-		t->level_poll = 0;
+		t->pool = &e->pool;
+		t->eagain.edge_poll = 1;
+		t->eagain.level_poll = 0;
 		l->state[d] = SIO_BUDGET;
 	}
 	l->phase = SIO_PHASE_RELAY;
@@ -87,7 +87,7 @@ static void fault(struct sio_engine *e, struct sio_link *l)
 {
 	struct sio_transfer *t = flow(l, l->relay.failed);
 
-	if (!l->one_way && (t->err == ENOMEM || t->err == ENOBUFS)) {
+	if (!l->one_way && (t->error.err == ENOMEM || t->error.err == ENOBUFS)) {
 		l->parked = 1;
 		l->state[l->relay.failed] = SIO_BUDGET;
 		sio_timer_set(&e->timers, &l->timer, e->now + PARK_NS);
@@ -113,7 +113,7 @@ static void look_at_dst(struct sio_link *l, int d)
 		return;
 	if (!l->one_way) {
 		sio_relay_look(&l->relay, d, seen);
-	} else if (!l->relay.ab->unwatch_dst) {
+	} else if (!l->relay.ab->dst.unwatch) {
 		int err = sio_dst_gone(l->relay.ab, seen);
 
 		if (err)
@@ -133,16 +133,16 @@ static void count_moved(struct sio_engine *e, struct sio_link *l,
 	sio_count(&e->counts.a_to_b, ab);
 	sio_count(&e->counts.b_to_a, ba);
 	sio_count(&e->counts.copied,
-		  l->relay.ab->by_method[SIO_READ_WRITE] +
-		  l->relay.ba->by_method[SIO_READ_WRITE] - copied);
+		  l->relay.ab->methods.moved[SIO_READ_WRITE] +
+		  l->relay.ba->methods.moved[SIO_READ_WRITE] - copied);
 }
 
 static void take_turns(struct sio_engine *e, struct sio_link *l)
 {
 	struct sio_relay *r = &l->relay;
 	int64_t moved[2] = { r->ab->moved, r->ba->moved };
-	int64_t copied = r->ab->by_method[SIO_READ_WRITE] +
-			 r->ba->by_method[SIO_READ_WRITE];
+	int64_t copied = r->ab->methods.moved[SIO_READ_WRITE] +
+			 r->ba->methods.moved[SIO_READ_WRITE];
 
 	for (int d = AB; d <= BA; d++) {
 		int64_t taken = flow(l, d)->taken;
@@ -151,7 +151,7 @@ static void take_turns(struct sio_engine *e, struct sio_link *l)
 			continue;
 		if (l->state[d] == SIO_BUDGET || r->limit_left == 0) {
 			l->state[d] = step(l, d);
-			sio_give_back(flow(l, d));
+			sio_transfer_release(flow(l, d));
 		}
 		if (flow(l, d)->taken != taken)
 			l->moved_ns = e->now;
@@ -187,7 +187,7 @@ static void close_writers(struct sio_engine *e, struct sio_link *l)
 			continue;
 		sio_unwatch(e, l->fds[slot]);
 		close(l->fds[slot]);
-		l->fds[slot] = flow(l, d)->dst = -1;
+		l->fds[slot] = flow(l, d)->dst.fd = -1;
 	}
 	sio_tell(l, l->relay.finished * SIO_TOLD_WRITER_B);
 	l->relay.finished = 0;
@@ -273,9 +273,9 @@ void sio_link_event(struct sio_engine *e, struct sio_link *l, int slot,
 
 	l->seen[slot] |= (int)(events & SIO_SPECIAL);
 	if (events & (EPOLLIN | SIO_SPECIAL)) {
-		flow(l, reads)->src_dry = 0;
+		flow(l, reads)->src.dry = 0;
 		if (events & SIO_SPECIAL)
-			flow(l, reads)->src_special = 1;
+			flow(l, reads)->src.special = 1;
 		if (l->state[reads] == SIO_WANT_SRC)
 			l->state[reads] = SIO_BUDGET;
 		else if (events & EPOLLIN && l->state[reads] == SIO_WANT_DST &&
@@ -390,8 +390,8 @@ static void on_end(struct sio_engine *e, struct sio_link *l)
 {
 	for (int slot = 0; slot < 4; slot++)
 		sio_unwatch(e, l->fds[slot]);
-	sio_stop_lending(l->relay.ab);
-	sio_stop_lending(l->relay.ba);
+	sio_transfer_leave_pool(l->relay.ab);
+	sio_transfer_leave_pool(l->relay.ba);
 	sio_link_over(e, l);
 }
 

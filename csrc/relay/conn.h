@@ -5,6 +5,7 @@
 #define SIO_RELAY_CONN_H
 
 #include "api.h"
+#include "transfer/transfer.h"
 
 #include <stddef.h>
 

@@ -46,14 +46,14 @@ static void half_close(struct sio_relay *r, int d)
 
 	if (r->closes && is_over(r, !d))
 		return; /* which says the same with one call less */
-	if (sio_is_socket(t->dst_kind)) {
+	if (sio_is_socket(t->dst.kind)) {
 		/* ENOTCONN: it has gone already, which the other flow tells. */
-		(void)sio_shutdown_write(t->seam, t->dst);
+		(void)sio_shutdown_write(t->seam, t->dst.fd);
 		return;
 	}
 	if (!r->closes_later) {
-		close(t->dst);
-		t->dst = -1;
+		close(t->dst.fd);
+		t->dst.fd = -1;
 	}
 	r->finished |= 1 << d;
 }
@@ -64,7 +64,7 @@ static void flow_done(struct sio_relay *r, int d)
 	struct sio_transfer *t = flow(r, d);
 
 	r->over |= 1 << d;
-	if (!t->eof) {
+	if (!t->src.eof) {
 		if (!r->reason)
 			r->reason = SIO_REASON_LIMIT;
 		return;
@@ -88,7 +88,7 @@ static void flow_blocked(struct sio_relay *r, int d, int err)
 		r->over = BOTH;
 	/* EPIPE on TCP: it had said end of file before it refused more, so its
 	 * own flow still ends well.  Any other error cut that one off too. */
-	if (sio_is_socket(t->dst_kind) && err != EPIPE && !r->reason)
+	if (sio_is_socket(t->dst.kind) && err != EPIPE && !r->reason)
 		r->reason = reset_by(d == BA);
 }
 
@@ -96,12 +96,12 @@ static int flow_failed(struct sio_relay *r, int d)
 {
 	struct sio_transfer *t = flow(r, d);
 
-	if (!t->sticky) {
+	if (!t->error.sticky) {
 		r->failed = d;
 		return SIO_ERROR;
 	}
-	if (t->err_side == SIO_SIDE_DST) {
-		flow_blocked(r, d, t->err);
+	if (t->error.side == SIO_SIDE_DST) {
+		flow_blocked(r, d, t->error.err);
 		return SIO_DONE;
 	}
 	r->over = BOTH;
@@ -134,7 +134,7 @@ void sio_relay_look(struct sio_relay *r, int d, int revents)
 
 	/* While the other flow lives, it reads that side's errors; a look at
 	 * SO_ERROR here would take them away from it. */
-	if (t->unwatch_dst || (!is_over(r, !d) && sio_is_socket(t->dst_kind)))
+	if (t->dst.unwatch || (!is_over(r, !d) && sio_is_socket(t->dst.kind)))
 		return;
 	err = sio_dst_gone(t, revents);
 	if (err)
@@ -151,19 +151,19 @@ static int wait_both(struct sio_relay *r, int *state, int ms)
 		struct sio_transfer *t = flow(r, d);
 		int src = !is_over(r, d) && state[d] == SIO_WANT_SRC;
 		int dst = !is_over(r, d) && state[d] == SIO_WANT_DST;
-		int watch = src && !t->unwatch_dst &&
-			    (is_over(r, !d) || !sio_is_socket(t->dst_kind));
+		int watch = src && !t->dst.unwatch &&
+			    (is_over(r, !d) || !sio_is_socket(t->dst.kind));
 
-		fds[2 * d] = (struct pollfd){ src ? t->src : -1, POLLIN, 0 };
-		fds[2 * d + 1] = (struct pollfd){ dst || watch ? t->dst : -1,
+		fds[2 * d] = (struct pollfd){ src ? t->src.fd : -1, POLLIN, 0 };
+		fds[2 * d + 1] = (struct pollfd){ dst || watch ? t->dst.fd : -1,
 						  dst ? POLLOUT : 0, 0 };
 	}
 	n = sio_poll(r->ab->seam, fds, 4, ms);
 	for (int d = AB; n > 0 && d <= BA; d++) {
 		struct sio_transfer *t = flow(r, d);
 
-		t->src_ready = fds[2 * d].revents != 0;
-		if (t->src_ready ||
+		t->src.ready = fds[2 * d].revents != 0;
+		if (t->src.ready ||
 		    (state[d] == SIO_WANT_DST && fds[2 * d + 1].revents)) {
 			state[d] = SIO_BUDGET;
 			continue;
@@ -190,7 +190,7 @@ int sio_relay_ended(struct sio_relay *r)
 		struct sio_transfer *t = flow(r, d);
 
 		/* It refused bytes that were there, so this is no clean end. */
-		if (t->sticky && sio_is_socket(t->dst_kind))
+		if (t->error.sticky && sio_is_socket(t->dst.kind))
 			r->reason = reset_by(d == BA);
 	}
 	if (!r->reason)
@@ -211,9 +211,9 @@ static int wait_turn(struct sio_relay *r, int64_t end, int64_t idle_ns)
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
 	if (n < 0) {
-		r->ab->err = -n;
-		r->ab->err_side = SIO_SIDE_NONE;
-		r->ab->err_call = SIO_CALL_POLL;
+		r->ab->error.err = -n;
+		r->ab->error.side = SIO_SIDE_NONE;
+		r->ab->error.call = SIO_CALL_POLL;
 		r->failed = AB;
 		return SIO_ERROR;
 	}

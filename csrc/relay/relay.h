@@ -5,6 +5,7 @@
 #define SIO_RELAY_RELAY_H
 
 #include "api.h"
+#include "transfer/transfer.h"
 
 /* One turn of flow d (0: ab, 1: ba); the state to return. */
 int sio_relay_turn(struct sio_relay *r, int d, int64_t bytes, int64_t ns);

@@ -8,6 +8,27 @@
 #include "base/syscalls.h"
 #include "loop/loop.h"
 #include "proxy/proxy_header.h"
+#include "transfer/transfer.h"
+
+void sio_test_transfer(struct sio_transfer *t, struct sio_seam *seam)
+{
+	t->seam = seam;
+}
+
+int sio_test_pipe_writer(const struct sio_transfer *t)
+{
+	return t->pipe.writer;
+}
+
+int sio_test_wake_fd(const struct sio_transfer *t)
+{
+	return t->wait.wake_fd;
+}
+
+void sio_test_set_left(struct sio_transfer *t, int64_t left)
+{
+	t->left = left;
+}
 
 void sio_test_engine(struct sio_engine *e, struct sio_seam *seam,
 		     int64_t stall_ns)

@@ -23,9 +23,9 @@
 static int side_not_ready(struct sio_transfer *t, int site)
 {
 	struct pollfd fds[2] = {
-		{ .fd = site == SIO_SITE_DRAIN ? -1 : t->src,
+		{ .fd = site == SIO_SITE_DRAIN ? -1 : t->src.fd,
 		  .events = POLLIN, .revents = 0 },
-		{ .fd = site == SIO_SITE_FILL ? -1 : t->dst,
+		{ .fd = site == SIO_SITE_FILL ? -1 : t->dst.fd,
 		  .events = POLLOUT, .revents = 0 },
 	};
 
@@ -41,24 +41,24 @@ static int side_not_ready(struct sio_transfer *t, int site)
 static int guess_side(struct sio_transfer *t, int site)
 {
 	if (site == SIO_SITE_DRAIN) {
-		t->guessed = 1;
+		t->eagain.guessed = 1;
 		return SIO_WANT_DST;
 	}
-	if (t->src_kind == SIO_KIND_FILE) {
-		t->guessed = 2; /* a file is never the one; if dst is not either, doubt */
+	if (t->src.kind == SIO_KIND_FILE) {
+		t->eagain.guessed = 2; /* a file is never the one; if dst is not either, doubt */
 		return SIO_WANT_DST;
 	}
-	if (site == SIO_SITE_DIRECT && !t->yielded) {
+	if (site == SIO_SITE_DIRECT && !t->eagain.yielded) {
 		/* The other process gets its turn first: on a processor that
 		 * is shared it has filled the pipe when we are back, for less
 		 * than poll() costs. */
-		t->yielded = 1;
+		t->eagain.yielded = 1;
 		sched_yield();
 		return SIO_GO;
 	}
-	if (t->guessed++)
-		t->guess_dst = !t->guess_dst;
-	return site == SIO_SITE_DIRECT && t->guess_dst ? SIO_WANT_DST
+	if (t->eagain.guessed++)
+		t->eagain.guess_dst = !t->eagain.guess_dst;
+	return site == SIO_SITE_DIRECT && t->eagain.guess_dst ? SIO_WANT_DST
 						       : SIO_WANT_SRC;
 }
 
@@ -68,19 +68,19 @@ int sio_blocked_side(struct sio_transfer *t, int site)
 
 	/* A nonblocking socket that says so is empty, or full, and its epoll
 	 * will tell the change; but at an urgent byte it is not empty. */
-	if (t->edge_poll && site == SIO_SITE_DRAIN && sio_is_socket(t->dst_kind))
+	if (t->eagain.edge_poll && site == SIO_SITE_DRAIN && sio_is_socket(t->dst.kind))
 		return SIO_WANT_DST;
-	if (t->edge_poll && site == SIO_SITE_FILL && !t->src_special &&
-	    sio_is_socket(t->src_kind))
+	if (t->eagain.edge_poll && site == SIO_SITE_FILL && !t->src.special &&
+	    sio_is_socket(t->src.kind))
 		return SIO_WANT_SRC;
-	if (t->level_poll && t->guessed < (site == SIO_SITE_DIRECT ? 2 : 1))
+	if (t->eagain.level_poll && t->eagain.guessed < (site == SIO_SITE_DIRECT ? 2 : 1))
 		return guess_side(t, site);
 	r = side_not_ready(t, site);
 	if (r != SIO_GO)
 		return r;
 	/* Ready by now, perhaps; or one of them lies: ask twice. */
-	if (!t->doubt) {
-		t->doubt = 1;
+	if (!t->eagain.doubt) {
+		t->eagain.doubt = 1;
 		return SIO_GO;
 	}
 	return SIO_DOUBT;
@@ -89,22 +89,22 @@ int sio_blocked_side(struct sio_transfer *t, int site)
 /* The file has no more at the position, as a read that takes nothing says. */
 static int file_has_ended(const struct sio_transfer *t)
 {
-	int64_t at = t->off_src;
+	int64_t at = t->src.offset;
 	char byte;
 
-	if (t->taken < t->known)
+	if (t->taken < t->src.known)
 		return 0;
 	if (at < 0)
-		at = lseek(t->src, 0, SEEK_CUR);
-	return at >= 0 && sio_read(NULL, t->src, &at, &byte, 1) == 0;
+		at = lseek(t->src.fd, 0, SEEK_CUR);
+	return at >= 0 && sio_read(NULL, t->src.fd, &at, &byte, 1) == 0;
 }
 
 /* Of a pipe, a terminal or a device. */
 static int stream_state(struct sio_transfer *t)
 {
-	struct pollfd p = { .fd = t->src, .events = POLLIN, .revents = 0 };
+	struct pollfd p = { .fd = t->src.fd, .events = POLLIN, .revents = 0 };
 
-	if (sio_unread(t->seam, t->src) > 0)
+	if (sio_unread(t->seam, t->src.fd) > 0)
 		return SIO_WANT_DST;
 	if (sio_poll(t->seam, &p, 1, 0) <= 0)
 		return SIO_WANT_SRC;
@@ -115,7 +115,7 @@ static int stream_state(struct sio_transfer *t)
 static int socket_state(struct sio_transfer *t)
 {
 	char byte;
-	int64_t n = sio_peek(t->seam, t->src, &byte, 1);
+	int64_t n = sio_peek(t->seam, t->src.fd, &byte, 1);
 
 	if (n == -EAGAIN)
 		return SIO_WANT_SRC;
@@ -131,15 +131,15 @@ int sio_src_first(struct sio_transfer *t)
 {
 	int r;
 
-	if (t->src < 0)
+	if (t->src.fd < 0)
 		return SIO_WANT_DST;
-	if (t->src_kind == SIO_KIND_FILE)
+	if (t->src.kind == SIO_KIND_FILE)
 		r = file_has_ended(t) ? SIO_DONE : SIO_WANT_DST;
 	else
-		r = sio_is_socket(t->src_kind) ? socket_state(t) :
+		r = sio_is_socket(t->src.kind) ? socket_state(t) :
 						 stream_state(t);
 	if (r == SIO_DONE)
-		t->eof = 1;
+		t->src.eof = 1;
 	return r;
 }
 
@@ -151,14 +151,14 @@ static int is_made_up(const struct sio_transfer *t)
 
 int sio_short_is_dry(const struct sio_transfer *t)
 {
-	if (t->level_poll)
-		return sio_is_socket(t->src_kind);
+	if (t->eagain.level_poll)
+		return sio_is_socket(t->src.kind);
 	/* A unix socket also stops before and after descriptors in transit. */
-	return t->edge_poll && t->src_kind == SIO_KIND_TCP && !t->src_special &&
+	return t->eagain.edge_poll && t->src.kind == SIO_KIND_TCP && !t->src.special &&
 	       !is_made_up(t);
 }
 
 int sio_short_is_full(const struct sio_transfer *t)
 {
-	return t->edge_poll && sio_is_socket(t->dst_kind) && !is_made_up(t);
+	return t->eagain.edge_poll && sio_is_socket(t->dst.kind) && !is_made_up(t);
 }

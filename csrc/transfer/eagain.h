@@ -4,7 +4,7 @@
 #ifndef SIO_TRANSFER_EAGAIN_H
 #define SIO_TRANSFER_EAGAIN_H
 
-#include "api.h"
+#include "transfer/transfer.h"
 
 /* Neither end says that it is the one: only a copying call can tell. */
 #define SIO_DOUBT 65

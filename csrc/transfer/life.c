@@ -6,7 +6,7 @@
  * for a relay's half-close.  Moves no byte from source to destination.
  */
 #define _GNU_SOURCE
-#include "api.h"
+#include "transfer/transfer.h"
 #include "base/syscalls.h"
 #include "transfer/segments.h"
 #include "transfer/sparse.h"
@@ -38,18 +38,59 @@ static int duplicate(int fd, const struct sio_identity *is, int32_t *made)
 	return 0;
 }
 
-int sio_transfer_open(struct sio_transfer *t, int src, int dst)
+void sio_transfer_init(struct sio_transfer *t,
+		       const struct sio_transfer_config *config)
 {
-	int err;
-
-	t->src = t->dst = t->pipe_r = t->pipe_w = t->wake_fd = -1;
+	memset(t, 0, sizeof(*t));
+	t->seam = config->seam;
+	t->pid = config->pid ? config->pid : getpid();
+	t->left = config->left;
 	t->chunk = CHUNK;
-	t->pid = getpid();
-	err = duplicate(src, &t->src_is, &t->src);
-	t->err_side = SIO_SIDE_SRC;
+	t->pipe_size = config->pipe_size;
+	t->src.fd = t->dst.fd = -1;
+	t->src.kind = config->src_kind;
+	t->dst.kind = config->dst_kind;
+	t->src.offset = config->src_offset;
+	t->dst.offset = config->dst_offset;
+	memcpy(t->methods.order, config->methods, sizeof(t->methods.order));
+	t->methods.count = config->method_count;
+	t->methods.adaptive = config->adaptive;
+	t->methods.small = config->small;
+	t->eagain.level_poll = config->level_poll;
+	t->src.nonblock = t->dst.nonblock = config->nonblock;
+	t->pipe.reader = t->pipe.writer = t->wait.wake_fd = -1;
+	t->segments.parts = config->parts;
+	t->segments.count = config->part_count;
+	t->sparse.holes = config->holes;
+	t->sparse.extent = config->extent;
+	t->sparse.reserve = config->reserve;
+}
+
+struct sio_transfer *sio_transfer_new(const struct sio_transfer_config *config)
+{
+	struct sio_transfer *t = malloc(sizeof(*t));
+
+	if (t)
+		sio_transfer_init(t, config);
+	return t;
+}
+
+void sio_transfer_free(struct sio_transfer *t)
+{
+	if (t)
+		sio_transfer_close(t);
+	free(t);
+}
+
+int sio_transfer_open(struct sio_transfer *t,
+		      const struct sio_transfer_config *config)
+{
+	int err = duplicate(config->src, &config->src_is, &t->src.fd);
+
+	t->error.side = SIO_SIDE_SRC;
 	if (!err) {
-		err = duplicate(dst, &t->dst_is, &t->dst);
-		t->err_side = SIO_SIDE_DST;
+		err = duplicate(config->dst, &config->dst_is, &t->dst.fd);
+		t->error.side = SIO_SIDE_DST;
 	}
 	if (err) {
 		sio_transfer_close(t);
@@ -59,44 +100,60 @@ int sio_transfer_open(struct sio_transfer *t, int src, int dst)
 	return 0;
 }
 
-void sio_transfer_share(struct sio_transfer *t, int src, int dst)
+void sio_transfer_use(struct sio_transfer *t, int src, int dst)
 {
-	t->pipe_r = t->pipe_w = t->wake_fd = -1;
-	t->chunk = CHUNK;
-	t->pid = getpid();
-	t->src = src;
-	t->dst = dst;
+	t->src.fd = src;
+	t->dst.fd = dst;
 	t->shares = 1;
+}
+
+void sio_transfer_share(struct sio_transfer *t, const struct sio_transfer *first)
+{
+	sio_transfer_use(t, first->dst.fd, first->src.fd);
 	sio_transfer_refresh(t);
 }
 
 void sio_transfer_refresh(struct sio_transfer *t)
 {
-	int src = t->src >= 0 ? fcntl(t->src, F_GETFL) : 0;
-	int dst = t->dst >= 0 ? fcntl(t->dst, F_GETFL) : 0;
+	int src = t->src.fd >= 0 ? fcntl(t->src.fd, F_GETFL) : 0;
+	int dst = t->dst.fd >= 0 ? fcntl(t->dst.fd, F_GETFL) : 0;
 
-	t->src_nonblock = src >= 0 && (src & O_NONBLOCK) != 0;
-	t->dst_nonblock = dst >= 0 && (dst & O_NONBLOCK) != 0;
-	t->dst_free = 0;
-	if (t->src_kind == SIO_KIND_PIPE && t->src >= 0) {
-		int size = fcntl(t->src, F_GETPIPE_SZ);
+	t->src.nonblock = src >= 0 && (src & O_NONBLOCK) != 0;
+	t->dst.nonblock = dst >= 0 && (dst & O_NONBLOCK) != 0;
+	t->dst.free = 0;
+	if (t->src.kind == SIO_KIND_PIPE && t->src.fd >= 0) {
+		int size = fcntl(t->src.fd, F_GETPIPE_SZ);
 
-		t->slots = size > 0 ? size / SIO_SLOT : 0;
+		t->dst.slots = size > 0 ? size / SIO_SLOT : 0;
 	}
 }
 
-int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len)
+int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len,
+			int64_t counted)
 {
+	if (t->left >= 0)
+		t->left -= counted;
 	if (len <= 0)
 		return 0;
-	t->buf = malloc((size_t)len);
-	if (!t->buf)
+	t->buf.data = malloc((size_t)len);
+	if (!t->buf.data)
 		return -ENOMEM;
-	memcpy(t->buf, data, (size_t)len);
-	t->buf_size = t->buf_len = len;
-	t->buf_pos = 0;
+	memcpy(t->buf.data, data, (size_t)len);
+	t->buf.size = t->buf.len = len;
+	t->buf.pos = 0;
 	t->taken += len;
 	return 0;
+}
+
+void sio_transfer_expect(struct sio_transfer *t, int64_t known)
+{
+	t->src.known = known;
+}
+
+void sio_transfer_abandon(struct sio_transfer *t)
+{
+	if (t->chunk)
+		sio_pipe_close(&t->pipe.reader, &t->pipe.writer);
 }
 
 void sio_transfer_close(struct sio_transfer *t)
@@ -106,22 +163,23 @@ void sio_transfer_close(struct sio_transfer *t)
 		return;
 	/* A stopped transfer's bytes leave; those of a forked child's copy are
 	 * its parent's. */
-	if (t->dst >= 0 && t->pid == getpid()) {
-		if (t->part_count)
+	if (t->dst.fd >= 0 && (t->segments.count || t->sparse.reserved) &&
+	    t->pid == getpid()) {
+		if (t->segments.count)
 			sio_push(t);
 		/* Blocks that were reserved and got no bytes go back. */
-		if (t->reserved)
+		if (t->sparse.reserved)
 			(void)sio_settle(t);
 	}
-	sio_pipe_close(&t->pipe_r, &t->pipe_w);
+	sio_pipe_close(&t->pipe.reader, &t->pipe.writer);
 	if (!t->shares)
-		sio_pipe_close(&t->src, &t->dst);
-	t->src = t->dst = -1;
-	if (t->wake_fd >= 0)
-		close(t->wake_fd);
-	t->wake_fd = -1;
-	if (!t->buf_lent) /* it is, in the middle of a turn of a fork's parent */
-		free(t->buf);
-	t->buf = NULL;
-	t->buf_size = t->buf_pos = t->buf_len = t->pipe_held = 0;
+		sio_pipe_close(&t->src.fd, &t->dst.fd);
+	t->src.fd = t->dst.fd = -1;
+	if (t->wait.wake_fd >= 0)
+		close(t->wait.wake_fd);
+	t->wait.wake_fd = -1;
+	if (!t->buf.pooled) /* it is, in the middle of a turn of a fork's parent */
+		free(t->buf.data);
+	memset(&t->buf, 0, sizeof(t->buf));
+	t->pipe.held = 0;
 }

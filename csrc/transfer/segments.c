@@ -45,20 +45,20 @@ static int is_set(int fd, int option)
 
 static void uncork(struct sio_transfer *t)
 {
-	if (t->cork == CORK_OURS) {
-		(void)set(t->dst, TCP_CORK, 0);
-		t->cork = CORK_UNKNOWN;
+	if (t->segments.cork == CORK_OURS) {
+		(void)set(t->dst.fd, TCP_CORK, 0);
+		t->segments.cork = CORK_UNKNOWN;
 	}
 }
 
 void sio_mind_cork(struct sio_transfer *t)
 {
-	if (!t->part_count || t->dst_kind != SIO_KIND_TCP)
+	if (!t->segments.count || t->dst.kind != SIO_KIND_TCP)
 		return;
 	if (t->left > SIO_TAIL)
 		uncork(t);
-	else if (t->part < t->part_count && t->cork == CORK_UNKNOWN)
-		t->cork = is_set(t->dst, TCP_CORK) || set(t->dst, TCP_CORK, 1) ?
+	else if (t->segments.next < t->segments.count && t->segments.cork == CORK_UNKNOWN)
+		t->segments.cork = is_set(t->dst.fd, TCP_CORK) || set(t->dst.fd, TCP_CORK, 1) ?
 				  CORK_THEIRS :
 				  CORK_OURS;
 }
@@ -68,34 +68,34 @@ void sio_push(struct sio_transfer *t)
 	int unsent = 0, nodelay;
 
 	uncork(t);
-	if (!t->part_count || t->dst_kind != SIO_KIND_TCP ||
-	    ioctl(t->dst, SIOCOUTQNSD, &unsent) || !unsent ||
-	    is_set(t->dst, TCP_CORK))
+	if (!t->segments.count || t->dst.kind != SIO_KIND_TCP ||
+	    ioctl(t->dst.fd, SIOCOUTQNSD, &unsent) || !unsent ||
+	    is_set(t->dst.fd, TCP_CORK))
 		return;
 	/* To set it, also again, sends what Nagle or MSG_MORE holds back. */
-	nodelay = is_set(t->dst, TCP_NODELAY);
-	(void)set(t->dst, TCP_NODELAY, 1);
+	nodelay = is_set(t->dst.fd, TCP_NODELAY);
+	(void)set(t->dst.fd, TCP_NODELAY, 1);
 	if (!nodelay)
-		(void)set(t->dst, TCP_NODELAY, 0);
+		(void)set(t->dst.fd, TCP_NODELAY, 0);
 }
 
 int sio_more_parts(const struct sio_transfer *t)
 {
-	return t->part < t->part_count &&
-	       (t->left == 0 || (t->left < 0 && t->eof));
+	return t->segments.next < t->segments.count &&
+	       (t->left == 0 || (t->left < 0 && t->src.eof));
 }
 
 static int next(struct sio_transfer *t)
 {
-	t->part++;
-	t->part_pos = 0;
+	t->segments.next++;
+	t->segments.pos = 0;
 	return SIO_GO;
 }
 
 static int send_memory(struct sio_transfer *t, const struct sio_part *part)
 {
-	const unsigned char *from = part->memory + t->part_pos;
-	int64_t len = part->len - t->part_pos, n;
+	const unsigned char *from = part->memory + t->segments.pos;
+	int64_t len = part->len - t->segments.pos, n;
 
 	if (!len)
 		return next(t);
@@ -103,31 +103,31 @@ static int send_memory(struct sio_transfer *t, const struct sio_part *part)
 	if (!len)
 		return SIO_WANT_DST;
 	sio_at(t, SIO_SITE_MEMORY);
-	n = sio_is_socket(t->dst_kind) ?
-		    sio_send(t->seam, t->dst, from, len,
-			     t->part + 1 < t->part_count) :
-		    sio_write(t->seam, t->dst,
-			      t->off_dst >= 0 ? &t->off_dst : NULL, from, len);
+	n = sio_is_socket(t->dst.kind) ?
+		    sio_send(t->seam, t->dst.fd, from, len,
+			     t->segments.next + 1 < t->segments.count) :
+		    sio_write(t->seam, t->dst.fd,
+			      t->dst.offset >= 0 ? &t->dst.offset : NULL, from, len);
 	if (n == -EAGAIN)
 		return SIO_WANT_DST;
 	if (n <= 0)
 		return sio_fail(t, n ? (int)-n : EIO, SIO_SIDE_DST,
 				SIO_CALL_WRITE);
-	t->part_pos += n;
+	t->segments.pos += n;
 	t->taken += n;
-	sio_count(&t->from_memory, n);
+	sio_count(&t->segments.moved, n);
 	sio_sent(t, n);
-	return t->part_pos == part->len ? next(t) : SIO_GO;
+	return t->segments.pos == part->len ? next(t) : SIO_GO;
 }
 
 int sio_next_part(struct sio_transfer *t)
 {
-	const struct sio_part *part = &t->parts[t->part];
+	const struct sio_part *part = &t->segments.parts[t->segments.next];
 
 	if (part->memory)
 		return send_memory(t, part);
-	t->off_src = part->offset;
+	t->src.offset = part->offset;
 	t->left = part->len;
-	t->eof = 0;
+	t->src.eof = 0;
 	return next(t);
 }

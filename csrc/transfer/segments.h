@@ -5,7 +5,7 @@
 #ifndef SIO_TRANSFER_SEGMENTS_H
 #define SIO_TRANSFER_SEGMENTS_H
 
-#include "api.h"
+#include "transfer/transfer.h"
 
 /* A range of more than this, when memory follows it, has its end sent apart. */
 #define SIO_TAIL (128 << 10)

@@ -24,29 +24,29 @@ int sio_is_socket(int kind)
 
 int sio_src_ready(struct sio_transfer *t)
 {
-	int ready = t->src_ready || t->src_nonblock ||
-		    t->src_kind == SIO_KIND_FILE;
+	int ready = t->src.ready || t->src.nonblock ||
+		    t->src.kind == SIO_KIND_FILE;
 
-	t->src_ready = 0;
-	if (!ready && t->level_poll)
+	t->src.ready = 0;
+	if (!ready && t->eagain.level_poll)
 		return 0; /* the driver's poll() asks for both flows in one call */
-	return ready || sio_ready(t->seam, t->src, POLLIN);
+	return ready || sio_ready(t->seam, t->src.fd, POLLIN);
 }
 
 int64_t sio_src_has(struct sio_transfer *t, int64_t len)
 {
 	int64_t unread = 0;
 
-	if (t->src_kind == SIO_KIND_PIPE)
+	if (t->src.kind == SIO_KIND_PIPE)
 		return len; /* splice's own NONBLOCK flag covers a pipe */
-	if (t->src_kind == SIO_KIND_TCP && !t->src_nonblock)
-		unread = sio_unread(t->seam, t->src);
+	if (t->src.kind == SIO_KIND_TCP && !t->src.nonblock)
+		unread = sio_unread(t->seam, t->src.fd);
 	/* Asked for more than is there, a blocking TCP socket goes on looking
 	 * for it and works off the packets that arrive meanwhile, which costs
 	 * processor time for the same bytes. */
 	if (unread <= 0)
 		return sio_src_ready(t) ? len : 0;
-	t->src_ready = 0;
+	t->src.ready = 0;
 	return unread < len ? unread : len;
 }
 
@@ -56,27 +56,27 @@ static int64_t socket_room(struct sio_transfer *t, int64_t len)
 {
 	int64_t enough = len < ENOUGH_ROOM ? len : ENOUGH_ROOM;
 
-	if (t->dst_free && sio_room_for(t->dst_free, t->slots) >= enough)
-		return sio_room_for(t->dst_free, t->slots);
-	t->dst_free = sio_socket_free(t->dst, t->dst_kind == SIO_KIND_TCP);
-	return t->dst_free ? sio_room_for(t->dst_free, t->slots) : 0;
+	if (t->dst.free && sio_room_for(t->dst.free, t->dst.slots) >= enough)
+		return sio_room_for(t->dst.free, t->dst.slots);
+	t->dst.free = sio_socket_free(t->dst.fd, t->dst.kind == SIO_KIND_TCP);
+	return t->dst.free ? sio_room_for(t->dst.free, t->dst.slots) : 0;
 }
 
 int64_t sio_dst_room(struct sio_transfer *t, int64_t len, int by_write)
 {
 	int64_t room = len;
 
-	if (t->dst_nonblock || t->dst_kind == SIO_KIND_FILE)
+	if (t->dst.nonblock || t->dst.kind == SIO_KIND_FILE)
 		return len;
-	if (sio_is_socket(t->dst_kind))
+	if (sio_is_socket(t->dst.kind))
 		/* send() has MSG_DONTWAIT, splice has no such flag. */
 		room = by_write ? len : socket_room(t, len);
-	else if (t->dst_kind == SIO_KIND_PIPE)
+	else if (t->dst.kind == SIO_KIND_PIPE)
 		room = !by_write ? len :
-		       sio_ready(t->seam, t->dst, POLLOUT) ? PIPE_BUF : 0;
-	else if (!sio_ready(t->seam, t->dst, POLLOUT))
+		       sio_ready(t->seam, t->dst.fd, POLLOUT) ? PIPE_BUF : 0;
+	else if (!sio_ready(t->seam, t->dst.fd, POLLOUT))
 		room = 0;
-	else if (t->dst_kind == SIO_KIND_TTY)
+	else if (t->dst.kind == SIO_KIND_TTY)
 		room = TTY_WRITE;
 	return room < len ? room : len;
 }

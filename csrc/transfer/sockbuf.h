@@ -4,7 +4,7 @@
 #ifndef SIO_TRANSFER_SOCKBUF_H
 #define SIO_TRANSFER_SOCKBUF_H
 
-#include "api.h"
+#include "transfer/transfer.h"
 
 int sio_is_socket(int kind);
 

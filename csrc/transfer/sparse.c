@@ -27,12 +27,12 @@ int sio_reserve(struct sio_transfer *t)
 	int err;
 
 	sio_at(t, SIO_SITE_DIRECT);
-	err = -sio_fallocate(t->seam, t->dst, t->reserve);
+	err = -sio_fallocate(t->seam, t->dst.fd, t->sparse.reserve);
 	if (err == EINTR)
 		return SIO_INTERRUPTED;
 	if (!err)
-		t->reserved = t->reserve;
-	t->reserve = 0;
+		t->sparse.reserved = t->sparse.reserve;
+	t->sparse.reserve = 0;
 	/* Not every filesystem can; a full one is better told now. */
 	if (err == ENOSPC || err == EDQUOT || err == EFBIG)
 		return sio_fail(t, err, SIO_SIDE_DST, SIO_CALL_FALLOCATE);
@@ -42,10 +42,10 @@ int sio_reserve(struct sio_transfer *t)
 /* Move the target's position by n without writing. */
 static int step_over(struct sio_transfer *t, int64_t n)
 {
-	if (lseek(t->dst, (off_t)n, SEEK_CUR) < 0)
+	if (lseek(t->dst.fd, (off_t)n, SEEK_CUR) < 0)
 		return sio_fail(t, errno, SIO_SIDE_DST, SIO_CALL_SEEK);
-	t->skipped += n;
-	t->hole_last = 1;
+	t->sparse.skipped += n;
+	t->sparse.hole_last = 1;
 	return SIO_GO;
 }
 
@@ -55,33 +55,33 @@ int sio_next_extent(struct sio_transfer *t)
 	int r;
 
 	sio_at(t, SIO_SITE_FILL);
-	data = sio_seek(t->seam, t->src, t->off_src, 0);
+	data = sio_seek(t->seam, t->src.fd, t->src.offset, 0);
 	if (data == -ENXIO) {
-		end = lseek(t->src, 0, SEEK_END);
-		hole = end - t->off_src;
+		end = lseek(t->src.fd, 0, SEEK_END);
+		hole = end - t->src.offset;
 		if (hole <= 0) {
-			t->eof = 1;
+			t->src.eof = 1;
 			return SIO_GO;
 		}
 	} else if (data < 0) {
 		if (data == -EINTR)
 			return SIO_INTERRUPTED;
-		t->extent = INT64_MAX; /* it cannot tell: all of it is data */
+		t->sparse.extent = INT64_MAX; /* it cannot tell: all of it is data */
 		return SIO_GO;
 	} else {
-		hole = data - t->off_src;
-		end = sio_seek(t->seam, t->src, data, 1);
+		hole = data - t->src.offset;
+		end = sio_seek(t->seam, t->src.fd, data, 1);
 		if (end == -EINTR)
 			return SIO_INTERRUPTED;
-		t->extent = end > data ? end - data : INT64_MAX;
+		t->sparse.extent = end > data ? end - data : INT64_MAX;
 	}
 	if (!hole)
 		return SIO_GO;
 	r = step_over(t, hole);
 	if (r != SIO_GO)
-		t->extent = 0;
+		t->sparse.extent = 0;
 	else
-		t->off_src += hole;
+		t->src.offset += hole;
 	return r;
 }
 
@@ -92,9 +92,9 @@ static int is_zero(const unsigned char *at, int64_t len)
 
 int64_t sio_zeros(const struct sio_transfer *t, int64_t *len)
 {
-	int64_t left = t->buf_len - t->buf_pos;
-	int64_t offset = t->off_src - left; /* in the file, of from[0] */
-	const unsigned char *from = t->buf + t->buf_pos;
+	int64_t left = t->buf.len - t->buf.pos;
+	int64_t offset = t->src.offset - left; /* in the file, of from[0] */
+	const unsigned char *from = t->buf.data + t->buf.pos;
 	int64_t run = 0, block;
 	int zero = -1;
 
@@ -116,7 +116,7 @@ int sio_make_hole(struct sio_transfer *t, int64_t n)
 	int r = step_over(t, n);
 
 	if (r == SIO_GO)
-		t->buf_pos += n;
+		t->buf.pos += n;
 	return r;
 }
 
@@ -127,14 +127,14 @@ int sio_settle(struct sio_transfer *t)
 	off_t at;
 	int err;
 
-	if (!t->hole_last && t->reserved <= t->moved)
+	if (!t->sparse.hole_last && t->sparse.reserved <= t->moved)
 		return SIO_DONE;
-	at = lseek(t->dst, 0, SEEK_CUR);
+	at = lseek(t->dst.fd, 0, SEEK_CUR);
 	sio_at(t, SIO_SITE_DRAIN);
-	err = at < 0 ? errno : -sio_truncate(t->seam, t->dst, at);
+	err = at < 0 ? errno : -sio_truncate(t->seam, t->dst.fd, at);
 	if (err)
 		return sio_fail(t, err, SIO_SIDE_DST, SIO_CALL_TRUNCATE);
-	t->hole_last = 0;
-	t->reserved = 0;
+	t->sparse.hole_last = 0;
+	t->sparse.reserved = 0;
 	return SIO_DONE;
 }

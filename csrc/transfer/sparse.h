@@ -5,7 +5,7 @@
 #ifndef SIO_TRANSFER_SPARSE_H
 #define SIO_TRANSFER_SPARSE_H
 
-#include "api.h"
+#include "transfer/transfer.h"
 
 /* Allocate what is to be written. */
 int sio_reserve(struct sio_transfer *t);

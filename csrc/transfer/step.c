@@ -44,23 +44,23 @@ static void took(struct sio_transfer *t, int64_t n)
 	t->taken += n;
 	if (t->left >= 0)
 		t->left -= n;
-	if (t->off_src >= 0)
-		t->off_src += n;
-	t->extent -= n;
+	if (t->src.offset >= 0)
+		t->src.offset += n;
+	t->sparse.extent -= n;
 	sio_trust(t);
 }
 
 static void arrived(struct sio_transfer *t, int method, int64_t n)
 {
-	sio_count(&t->by_method[method], n);
+	sio_count(&t->methods.moved[method], n);
 	sio_sent(t, n);
 }
 
 static int64_t want(const struct sio_transfer *t, int64_t most)
 {
-	if (t->holes && t->extent < most)
-		most = t->extent;
-	if (t->part < t->part_count && t->dst_kind == SIO_KIND_TCP &&
+	if (t->sparse.holes && t->sparse.extent < most)
+		most = t->sparse.extent;
+	if (t->segments.next < t->segments.count && t->dst.kind == SIO_KIND_TCP &&
 	    t->left > SIO_TAIL && most > t->left - SIO_TAIL / 2)
 		most = t->left - SIO_TAIL / 2;
 	return t->left >= 0 && t->left < most ? t->left : most;
@@ -68,20 +68,20 @@ static int64_t want(const struct sio_transfer *t, int64_t most)
 
 static int next_method(struct sio_transfer *t, int err, int call, int site)
 {
-	struct sio_refusal *r = &t->refusals[t->refusal_count++];
+	struct sio_refusal *r = &t->methods.refusals[t->methods.refusal_count++];
 
 	r->method = sio_method_of(t);
 	r->err = err;
 	r->call = call;
 	r->site = site;
-	t->current++;
+	t->methods.current++;
 	sio_trust(t);
 	return SIO_GO;
 }
 
 static int has_next(const struct sio_transfer *t)
 {
-	return t->current + 1 < t->method_count;
+	return t->methods.current + 1 < t->methods.count;
 }
 
 /* Whatever the kernel says of reading a file without read() is no verdict on
@@ -90,7 +90,7 @@ static int has_next(const struct sio_transfer *t)
  * the destination, and a shortage. */
 static int is_no_verdict(const struct sio_transfer *t, int err)
 {
-	return t->src_kind == SIO_KIND_FILE && !sio_is_disconnect(err) &&
+	return t->src.kind == SIO_KIND_FILE && !sio_is_disconnect(err) &&
 	       err != EINTR && err != ENOSPC && err != EDQUOT && err != EFBIG &&
 	       err != EMSGSIZE && err != ENOMEM && err != ENOBUFS &&
 	       err != ENOTCONN && err != EROFS;
@@ -103,7 +103,7 @@ static int refuse_or_fail(struct sio_transfer *t, int err, int side, int call,
 	int refused = sio_is_refusal(err) ||
 		      (site != SIO_SITE_DRAIN && is_no_verdict(t, err));
 
-	if (refused && has_next(t) && !t->by_method[sio_method_of(t)])
+	if (refused && has_next(t) && !t->methods.moved[sio_method_of(t)])
 		return next_method(t, err, call, site);
 	return sio_fail(t, err, side, call);
 }
@@ -115,8 +115,8 @@ static int64_t or_end(const struct sio_transfer *t, int64_t answer)
 {
 	unsigned number;
 
-	return answer == -EIO && t->src_kind == SIO_KIND_TTY &&
-			       !ioctl(t->src, TIOCGPTN, &number)
+	return answer == -EIO && t->src.kind == SIO_KIND_TTY &&
+			       !ioctl(t->src.fd, TIOCGPTN, &number)
 		       ? 0
 		       : answer;
 }
@@ -124,14 +124,14 @@ static int64_t or_end(const struct sio_transfer *t, int64_t answer)
 static int64_t read_some(struct sio_transfer *t, void *buf, int64_t len)
 {
 	sio_at(t, SIO_SITE_FILL);
-	if (sio_is_socket(t->src_kind)) {
-		t->src_ready = 0;
-		return sio_recv(t->seam, t->src, buf, len);
+	if (sio_is_socket(t->src.kind)) {
+		t->src.ready = 0;
+		return sio_recv(t->seam, t->src.fd, buf, len);
 	}
 	if (!sio_src_ready(t))
 		return -EAGAIN;
-	return or_end(t, sio_read(t->seam, t->src,
-				  t->off_src >= 0 ? &t->off_src : NULL, buf,
+	return or_end(t, sio_read(t->seam, t->src.fd,
+				  t->src.offset >= 0 ? &t->src.offset : NULL, buf,
 				  len));
 }
 
@@ -139,21 +139,21 @@ static int copy_in(struct sio_transfer *t)
 {
 	int64_t len, n;
 
-	if (sio_need_buf(t, sio_method_of(t) == SIO_READ_WRITE))
+	if (sio_buf_acquire(t->pool, &t->buf, sio_method_of(t) == SIO_READ_WRITE))
 		return sio_fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
-	len = want(t, t->small ? SIO_SMALL_BUF : t->buf_size);
-	n = read_some(t, t->buf, len);
+	len = want(t, t->methods.small ? SIO_SMALL_BUF : t->buf.size);
+	n = read_some(t, t->buf.data, len);
 	if (n > 0) {
-		t->buf_pos = 0;
-		t->buf_len = n;
+		t->buf.pos = 0;
+		t->buf.len = n;
 		took(t, n);
 		if (n == len && len >= SIO_SMALL_BUF)
-			t->small = 0;
-		t->src_dry = n < len && sio_short_is_dry(t);
+			t->methods.small = 0;
+		t->src.dry = n < len && sio_short_is_dry(t);
 		return SIO_GO;
 	}
 	if (n == 0) {
-		t->eof = 1;
+		t->src.eof = 1;
 		return SIO_DONE;
 	}
 	if (n == -EAGAIN)
@@ -163,10 +163,10 @@ static int copy_in(struct sio_transfer *t)
 
 static int copy_out(struct sio_transfer *t)
 {
-	int64_t len = t->buf_len - t->buf_pos, n;
-	const unsigned char *from = t->buf + t->buf_pos;
+	int64_t len = t->buf.len - t->buf.pos, n;
+	const unsigned char *from = t->buf.data + t->buf.pos;
 
-	if (t->holes == SIO_HOLES_MAKE) {
+	if (t->sparse.holes == SIO_HOLES_MAKE) {
 		n = sio_zeros(t, &len);
 		if (n)
 			return sio_make_hole(t, n);
@@ -175,12 +175,12 @@ static int copy_out(struct sio_transfer *t)
 	if (!len)
 		return SIO_WANT_DST;
 	sio_at(t, SIO_SITE_DRAIN);
-	n = sio_is_socket(t->dst_kind)
-		? sio_send(t->seam, t->dst, from, len, 0)
-		: sio_write(t->seam, t->dst,
-			    t->off_dst >= 0 ? &t->off_dst : NULL, from, len);
+	n = sio_is_socket(t->dst.kind)
+		? sio_send(t->seam, t->dst.fd, from, len, 0)
+		: sio_write(t->seam, t->dst.fd,
+			    t->dst.offset >= 0 ? &t->dst.offset : NULL, from, len);
 	if (n > 0) {
-		t->buf_pos += n;
+		t->buf.pos += n;
 		arrived(t, SIO_READ_WRITE, n);
 		return n < len && sio_short_is_full(t) ? SIO_WANT_DST : SIO_GO;
 	}
@@ -194,16 +194,16 @@ static int copy_from_pipe(struct sio_transfer *t)
 {
 	int64_t len, n;
 
-	if (sio_need_buf(t, sio_method_of(t) == SIO_READ_WRITE))
+	if (sio_buf_acquire(t->pool, &t->buf, sio_method_of(t) == SIO_READ_WRITE))
 		return sio_fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
-	len = t->pipe_held < t->buf_size ? t->pipe_held : t->buf_size;
+	len = t->pipe.held < t->buf.size ? t->pipe.held : t->buf.size;
 	sio_at(t, SIO_SITE_FILL);
-	n = sio_read(t->seam, t->pipe_r, NULL, t->buf, len);
+	n = sio_read(t->seam, t->pipe.reader, NULL, t->buf.data, len);
 	if (n <= 0)
 		return sio_fail(t, n ? (int)-n : EIO, SIO_SIDE_NONE, SIO_CALL_READ);
-	t->pipe_held -= n;
-	t->buf_pos = 0;
-	t->buf_len = n;
+	t->pipe.held -= n;
+	t->buf.pos = 0;
+	t->buf.len = n;
 	return SIO_GO;
 }
 
@@ -217,15 +217,15 @@ static int doubt(struct sio_transfer *t, int64_t answer, int call, int site)
 		if (r != SIO_DOUBT)
 			return r;
 	}
-	t->doubt = 0;
+	t->eagain.doubt = 0;
 	/* A terminal says its end once: whoever asks again waits for another. */
-	if (!answer && t->src_kind == SIO_KIND_TTY) {
-		t->eof = 1;
+	if (!answer && t->src.kind == SIO_KIND_TTY) {
+		t->src.eof = 1;
 		return SIO_DONE;
 	}
 	r = copy_in(t);
-	if (r != SIO_GO || answer || t->src_kind != SIO_KIND_FILE ||
-	    t->by_method[sio_method_of(t)])
+	if (r != SIO_GO || answer || t->src.kind != SIO_KIND_FILE ||
+	    t->methods.moved[sio_method_of(t)])
 		return r;
 	/* 0 from the start, and yet there is data: not a way to read it. */
 	if (has_next(t))
@@ -243,19 +243,19 @@ static int call_of(int method)
 
 static int64_t call_direct(struct sio_transfer *t, int method, int64_t len)
 {
-	int64_t *src_at = t->off_src >= 0 ? &t->off_src : NULL;
-	int64_t *dst_at = t->off_dst >= 0 ? &t->off_dst : NULL;
+	int64_t *src_at = t->src.offset >= 0 ? &t->src.offset : NULL;
+	int64_t *dst_at = t->dst.offset >= 0 ? &t->dst.offset : NULL;
 
 	sio_at(t, SIO_SITE_DIRECT);
 	switch (method) {
 	case SIO_COPY_FILE_RANGE:
-		return sio_copy_file_range(t->seam, t->src, src_at, t->dst,
+		return sio_copy_file_range(t->seam, t->src.fd, src_at, t->dst.fd,
 					   dst_at, len);
 	case SIO_SENDFILE:
-		return sio_sendfile(t->seam, t->dst, t->src, src_at, len);
+		return sio_sendfile(t->seam, t->dst.fd, t->src.fd, src_at, len);
 	default:
 		/* SPLICE_F_NONBLOCK */
-		return or_end(t, sio_splice(t->seam, t->src, src_at, t->dst,
+		return or_end(t, sio_splice(t->seam, t->src.fd, src_at, t->dst.fd,
 					    dst_at, len, 2));
 	}
 }
@@ -263,10 +263,10 @@ static int64_t call_direct(struct sio_transfer *t, int method, int64_t len)
 static int blame(const struct sio_transfer *t, int err)
 {
 	if (err == EPIPE || err == ENOSPC || err == EFBIG || err == EDQUOT ||
-	    (err == EIO && t->src_kind == SIO_KIND_PIPE))
+	    (err == EIO && t->src.kind == SIO_KIND_PIPE))
 		return SIO_SIDE_DST;
 	if (sio_is_disconnect(err))
-		return sio_is_socket(t->src_kind) ? SIO_SIDE_SRC : SIO_SIDE_DST;
+		return sio_is_socket(t->src.kind) ? SIO_SIDE_SRC : SIO_SIDE_DST;
 	return SIO_SIDE_NONE;
 }
 
@@ -274,9 +274,9 @@ static int blame(const struct sio_transfer *t, int err)
  * answers EIO beyond the end of the file. */
 static int64_t within_file(const struct sio_transfer *t, int64_t len)
 {
-	int64_t left = t->known - t->taken;
+	int64_t left = t->src.known - t->taken;
 
-	return t->known && left < len ? left : len;
+	return t->src.known && left < len ? left : len;
 }
 
 static int direct(struct sio_transfer *t, int method)
@@ -298,14 +298,14 @@ static int direct(struct sio_transfer *t, int method)
 		took(t, n);
 		arrived(t, method, n);
 		/* Asked for more, it gave the last byte that the file had. */
-		if (method == SIO_SENDFILE && n < len && t->taken == t->known)
-			t->eof = 1;
+		if (method == SIO_SENDFILE && n < len && t->taken == t->src.known)
+			t->src.eof = 1;
 		/* Less than asked of a file that has more: the socket is full.
 		 * poll() tells when it is not, for less than a call in vain. */
-		t->dst_full = n < len && t->level_poll &&
-			      (t->left > 0 || t->taken < t->known) &&
-			      t->src_kind == SIO_KIND_FILE &&
-			      sio_is_socket(t->dst_kind);
+		t->dst.full = n < len && t->eagain.level_poll &&
+			      (t->left > 0 || t->taken < t->src.known) &&
+			      t->src.kind == SIO_KIND_FILE &&
+			      sio_is_socket(t->dst.kind);
 		return SIO_GO;
 	}
 	if (n == 0 || n == -EAGAIN)
@@ -316,35 +316,61 @@ static int direct(struct sio_transfer *t, int method)
 
 /* ---- two splices, through the private pipe ---------------------------------------- */
 
+/* For what is known to be little, the kernel's default. */
+static int64_t own_size(const struct sio_transfer *t)
+{
+	int64_t most = t->src.known > t->taken ? t->src.known - t->taken : t->left;
+
+	if (most < 0 || (t->left >= 0 && t->left < most))
+		most = t->left;
+	if (most < 0 || most >= t->pipe_size)
+		return t->pipe_size;
+	return most <= SIO_SMALLEST_PIPE ? 0 : most;
+}
+
+/* 0 or -errno. */
+static int need_pipe(struct sio_transfer *t)
+{
+	int64_t size;
+
+	if (t->pool)
+		return sio_pipe_acquire(t->pool, &t->pipe, t->seam);
+	size = sio_pipe(t->seam, &t->pipe.reader, &t->pipe.writer, own_size(t));
+	if (size < 0)
+		return (int)size;
+	t->pipe.size = size;
+	return 0;
+}
+
 static int fill(struct sio_transfer *t)
 {
 	int64_t len, n;
 
-	if (t->adaptive && t->small)
+	if (t->methods.adaptive && t->methods.small)
 		return copy_in(t);
-	if (t->pipe_r < 0) {
-		n = sio_need_pipe(t);
-		/* What is lent may be there again next time. */
-		if (n < 0 && t->lender)
+	if (t->pipe.reader < 0) {
+		n = need_pipe(t);
+		/* A pipe of the pool may be there again next time. */
+		if (n < 0 && t->pool)
 			return copy_in(t);
 		if (n < 0 && has_next(t))
 			return next_method(t, (int)-n, SIO_CALL_PIPE,
 					   SIO_SITE_FILL);
 		if (n < 0)
 			return sio_fail(t, (int)-n, SIO_SIDE_NONE, SIO_CALL_PIPE);
-		t->slots = n / SIO_SLOT;
+		t->dst.slots = t->pipe.size / SIO_SLOT;
 	}
 	len = sio_src_has(t, want(t, t->chunk));
 	if (!len)
 		return SIO_WANT_SRC;
 	sio_at(t, SIO_SITE_FILL);
-	n = or_end(t, sio_splice(t->seam, t->src,
-				 t->off_src >= 0 ? &t->off_src : NULL,
-				 t->pipe_w, NULL, len, 2));
+	n = or_end(t, sio_splice(t->seam, t->src.fd,
+				 t->src.offset >= 0 ? &t->src.offset : NULL,
+				 t->pipe.writer, NULL, len, 2));
 	if (n > 0) {
 		took(t, n);
-		t->pipe_held += n;
-		t->small = n < SMALL_READ;
+		t->pipe.held += n;
+		t->methods.small = n < SMALL_READ;
 		return SIO_GO;
 	}
 	if (n == 0 || n == -EAGAIN)
@@ -360,14 +386,14 @@ static int drain_pipe(struct sio_transfer *t)
 
 	if (sio_method_of(t) != SIO_SPLICE_PIPE)
 		return copy_from_pipe(t);
-	len = sio_dst_room(t, t->pipe_held, 0);
+	len = sio_dst_room(t, t->pipe.held, 0);
 	if (!len)
 		return SIO_WANT_DST;
 	sio_at(t, SIO_SITE_DRAIN);
-	n = sio_splice(t->seam, t->pipe_r, NULL, t->dst,
-		       t->off_dst >= 0 ? &t->off_dst : NULL, len, 2);
+	n = sio_splice(t->seam, t->pipe.reader, NULL, t->dst.fd,
+		       t->dst.offset >= 0 ? &t->dst.offset : NULL, len, 2);
 	if (n > 0) {
-		t->pipe_held -= n;
+		t->pipe.held -= n;
 		arrived(t, SIO_SPLICE_PIPE, n);
 		return n < len && sio_short_is_full(t) ? SIO_WANT_DST : SIO_GO;
 	}
@@ -386,13 +412,13 @@ static int share_blocks(struct sio_transfer *t)
 	int64_t n;
 
 	sio_at(t, SIO_SITE_DIRECT);
-	n = sio_clone(t->seam, t->src, t->dst);
+	n = sio_clone(t->seam, t->src.fd, t->dst.fd);
 	if (n < 0)
 		return refuse_or_fail(t, (int)-n, SIO_SIDE_NONE, SIO_CALL_CLONE,
 				      SIO_SITE_DIRECT);
 	took(t, n);
 	arrived(t, SIO_CLONE, n);
-	t->eof = 1;
+	t->src.eof = 1;
 	return SIO_GO;
 }
 
@@ -400,28 +426,28 @@ static int advance(struct sio_transfer *t)
 {
 	int method = sio_method_of(t);
 
-	if (t->buf_len > t->buf_pos)
+	if (t->buf.len > t->buf.pos)
 		return copy_out(t);
-	if (t->pipe_held)
+	if (t->pipe.held)
 		return drain_pipe(t);
 	if (sio_more_parts(t))
 		return sio_next_part(t);
-	if (t->eof || t->left == 0)
+	if (t->src.eof || t->left == 0)
 		return SIO_DONE;
-	if (t->src_dry) {
-		t->src_dry = 0;
+	if (t->src.dry) {
+		t->src.dry = 0;
 		return SIO_WANT_SRC;
 	}
-	if (t->dst_full) {
-		t->dst_full = 0;
+	if (t->dst.full) {
+		t->dst.full = 0;
 		return SIO_WANT_DST;
 	}
 	if (method == SIO_CLONE)
 		return share_blocks(t);
 	sio_mind_cork(t);
-	if (t->reserve)
+	if (t->sparse.reserve)
 		return sio_reserve(t);
-	if (t->holes && !t->extent)
+	if (t->sparse.holes && !t->sparse.extent)
 		return sio_next_extent(t);
 	if (method == SIO_READ_WRITE)
 		return copy_in(t);
@@ -434,7 +460,7 @@ static int advance(struct sio_transfer *t)
  * so that Ctrl-C and progress stay prompt on a slow disk. */
 static void adapt_chunk(struct sio_transfer *t, int64_t took_ns)
 {
-	if (t->src_kind != SIO_KIND_FILE || t->dst_kind != SIO_KIND_FILE)
+	if (t->src.kind != SIO_KIND_FILE || t->dst.kind != SIO_KIND_FILE)
 		return;
 	if (took_ns < 4000000 && t->chunk < MAX_CHUNK)
 		t->chunk *= 2;
@@ -448,9 +474,9 @@ int sio_transfer_step(struct sio_transfer *t, int64_t bytes, int64_t ns)
 	int64_t enough = t->taken + t->moved + 2 * bytes;
 	int r;
 
-	if (t->sticky)
+	if (t->error.sticky)
 		return SIO_ERROR;
-	t->err = 0;
+	t->error.err = 0;
 	for (;;) {
 		r = advance(t);
 		if (r == SIO_WANT_DST && !sio_transfer_held(t) &&
@@ -478,18 +504,18 @@ int64_t sio_transfer_pull(struct sio_transfer *t, void *buf, int64_t len)
 {
 	int64_t n = sio_transfer_held(t);
 
-	if (t->sticky)
-		return -t->err;
+	if (t->error.sticky)
+		return -t->error.err;
 	if (n)
 		return sio_transfer_take_held(t, buf, len);
 	len = want(t, len);
-	if (t->eof || !len)
+	if (t->src.eof || !len)
 		return 0;
 	n = read_some(t, buf, len);
 	if (n > 0)
 		took(t, n);
 	else if (n == 0)
-		t->eof = 1;
+		t->src.eof = 1;
 	else if (n != -EAGAIN)
 		(void)sio_fail(t, (int)-n, SIO_SIDE_SRC, SIO_CALL_READ);
 	return n;

@@ -4,7 +4,7 @@
 #ifndef SIO_TRANSFER_STEP_H
 #define SIO_TRANSFER_STEP_H
 
-#include "api.h"
+#include "transfer/transfer.h"
 
 /* Advance without waiting, for at most ns nanoseconds (-1: no limit) and about
  * `bytes` bytes. */

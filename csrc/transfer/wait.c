@@ -52,12 +52,12 @@ int sio_dst_gone(struct sio_transfer *t, int revents)
 
 	if (!(revents & (POLLERR | POLLHUP | POLLNVAL)))
 		return 0;
-	if (t->dst_kind == SIO_KIND_PIPE)
+	if (t->dst.kind == SIO_KIND_PIPE)
 		return EPIPE;
-	if (t->dst_kind == SIO_KIND_TTY && revents & POLLHUP)
+	if (t->dst.kind == SIO_KIND_TTY && revents & POLLHUP)
 		return EIO;
-	if (sio_is_socket(t->dst_kind)) {
-		if (getsockopt(t->dst, SOL_SOCKET, SO_ERROR, &err, &size) < 0)
+	if (sio_is_socket(t->dst.kind)) {
+		if (getsockopt(t->dst.fd, SOL_SOCKET, SO_ERROR, &err, &size) < 0)
 			return errno;
 		if (err)
 			return err;
@@ -65,17 +65,16 @@ int sio_dst_gone(struct sio_transfer *t, int revents)
 			return EPIPE;
 	}
 	/* An error queue (MSG_ZEROCOPY, timestamps) raises POLLERR for ever. */
-	t->unwatch_dst = 1;
+	t->dst.unwatch = 1;
 	return 0;
 }
 
 int sio_transfer_gone(struct sio_transfer *t, int err)
 {
-	t->err = err;
-	t->err_side = SIO_SIDE_DST;
-	t->err_call = SIO_CALL_POLL;
-	t->err_method = sio_method_of(t);
-	t->sticky = 1;
+	t->error.err = err;
+	t->error.side = SIO_SIDE_DST;
+	t->error.call = SIO_CALL_POLL;
+	t->error.sticky = 1;
 	return SIO_ERROR;
 }
 
@@ -84,41 +83,41 @@ int sio_transfer_gone(struct sio_transfer *t, int err)
 static int wait_for(struct sio_transfer *t, int state, int64_t slice_end,
 		    int64_t idle_ns)
 {
-	int64_t idle = sio_idle_for(&t->active_ns, &t->active_mark,
+	int64_t idle = sio_idle_for(&t->wait.active_ns, &t->wait.active_mark,
 				    t->taken + t->moved);
 	struct pollfd fds[3] = {
-		{ .fd = t->src, .events = POLLIN, .revents = 0 },
-		{ .fd = t->dst, .events = 0, .revents = 0 },
-		{ .fd = t->wake_fd, .events = POLLIN, .revents = 0 },
+		{ .fd = t->src.fd, .events = POLLIN, .revents = 0 },
+		{ .fd = t->dst.fd, .events = 0, .revents = 0 },
+		{ .fd = t->wait.wake_fd, .events = POLLIN, .revents = 0 },
 	};
 	int err, n;
 
 	if (state == SIO_WANT_DST) {
 		fds[0].fd = -1;
 		fds[1].events = POLLOUT;
-	} else if (t->unwatch_dst) {
+	} else if (t->dst.unwatch) {
 		fds[1].fd = -1;
 	}
-	n = sio_poll(t->seam, fds, t->wake_fd >= 0 ? 3 : 2,
+	n = sio_poll(t->seam, fds, t->wait.wake_fd >= 0 ? 3 : 2,
 		     sio_wait_ms(slice_end, idle_ns, idle));
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
 	if (n < 0) {
-		t->err = -n;
-		t->err_side = SIO_SIDE_NONE;
-		t->err_call = SIO_CALL_POLL;
+		t->error.err = -n;
+		t->error.side = SIO_SIDE_NONE;
+		t->error.call = SIO_CALL_POLL;
 		return SIO_ERROR;
 	}
 	if (n == 0) {
-		idle = sio_idle_for(&t->active_ns, &t->active_mark,
+		idle = sio_idle_for(&t->wait.active_ns, &t->wait.active_mark,
 				    t->taken + t->moved);
 		return idle_ns >= 0 && idle >= idle_ns ? SIO_TIMEOUT :
 							 SIO_BUDGET;
 	}
 	if (fds[2].revents)
 		return SIO_INTERRUPTED;
-	t->src_ready = fds[0].revents != 0;
-	if (state == SIO_WANT_SRC && !t->src_ready) {
+	t->src.ready = fds[0].revents != 0;
+	if (state == SIO_WANT_SRC && !t->src.ready) {
 		err = sio_dst_gone(t, fds[1].revents);
 		if (err)
 			return sio_transfer_gone(t, err);
@@ -130,27 +129,32 @@ int sio_transfer_wakeable(struct sio_transfer *t)
 {
 	int fd;
 
-	if (t->wake_fd >= 0)
+	if (t->wait.wake_fd >= 0)
 		return 0;
 	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0)
 		return -errno;
-	t->wake_fd = fd;
+	t->wait.wake_fd = fd;
 	return 0;
 }
 
 void sio_transfer_wake(struct sio_transfer *t)
 {
-	if (t->wake_fd >= 0)
-		(void)!write(t->wake_fd, &(uint64_t){ 1 }, sizeof(uint64_t));
+	if (t->wait.wake_fd >= 0)
+		(void)!write(t->wait.wake_fd, &(uint64_t){ 1 }, sizeof(uint64_t));
 }
 
 void sio_transfer_heard(struct sio_transfer *t)
 {
 	uint64_t wakes;
 
-	if (t->wake_fd >= 0)
-		(void)!read(t->wake_fd, &wakes, sizeof(wakes));
+	if (t->wait.wake_fd >= 0)
+		(void)!read(t->wait.wake_fd, &wakes, sizeof(wakes));
+}
+
+void sio_transfer_restart(struct sio_transfer *t)
+{
+	t->wait.active_ns = t->wait.state = 0;
 }
 
 int sio_transfer_try(struct sio_transfer *t, int64_t ns)
@@ -158,18 +162,18 @@ int sio_transfer_try(struct sio_transfer *t, int64_t ns)
 	if (t->pid != getpid())
 		return SIO_FORKED;
 	sio_transfer_refresh(t);
-	t->level_poll = t->waiting = 0;
+	t->eagain.level_poll = t->wait.state = 0;
 	return sio_transfer_step(t, STEP_BYTES, ns);
 }
 
 int sio_transfer_run(struct sio_transfer *t, int64_t ns, int64_t idle_ns)
 {
 	int64_t end = sio_now() + ns, left = ns;
-	int state = t->waiting, answer;
+	int state = t->wait.state, answer;
 
 	if (t->pid != getpid())
 		return SIO_FORKED;
-	t->level_poll = 1;
+	t->eagain.level_poll = 1;
 	if (!state)
 		sio_transfer_refresh(t);
 	do {
@@ -182,13 +186,13 @@ int sio_transfer_run(struct sio_transfer *t, int64_t ns, int64_t idle_ns)
 			return state;
 		answer = wait_for(t, state, end, idle_ns);
 		if (answer == SIO_BUDGET || answer == SIO_INTERRUPTED) {
-			t->waiting = state;
+			t->wait.state = state;
 			return answer;
 		}
 		/* It was long ago that the modes were looked at. */
-		if (t->waiting)
+		if (t->wait.state)
 			sio_transfer_refresh(t);
-		t->waiting = state = 0;
+		t->wait.state = state = 0;
 		if (answer != SIO_GO)
 			return answer;
 		left = end - sio_now();
@@ -200,11 +204,11 @@ int64_t sio_transfer_read(struct sio_transfer *t, void *buf, int64_t len,
 			  int64_t ns, int64_t idle_ns)
 {
 	int64_t end = sio_now() + ns, n;
-	int state, waits = t->waiting;
+	int state, waits = t->wait.state;
 
 	if (t->pid != getpid())
 		return -SIO_FORKED;
-	t->unwatch_dst = 1;
+	t->dst.unwatch = 1;
 	do {
 		if (!waits) {
 			sio_transfer_refresh(t);
@@ -217,9 +221,9 @@ int64_t sio_transfer_read(struct sio_transfer *t, void *buf, int64_t len,
 				return -SIO_ERROR;
 		}
 		state = wait_for(t, SIO_WANT_SRC, end, idle_ns);
-		t->waiting = waits = 0;
+		t->wait.state = waits = 0;
 		if (state == SIO_BUDGET || state == SIO_INTERRUPTED)
-			t->waiting = SIO_WANT_SRC;
+			t->wait.state = SIO_WANT_SRC;
 	} while (state == SIO_GO && sio_now() < end);
 	return -(state == SIO_GO ? SIO_BUDGET : state);
 }

@@ -4,7 +4,7 @@
 #ifndef SIO_TRANSFER_WAIT_H
 #define SIO_TRANSFER_WAIT_H
 
-#include "api.h"
+#include "transfer/transfer.h"
 
 /* Note when bytes last moved; how many nanoseconds ago that was. */
 int64_t sio_idle_for(int64_t *active_ns, int64_t *active_mark, int64_t mark);

@@ -113,12 +113,12 @@ class Fanout:
     def _open_c(self, copying: bool, stall_ns: int) -> None:
         descriptors = [sink for sink in self.sinks if isinstance(sink, DescriptorSink)]
         self._objects = [sink for sink in self.sinks if isinstance(sink, ObjectSink)]
-        pipes = [one for one in descriptors if one.flow.c.dst_kind == lib.SIO_KIND_PIPE]
-        others = [one for one in descriptors if one.flow.c.dst_kind != lib.SIO_KIND_PIPE]
+        pipes = [one for one in descriptors if one.stream.about.is_pipe]
+        others = [one for one in descriptors if not one.stream.about.is_pipe]
         self._order: list[DescriptorSink | None] = [*pipes, *[None][: len(self._objects)], *others]
         self._place = len(pipes)
         c = ffi.new("struct sio_fanout *")
-        c.seam, c.copying, c.stall_ns = self._in.c.seam, copying, stall_ns
+        c.copying, c.stall_ns = copying, stall_ns
         c.wake_fd = -1
         setattr(c, "in", self._in.c)
         c.sink_count = len(self._order)
@@ -135,7 +135,7 @@ class Fanout:
     @property
     def moved(self) -> int:
         """Bytes taken from the source so far."""
-        return int(self._in.c.taken)
+        return self._in.taken
 
     def run(self, progress: Callable[[int], object] | None = None) -> FanoutResult:
         """Run to the end and close; an exception takes along what each sink got."""
@@ -183,7 +183,7 @@ class Fanout:
             if detached is not None:
                 detached(sink.result(""))
         if state == lib.SIO_ERROR:
-            raise too_many(self._in.c, len(self._order)) or self._in.error()
+            raise too_many(self._in.failure, len(self._order)) or self._in.error()
         if state == lib.SIO_TIMEOUT:
             raise TimeoutError(
                 errno.ETIMEDOUT,
@@ -229,7 +229,7 @@ class Fanout:
     def _reason(self) -> str:
         if not self.c.attached:
             return "no sinks"
-        return "count" if self._in.c.left == 0 else "eof"
+        return "count" if self._in.left == 0 else "eof"
 
     def _result(self, reason: str, fate: str) -> FanoutResult:
         unread = b""

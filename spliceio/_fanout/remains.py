@@ -34,9 +34,9 @@ def refusals(c: Any) -> tuple[Fallback, ...]:
     return (Fallback("tee", err, errors.why(CALLS[c.refused_call], err)),) if err else ()
 
 
-def too_many(c: Any, sinks: int) -> OSError | None:
+def too_many(failure: Any, sinks: int) -> OSError | None:
     """Say what poll(2) means by EINVAL: more descriptors than RLIMIT_NOFILE is now."""
-    if c.err_call != lib.SIO_CALL_POLL or c.err != errno.EINVAL:
+    if failure.call != lib.SIO_CALL_POLL or failure.err != errno.EINVAL:
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return OSError(

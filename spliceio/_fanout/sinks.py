@@ -117,7 +117,7 @@ class DescriptorSink:
         """Whether it has been detached since the last time; then it says why, and is closed."""
         if self.fate or self.c.fate == lib.SIO_FATE_OPEN:
             return False
-        c, fate = self.flow.c, "failed"
+        failure, fate = self.flow.failure, "failed"
         if self.c.fate == lib.SIO_FATE_STALLED:
             fate = "dropped"
             self.error = TimeoutError(
@@ -125,9 +125,9 @@ class DescriptorSink:
             )
         else:
             self.error = errors.failure(
-                CALLS[c.err_call],
-                c.err,
-                dst=c.dst,
+                CALLS[failure.call],
+                failure.err,
+                dst=self.flow.fd(lib.SIO_SIDE_DST),
                 names=("src", self.name),
                 more=f" [{self.moved} bytes moved]",
                 advice=False,

@@ -238,10 +238,10 @@ class _Job:
         finally:
             to.close()
         told = self.progress
-        progress = None if told is None else lambda moved: told(moved + flow.c.skipped)
+        progress = None if told is None else lambda moved: told(moved + flow.skipped)
         result = finished(driven(flow, -1, "copy_file"), progress)
         fields: dict[str, Any] = {name: getattr(result, name) for name in _FIELDS}
-        fields["holes"] = int(flow.c.skipped)
+        fields["holes"] = flow.skipped
         return fields
 
     def _flow(self, from_: endpoint.Stream, to: endpoint.Stream) -> Flow:
@@ -255,11 +255,15 @@ class _Job:
             holes = lib.SIO_HOLES_KEEP
         elif free and plan.reserves(to.about, size):
             reserve = size
-        flow = Flow(from_, to, self._methods(from_, to, size, sparse, empty), call="copy_file")
-        flow.c.holes, flow.c.reserve = holes, reserve
-        if not size:
-            flow.c.extent = INT64_MAX  # a file without a size is all data: SEEK_DATA finds none
-        return flow
+        return Flow(
+            from_,
+            to,
+            self._methods(from_, to, size, sparse, empty),
+            call="copy_file",
+            holes=holes,
+            reserve=reserve,
+            extent=0 if size else INT64_MAX,  # without a size it is all data: SEEK_DATA finds none
+        )
 
     def _methods(
         self, from_: endpoint.Stream, to: endpoint.Stream, size: int, sparse: bool, empty: bool

@@ -93,7 +93,7 @@ class Blob(Window):
                 offset_names=("offset", "offset"),
             )
             with driven(flow, limit, call, checked_count(count)) as transfer:
-                known, left = int(flow.c.known), transfer.left
+                known, left = flow.known, transfer.left
                 memory.expect(known if left < 0 else min(known, left))
                 memory.size = finished(transfer).moved
         return _part(memory, 0, memory.size)

@@ -92,7 +92,7 @@ class ProxyLog:
 
     def _over(self, link: Any, upstream: str | None) -> None:
         who = shown(self.client(link))
-        ab, ba = int(link.relay.ab.moved), int(link.relay.ba.moved)
+        ab, ba = (int(lib.sio_transfer_moved(flow)) for flow in (link.relay.ab, link.relay.ba))
         fields = {
             "event": "closed",
             "client": who,

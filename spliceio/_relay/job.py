@@ -39,18 +39,20 @@ class Link:
     def take_pair(self, pair: Pair) -> None:
         """Take two flows; `pair` was made with `self.c.relay`."""
         self.pair, self.flows = pair, pair.flows
-        ab, ba = pair.flows
-        a, b = int(ab.c.src), int(ba.c.src)
+        a, b = (flow.fd(lib.SIO_SIDE_SRC) for flow in pair.flows)
+        to_b, to_a = (flow.fd(lib.SIO_SIDE_DST) for flow in pair.flows)
         own = not pair.shares_descriptors
-        self.c.fds = [a, ba.c.dst if own else -1, b, ab.c.dst if own else -1]
+        self.c.fds = [a, to_a if own else -1, b, to_b if own else -1]
 
     def take_flow(self, flow: Flow) -> None:
         """Take one flow, whose ends are told of by nobody at the end of it."""
-        self.flows, self._kept = [flow], ffi.new("struct sio_transfer *")
+        self.flows = [flow]
+        config = ffi.new("struct sio_transfer_config *")
+        self._kept = ffi.gc(lib.sio_transfer_new(config), lib.sio_transfer_free)
         self.c.one_way = 1
         self.c.relay.ab, self.c.relay.ba = flow.c, self._kept
         self.c.relay.limit_left = -1
-        self.c.fds = [flow.c.src, -1, -1, flow.c.dst]
+        self.c.fds = [flow.fd(lib.SIO_SIDE_SRC), -1, -1, flow.fd(lib.SIO_SIDE_DST)]
 
     def lend(self) -> None:
         """Give the flows away: nothing may touch or close them, and every socket is nonblocking.

@@ -229,10 +229,10 @@ class Pair:
             self.flows.append(self._flow(1, 0, method))
             left = None if byte_limit is None else byte_limit - ahead
             for flow, first in zip(self.flows, (to_b, to_a), strict=True):
-                taken = int(flow.c.taken)
+                taken = flow.taken
                 flow.take_ahead("relay", first, left)
                 if left is not None:
-                    left -= int(flow.c.taken) - taken - len(first)
+                    left -= flow.taken - taken - len(first)
         except BaseException:
             self.close()
             raise

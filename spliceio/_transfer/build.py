@@ -161,7 +161,7 @@ def between(
         )
         if from_.about.size_is_known:
             begun = _position(from_.fd) if from_.offset is None else from_.offset
-            flow.c.known = max(0, from_.about.size - begun)
+            flow.expect(max(0, from_.about.size - begun))
     finally:
         from_.close()
         if to is not None:

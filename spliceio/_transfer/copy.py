@@ -124,7 +124,7 @@ def _chunks(
 
 
 def _read_chunk(flow: Flow, memory: bytearray, limit: int) -> int:
-    flow.c.active_ns = flow.c.waiting = 0
+    flow.restart()
     slice_ns = SLICE_NS
     while True:
         n: int = lib.sio_transfer_read(

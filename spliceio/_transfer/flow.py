@@ -7,7 +7,6 @@ knows how to make, ask and close one, and nothing of waiting: `_transfer` and `_
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,7 +131,7 @@ def _in_c(parts: Sequence[Part]) -> tuple[Any, list[Any]]:
 class Flow:
     """Bytes on their way from one stream to another, or into memory when `dst` is None."""
 
-    __slots__ = ("_parts", "_shared", "c", "dst", "is_lent", "src")
+    __slots__ = ("_parts", "_shared", "c", "dst", "is_lent", "known", "src")
 
     def __init__(
         self,
@@ -149,6 +148,9 @@ class Flow:
         interactive: bool = False,
         shares: Flow | None = None,
         ahead_later: bool = False,
+        holes: int = lib.SIO_HOLES_FILL,
+        reserve: int = 0,
+        extent: int = 0,
     ) -> None:
         """Duplicate both descriptors, or use those of `shares`, the flow the other way.
 
@@ -158,36 +160,42 @@ class Flow:
 
         `adaptive` lets small reads go by recv and send; `interactive` begins that way, for a driver
         whose poll is level-triggered. `ahead_later` leaves what was read ahead to `take_ahead`.
+
+        Between files: what becomes of `holes`, blocks to `reserve`, and how much is known to be
+        data, the `extent`.
         """
         self.src, self.dst = src, dst
-        self.is_lent = False
-        c = ffi.new("struct sio_transfer *")
-        c.src_kind = src.about.kind
-        c.dst_kind = lib.SIO_KIND_OTHER if dst is None else dst.about.kind
-        c.methods[0 : len(methods)] = methods
-        c.method_count = len(methods)
-        c.left = -1 if count is None else min(count, INT64_MAX)
-        c.off_src = lib.SIO_NO_OFFSET if src.offset is None else src.offset
-        c.off_dst = lib.SIO_NO_OFFSET if offset_dst is None else offset_dst
-        c.pipe_size = PRIVATE_PIPE
-        c.adaptive = adaptive
-        c.small = c.level_poll = interactive
+        self.is_lent, self.known = False, 0
+        config = ffi.new("struct sio_transfer_config *")
+        config.src, config.dst = src.fd, -1 if dst is None else dst.fd
+        config.src_kind = src.about.kind
+        config.dst_kind = lib.SIO_KIND_OTHER if dst is None else dst.about.kind
+        config.src_is = src.about.dev, src.about.ino
+        if dst is not None:
+            config.dst_is = dst.about.dev, dst.about.ino
+        config.methods[0 : len(methods)] = methods
+        config.method_count = len(methods)
+        config.left = -1 if count is None else min(count, INT64_MAX)
+        config.src_offset = lib.SIO_NO_OFFSET if src.offset is None else src.offset
+        config.dst_offset = lib.SIO_NO_OFFSET if offset_dst is None else offset_dst
+        config.pipe_size = PRIVATE_PIPE
+        config.adaptive = adaptive
+        config.small = config.level_poll = interactive
         self._parts = _in_c(parts)
-        c.parts, c.part_count = self._parts[0], len(parts)
-        # The collector is in place before there is anything to collect: a signal handler that
-        # raises in between leaks nothing.
-        self.c = ffi.gc(c, lib.sio_transfer_close)
+        config.parts, config.part_count = self._parts[0], len(parts)
+        config.holes, config.reserve, config.extent = holes, reserve, extent
+        # In one call, so that no signal handler can raise before the collector is in place.
+        self.c = next(map(ffi.gc, map(lib.sio_transfer_new, [config]), [lib.sio_transfer_free]))
+        if self.c == ffi.NULL:
+            raise MemoryError(f"{call}: no memory for a transfer")
         self._shared = shares
         err = 0
         if shares is not None:
-            lib.sio_transfer_share(c, shares.c.dst, shares.c.src)
+            lib.sio_transfer_share(self.c, shares.c)
         else:
-            c.src_is = src.about.dev, src.about.ino
-            if dst is not None:
-                c.dst_is = dst.about.dev, dst.about.ino
-            err = lib.sio_transfer_open(c, src.fd, -1 if dst is None else dst.fd)
+            err = lib.sio_transfer_open(self.c, config)
         if err == -errno.ESTALE:
-            side = src if dst is None or c.err_side == lib.SIO_SIDE_SRC else dst
+            side = src if dst is None or self.failure.side == lib.SIO_SIDE_SRC else dst
             raise errors.gone(call, side.name)
         if err:
             raise errors.failure(call, -err, src.fd, None if dst is None else dst.fd)
@@ -204,11 +212,18 @@ class Flow:
         is nowhere else: when all that can fail has been done.
         """
         ahead = self.src.take_ahead(count)
-        if self.c.left >= 0:
-            self.c.left -= len(ahead)
         whole = prefix + ahead
-        if whole and lib.sio_transfer_prefix(self.c, whole, len(whole)):
+        if whole and lib.sio_transfer_prefix(self.c, whole, len(whole), len(ahead)):
             raise MemoryError(f"{call}: no memory for {len(whole)} bytes read ahead")
+
+    def expect(self, known: int) -> None:
+        """Say how many bytes the source has at least."""
+        self.known = known
+        lib.sio_transfer_expect(self.c, known)
+
+    def restart(self) -> None:
+        """Let the time in which nothing moves begin now."""
+        lib.sio_transfer_restart(self.c)
 
     def run(self, slice_ns: int, limit: int) -> int:
         """Run for one slice, waiting with poll(2); return the state."""
@@ -227,9 +242,23 @@ class Flow:
         return int(lib.sio_transfer_moved(self.c))
 
     @property
+    def taken(self) -> int:
+        return int(lib.sio_transfer_taken(self.c))
+
+    @property
+    def left(self) -> int:
+        """Bytes of the count that have not been taken from `src`; -1 without a count."""
+        return int(lib.sio_transfer_left(self.c))
+
+    @property
+    def skipped(self) -> int:
+        """Bytes of holes, which are neither taken nor moved."""
+        return int(lib.sio_transfer_skipped(self.c))
+
+    @property
     def progress(self) -> int:
         """A number that changes whenever a byte moves."""
-        return int(self.c.taken) + self.moved
+        return self.taken + self.moved
 
     @property
     def held(self) -> int:
@@ -250,11 +279,14 @@ class Flow:
         moved.pop("send", None)  # a header or trailer, which is in user memory anyway
         if moved:
             return max(moved, key=lambda name: moved[name])
-        return plan.NAMES[self.c.methods[self.c.current]]
+        return plan.NAMES[lib.sio_transfer_method(self.c)]
 
     @property
     def fallbacks(self) -> tuple[Fallback, ...]:
-        return tuple(self._fallback(self.c.refusals[i]) for i in range(self.c.refusal_count))
+        found: list[Fallback] = []
+        while (refusal := lib.sio_transfer_refusal(self.c, len(found))) != ffi.NULL:
+            found.append(self._fallback(refusal))
+        return tuple(found)
 
     def _fallback(self, refusal: Any) -> Fallback:
         name, err = plan.NAMES[refusal.method], int(refusal.err)
@@ -267,16 +299,33 @@ class Flow:
         why = errors.why(CALLS[refusal.call], err, src, dst, names=names).partition("; ")[0]
         return Fallback(name, err, why)
 
+    @property
+    def failure(self) -> Any:
+        """The error of the last step, as a struct sio_error."""
+        return lib.sio_transfer_error(self.c)
+
+    def fd(self, side: int) -> int:
+        """Return its own descriptor of a side; -1 if there is none."""
+        return int(lib.sio_transfer_fd(self.c, side))
+
     def error(self) -> OSError:
         """Make the exception for the error the C has just returned."""
-        c = self.c
+        failure = self.failure
         # A connection that is both: whichever met it, the other has it too.
         is_both = self.dst is not None and self.src.about.same_socket(self.dst.about)
-        src = c.src if c.err_side != lib.SIO_SIDE_DST or is_both else None
-        dst = c.dst if (c.err_side != lib.SIO_SIDE_SRC or is_both) and self.dst else None
+        src, dst = self.fd(lib.SIO_SIDE_SRC), self.fd(lib.SIO_SIDE_DST)
+        is_src = failure.side != lib.SIO_SIDE_DST or is_both
+        is_dst = (failure.side != lib.SIO_SIDE_SRC or is_both) and self.dst is not None
         more = f" [{self.moved} bytes moved, {self.held} held]"
         names = (self.src.name, self.dst.name if self.dst else "dst")
-        return errors.failure(CALLS[c.err_call], c.err, src, dst, more=more, names=names)
+        return errors.failure(
+            CALLS[failure.call],
+            failure.err,
+            src if is_src else None,
+            dst if is_dst else None,
+            more=more,
+            names=names,
+        )
 
     def synchronise(self) -> None:
         """Put the positions of buffered Python objects where the bytes are."""
@@ -287,13 +336,8 @@ class Flow:
     def put_back(self) -> None:
         """Return held bytes to a source that is a file; from any other they stay held."""
         if self.is_ours and self.held and self.src.about.kind == lib.SIO_KIND_FILE:
-            held = len(self.take_held())
-            if self.c.left >= 0:
-                self.c.left += held
-            if self.c.off_src == lib.SIO_NO_OFFSET:
-                os.lseek(self.c.src, -held, os.SEEK_CUR)
-            else:
-                self.c.off_src -= held
+            if err := lib.sio_transfer_put_back(self.c, len(self.take_held())):
+                raise errors.failure("lseek", -err)
 
     def take_held(self) -> bytes:
         """Take the held bytes out, in order; none in a child, whose parent needs them."""
@@ -309,7 +353,7 @@ class Flow:
     @property
     def is_ours(self) -> bool:
         """Whether it may be touched: an engine has it, or the parent of this process, otherwise."""
-        return bool(self.c.pid == os.getpid()) and not self.is_lent
+        return not self.is_lent and bool(lib.sio_transfer_is_ours(self.c))
 
     def close(self) -> None:
         """Close the duplicates and the private pipe; safe to repeat. Not while it is lent."""

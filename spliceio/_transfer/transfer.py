@@ -192,7 +192,7 @@ class Transfer:
 
     def _slices(self) -> Iterator[None]:
         begun, spent, slice_ns = time.monotonic(), self._seconds, SLICE_NS
-        self._flow.c.active_ns = self._flow.c.waiting = 0
+        self._flow.restart()
         try:
             while True:
                 before = self._flow.progress
@@ -249,18 +249,18 @@ class Transfer:
     @property
     def left(self) -> int:
         """Bytes of `count` that have not been taken from `src`; -1 without a count."""
-        return int(self._flow.c.left)
+        return self._flow.left
 
     @property
     def failed_at(self) -> str | None:
         """The side whose error ended the last step: "src", "dst" or None."""
         if self._state != lib.SIO_ERROR:
             return None
-        return {lib.SIO_SIDE_SRC: "src", lib.SIO_SIDE_DST: "dst"}.get(self._flow.c.err_side)
+        return {lib.SIO_SIDE_SRC: "src", lib.SIO_SIDE_DST: "dst"}.get(self._flow.failure.side)
 
     def _require_whole(self) -> None:
         """Raise UnexpectedEOF if the source has ended before the bytes that were expected."""
-        came = self.moved - int(self._flow.c.from_memory)
+        came = self.moved - int(lib.sio_transfer_moved_by(self._flow.c, lib.SIO_METHODS))
         if self._expected is None or not self.done or came >= self._expected:
             return
         src = self._flow.src

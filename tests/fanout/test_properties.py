@@ -217,7 +217,7 @@ def play(src, size, group, cuts, rules, method, count):
 
         def made(flow, *args, **kwargs):
             begin(flow, *args, **kwargs)
-            flow.c.seam = seam.c
+            seam.under(flow)
 
         try:
             source, feeder = feed(wires, src, data, cuts)

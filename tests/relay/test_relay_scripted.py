@@ -54,7 +54,7 @@ def scripted(monkeypatch, flow, *rules):
 
     def init(self, *args, **kwargs):
         begin(self, *args, **kwargs)
-        self.c.seam = seams[len(made)].c
+        seams[len(made)].under(self)
         made.append(self)
 
     with monkeypatch.context() as patch:

@@ -143,7 +143,7 @@ seam, begin = Seam(cap("sendfile", 1), cap("copy_file_range", 1), log_size=1), _
 
 def made(flow, *args, **options):
     begin(flow, *args, **options)
-    flow.c.seam = seam.c
+    seam.under(flow)
 
 _flow.Flow.__init__ = made
 src, dst = os.memfd_create("src"), os.memfd_create("dst")

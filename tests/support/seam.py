@@ -108,9 +108,13 @@ class Seam:
         self.c.rules, self.c.rule_count = self._rules, len(rules)
         self.c.log, self.c.log_size = self._log, log_size
 
+    def under(self, flow: Any) -> None:
+        """Put the seam under a flow that has not begun."""
+        lib.sio_test_transfer(flow.c, self.c)
+
     def attach(self, transfer: Any) -> Any:
         """Put the seam under a Transfer that has not begun; return the Transfer."""
-        transfer._flow.c.seam = self.c
+        self.under(transfer._flow)
         return transfer
 
     @contextmanager
@@ -120,7 +124,7 @@ class Seam:
 
         def made(flow, *args, **kwargs):
             begin(flow, *args, **kwargs)
-            flow.c.seam = self.c
+            self.under(flow)
 
         with monkeypatch.context() as patch:
             patch.setattr(_flow.Flow, "__init__", made)

@@ -16,6 +16,7 @@ import pytest
 
 import spliceio
 from spliceio import RelayPool, Transfer
+from spliceio._cffi import lib
 from tests.support.seam import Seam
 from tests.support.states import syscall_of, until
 from tests.support.wires import payload
@@ -276,7 +277,7 @@ def test_the_end_of_a_file_of_known_size_is_not_asked_for_again(wires):
     near, _far = wires.sockets("tcp4")
     with Transfer(fd, near) as transfer:
         seam = Seam()
-        transfer._flow.c.seam = seam.c
+        seam.attach(transfer)
         assert transfer.run().moved == 1000
         assert [(row.call, row.result) for row in seam.log if row.call != "poll"] == [
             ("sendfile", 1000)
@@ -290,4 +291,4 @@ def test_a_pipe_is_no_larger_than_what_is_to_be_moved(wires):
     out = wires.file()
     with Transfer(near, out, 40000) as transfer:
         assert transfer.run().method == "splice"
-        assert fcntl.fcntl(transfer._flow.c.pipe_w, F_GETPIPE_SZ) == 65536
+        assert fcntl.fcntl(lib.sio_test_pipe_writer(transfer._flow.c), F_GETPIPE_SZ) == 65536

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from spliceio import Transfer
+from spliceio._cffi import lib
 from tests.support.programs import need
 from tests.support.states import thread_state, until
 
@@ -149,7 +150,7 @@ def test_close_in_another_thread_ends_a_wait_of_any_length(wires):
     thread = threading.Thread(target=run)
     thread.start()
     # It has an eventfd once its slices have grown.
-    until(lambda: transfer._flow.c.wake_fd >= 0)
+    until(lambda: lib.sio_test_wake_fd(transfer._flow.c) >= 0)
     transfer.close()
     thread.join()
     assert failed == ["the transfer is closed"]
@@ -172,7 +173,7 @@ def test_a_signal_ends_a_wait_of_any_length(wires):
     with Transfer(near, sink.end) as transfer:
 
         def interrupt():
-            until(lambda: transfer._flow.c.wake_fd >= 0)
+            until(lambda: lib.sio_test_wake_fd(transfer._flow.c) >= 0)
             signal.pthread_kill(main, signal.SIGUSR2)
 
         thread = threading.Thread(target=interrupt)
@@ -192,7 +193,7 @@ def test_a_mode_that_is_changed_while_it_waits_is_seen(wires):
     with Transfer(near, sink.end) as transfer:
         thread = threading.Thread(target=transfer.run)
         thread.start()
-        until(lambda: transfer._flow.c.wake_fd >= 0)
+        until(lambda: lib.sio_test_wake_fd(transfer._flow.c) >= 0)
         os.set_blocking(near, False)
         os.write(far, b"more")
         os.close(far)

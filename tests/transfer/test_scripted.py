@@ -15,6 +15,7 @@ import pytest
 
 import spliceio
 from spliceio import Transfer
+from spliceio._cffi import lib
 from tests.support.seam import Seam, cap, fail, laws, zero
 from tests.support.wires import payload
 
@@ -437,7 +438,7 @@ def test_without_a_pipe_a_named_splice_fails_and_can_go_on(wires, err):
 def test_the_private_pipe_is_made_when_it_is_needed_and_only_once(wires):
     """No pipe before the first byte, one for the whole transfer."""
     run = Run(wires, "fill from socket", [cap("splice", CHUNK)])
-    assert run.transfer._flow.c.pipe_r == -1
+    assert lib.sio_test_pipe_writer(run.transfer._flow.c) == -1
     run.transfer.run()
     assert len(run.seam.calls("pipe")) == 1
     run.complete()
