@@ -333,30 +333,28 @@ enum sio_reason {
 	SIO_REASON_CANCELLED
 };
 
-/*
- * ab and ba: opened by the caller, who closes them after.  Half-close is done
- * here for sockets; for anything else the flow's own dst is closed, its bit is
- * set in `finished`, and SIO_EVENT tells the caller to close its own.
- */
-struct sio_relay {
+/* ab and ba are opened by the caller, who closes them after. */
+struct sio_relay_config {
 	struct sio_transfer *ab;
 	struct sio_transfer *ba;
-	int64_t limit_left;     /* both ways together; -1: none */
+	int64_t limit;          /* both ways together; -1: none */
 	int32_t stop_when_gone; /* bit 0: end all when b takes no more; bit 1: a */
 	int32_t stop_at_eof;    /* bit 0: end all when a has ended; bit 1: b */
-	int32_t closes;         /* the sockets are closed when both have ended */
-	int32_t closes_later;   /* the caller closes the dst of what is finished */
-	int32_t over;           /* bit 0: ab has ended; bit 1: ba */
-	int32_t finished;
-	int32_t reason;
-	int32_t failed;         /* after SIO_ERROR: 0 ab, 1 ba */
-	int32_t waiting;        /* the last slice ended in the poll(), in these states */
-	int32_t state[2];
-	int64_t active_ns;
-	int64_t active_mark;
 };
 
+struct sio_relay;
+
+/* NULL: no memory. */
+struct sio_relay *sio_relay_new(const struct sio_relay_config *config);
+void sio_relay_free(struct sio_relay *r);
+/* SIO_EVENT: of what is no socket, close the writers that are finished. */
 int sio_relay_run(struct sio_relay *r, int64_t ns, int64_t idle_ns);
+/* Bit 0: the writer of b; bit 1: that of a.  Told once. */
+int sio_relay_finished(struct sio_relay *r);
+/* After SIO_ERROR: 0 ab, 1 ba. */
+int sio_relay_failed(const struct sio_relay *r);
+/* enum sio_reason. */
+int sio_relay_reason(const struct sio_relay *r);
 
 /* ---- one to many ------------------------------------------------------------ */
 
@@ -366,81 +364,53 @@ enum sio_fate {
 	SIO_FATE_STALLED        /* it took nothing for too long */
 };
 
-/*
- * One of many.  Every byte that the head has let go of is in exactly one place:
- * in the sink's own pipe (staged), held by `out`, or moved.
- */
-struct sio_sink {
-	struct sio_transfer *out;       /* from a pipe to the sink; the caller's.
-					 * NULL: the caller takes the bytes */
-	int32_t pipe_r;         /* its own pipe; -1: none was needed yet */
-	int32_t pipe_w;
-	int64_t staged;         /* what is in it */
-	int64_t got;            /* the source's first so many are not wanted again */
-	int64_t teed;           /* of them, straight into the sink */
-	int32_t full;           /* poll() has not said yet that it has room */
-	int32_t fate;
-	int64_t beyond;         /* got - base that its pipe could not reach past */
-	int64_t full_ns;        /* since when it is; 0: it is not */
-	int64_t full_mark;
-};
-
-/*
- * Zero it, set what stands before `sinks`, then open.  What the source has given
- * and not every sink has got is the head: the source itself if that is a pipe,
- * else a pipe of its own, or memory where tee() is refused.
- */
-struct sio_fanout {
-	struct sio_seam *seam;
-	struct sio_transfer *in;        /* of the source; the caller's */
+/* Both ways of bytes are flows of the caller's, who closes them after. */
+struct sio_fanout_config {
+	struct sio_transfer *in;        /* of the source */
+	/* From a pipe to each sink; NULL: the caller takes the bytes.  Pipes
+	 * first: they need no pipe between. */
+	struct sio_transfer **out;
 	int32_t sink_count;
 	int32_t copying;        /* 1: no tee() from the start */
-	int32_t wake_fd;        /* ends the wait when it can be read; -1: none.  The
-				 * caller's */
 	int64_t stall_ns;       /* a sink may be full for so long; -1: no limit */
-
-	/* Its `out` is set after open.  Pipes first: they need no pipe between. */
-	struct sio_sink *sinks;
-	int64_t base;           /* how much of the source every sink has got */
-	int64_t end;            /* and how much of it there is */
-	int32_t attached;
-	int64_t handed;         /* by the last take without `out`; the caller's */
-	int32_t last;           /* which was detached last, with all that it held */
-	int32_t direct;         /* the source is the head */
-	int32_t eof;
-	int32_t failed;         /* `in` has the error, told when all is through */
-	int32_t refused;        /* why it is copying: an errno, and the call */
-	int32_t refused_call;
-	int32_t changed;        /* a sink's fate has */
-	int32_t want_src;
-	int32_t interrupted;    /* the last move was, after what it took */
-	int32_t waiting;        /* the slice ended in poll(), with nothing to do */
-	int32_t doubt;          /* a call did nothing that poll() knows nothing of:
-				 * it is made again after the slice */
-	int32_t woken;          /* by wake_fd */
-	int32_t null_fd;        /* /dev/null, or -1 */
-	int32_t head_r;
-	int64_t head_held;
-	int64_t full_at;        /* base when the head took no more */
-	unsigned char *mem;
-	int64_t mem_size;
-	int64_t mem_pos;
-	int64_t mem_len;
-	int64_t progress;
-	int64_t active_ns;
-	int64_t active_mark;
-	struct pollfd *fds;
 };
 
-int sio_fanout_open(struct sio_fanout *f);
+struct sio_fanout_report {
+	int64_t progress;       /* changes whenever a byte moves */
+	int64_t base;           /* how much of the source every sink has got */
+	int32_t attached;       /* sinks that are */
+	int32_t last;           /* which was detached last, with all that it held */
+	int32_t refused;        /* why it is copying: an errno, and the call */
+	int32_t refused_call;
+	int32_t waiting;        /* the slice ended in poll(), with nothing to do */
+	int32_t woken;          /* by wake_fd */
+};
+
+struct sio_fanout;
+
+/* NULL: no memory. */
+struct sio_fanout *sio_fanout_new(const struct sio_fanout_config *config);
+/* With what it owns. */
+void sio_fanout_free(struct sio_fanout *f);
+void sio_fanout_report(const struct sio_fanout *f,
+		       struct sio_fanout_report *report);
+/* Of sink i: enum sio_fate; how much of the source it does not want again, and of
+ * that, what was duplicated straight into it. */
+int sio_fanout_fate(const struct sio_fanout *f, int32_t i);
+int64_t sio_fanout_got(const struct sio_fanout *f, int32_t i);
+int64_t sio_fanout_teed(const struct sio_fanout *f, int32_t i);
 /* Until it is done, a sink's fate changes or the caller has bytes to take
- * (SIO_EVENT), nothing moved for idle_ns, wake_fd says so, or ns are over.  One
- * that waited goes on waiting, and asks for nothing else. */
-int sio_fanout_run(struct sio_fanout *f, int64_t ns, int64_t idle_ns);
-/* Take what is for sink i alone: from its pipe, and without `out` also from
+ * (SIO_EVENT), nothing moved for idle_ns, wake_fd can be read (-1: none), or ns
+ * are over.  One that waited goes on waiting, and asks for nothing else. */
+int sio_fanout_run(struct sio_fanout *f, int64_t ns, int64_t idle_ns,
+		   int wake_fd);
+/* Take what is for sink i alone: from its pipe, and for the caller also from
  * memory.  A count, 0 when there is none, or -errno.  One that is detached has
  * none, but for the last: what its pipe still holds. */
 int64_t sio_fanout_take(struct sio_fanout *f, int32_t i, void *buf, int64_t len);
+/* What the caller took last and has not said to have. */
+int64_t sio_fanout_handed(const struct sio_fanout *f);
+void sio_fanout_accept(struct sio_fanout *f);
 /* The caller's own sink takes no more; safe to repeat. */
 void sio_fanout_detach(struct sio_fanout *f, int32_t i);
 /* At the end, how much was taken from the source, or given to some sink, that
@@ -456,19 +426,7 @@ void sio_fanout_close(struct sio_fanout *f);
 struct sio_news;
 struct sio_engine;
 
-/* The state of a link.  Those before SIO_PHASE_RELAY are of a proxy's. */
-enum sio_phase {
-	SIO_PHASE_NEW,
-	SIO_PHASE_HEADER,       /* a PROXY protocol header is awaited */
-	SIO_PHASE_PEEK,         /* the first bytes are awaited */
-	SIO_PHASE_ASKED,        /* Python has been asked for the upstream */
-	SIO_PHASE_CONNECT,
-	SIO_PHASE_RELAY,
-	SIO_PHASE_LINGER,       /* what was sent arrives before the reset does */
-	SIO_PHASE_OVER
-};
-
-/* What a link has to tell. */
+/* What a connection has to tell. */
 enum sio_told {
 	SIO_TOLD_OVER = 1,
 	SIO_TOLD_WRITER_B = 2,  /* all of ab is through: close the writer of b */
@@ -484,95 +442,12 @@ struct sio_peer {
 	int16_t family;         /* AF_INET, AF_INET6, AF_UNIX; 0: not known */
 };
 
-struct sio_timer {
-	int64_t due;
-	int32_t place;          /* 0: not set */
-	void (*fire)(struct sio_engine *e, struct sio_timer *timer);
-};
+/* A connection of an engine: a job that Python has made, or one that the engine
+ * has accepted. */
+struct sio_conn;
 
-/* What a link does when its engine lets it; the engine knows no more of it. */
-struct sio_conn_ops;
-
-/* A socket that is nonblocking while a link has it; see modes.c. */
+/* The blocking modes of sockets that engines have. */
 struct sio_modes;
-struct sio_loan {
-	uint64_t device;
-	uint64_t inode;
-	int32_t fd;             /* -1: none */
-	int32_t was_blocking;
-	struct sio_loan *next;
-};
-
-/*
- * One relay of an engine.  Submitted by Python, which owns it and both flows,
- * and leaves them alone until SIO_TOLD_OVER; or made by the engine itself for a
- * connection that it accepted.
- */
-struct sio_link {
-	struct sio_relay relay;
-	struct sio_news *news;
-	int64_t idle_ns;        /* -1: no limit */
-	int32_t one_way;        /* ab alone, and no half-close */
-	int32_t accepted;       /* made by the engine */
-	int32_t fds[4];         /* reader and writer of a, of b; -1: none */
-
-	struct sio_modes *modes; /* NULL: no mode is to be put back */
-	struct sio_loan loans[4];
-
-	/* The engine's while it runs; afterwards to be read. */
-	struct sio_engine *engine;
-	const struct sio_conn_ops *ops;
-	int32_t phase;
-	int32_t failed;         /* 1: ab, 2: ba has an error that Python raises */
-	int32_t err;            /* of connecting, or of a header */
-	int32_t upstream;       /* its number, from the set's first on; -1: none */
-	int32_t state[2];
-	int32_t seen[4];        /* events that do not go away, by descriptor */
-	int32_t parked;         /* until the timer: memory is short */
-	int32_t muted;          /* bits: sources whose bytes wake nobody for now */
-	int32_t index;
-	int32_t is_ready;
-	int64_t begun_ns;
-	int64_t connected_ns;
-	int64_t moved_ns;
-	int64_t ended_ns;
-	struct sio_timer timer;
-	struct sio_link *next_ready;
-	struct sio_link *next_done;
-
-	/* Guarded by the engine's lock. */
-	int32_t asked;          /* what Python asks of it; -1: it may not any more */
-	int32_t is_cancelled;   /* before that, so that it ends as cancelled */
-	int32_t released;
-	struct sio_upstreams *answer;
-	struct sio_link *next_asked;
-	/* Guarded by the news' lock. */
-	int32_t told;
-	int32_t is_told;
-	struct sio_link *next_told;
-
-	/* Of an accepted connection. */
-	struct sio_peer client;
-	struct sio_peer server;         /* what the client connected to */
-	int32_t lent;           /* Python looks at it: it may not be reused */
-	int32_t won;            /* the slot of the attempt that connected */
-	int32_t last_peek;      /* no more is awaited: the client has ended or the time is up */
-	int64_t step_ns;        /* of SIO_PHASE_LINGER: between two looks */
-	int64_t deadline;       /* of the phase; of a relay: a side was reset, 0 not */
-	unsigned char *peeked;
-	int32_t peeked_len;
-	int32_t tries;          /* upstreams tried */
-	int32_t chosen;         /* the one that is, in its set */
-	int32_t short_of;       /* this machine could not even try */
-	int32_t shortages;      /* how often, for this upstream */
-	int32_t told_upstream;  /* of SIO_TOLD_DOWN and UP */
-	int32_t told_err;
-	int32_t next_address;
-	int32_t attempts[3];    /* sockets that connect; -1: none */
-	int32_t attempted[3];   /* to which address */
-	struct sio_upstreams *routed;   /* what Python answered; else the common */
-	struct sio_upstreams *tried;
-};
 
 struct sio_counts {
 	int64_t active;
@@ -594,17 +469,40 @@ int sio_news_fd(const struct sio_news *news);
 int sio_news_wait(struct sio_news *news, int ms);
 /* Make a wait end, now or later. */
 void sio_news_wake(struct sio_news *news);
-/* The next link, and in *told what it tells; NULL when there is none. */
-struct sio_link *sio_news_take(struct sio_news *news, int32_t *told);
+/* The next connection, and in *told what it tells; NULL when there is none. */
+struct sio_conn *sio_news_take(struct sio_news *news, int32_t *told);
 
-/* modes.c.  The table is never freed; NULL: no memory. */
+/* The table is never freed; NULL: no memory. */
 struct sio_modes *sio_modes_new(void);
 /* In a forked child, whose parent may have had it locked. */
 void sio_modes_reset(struct sio_modes *modes);
-/* Make the sockets among its fds nonblocking; put their modes back.  Both are
- * safe to repeat.  A link whose sockets are lent may not be freed. */
-void sio_modes_lend(struct sio_modes *modes, struct sio_link *l);
-void sio_modes_give_back(struct sio_link *l);
+
+struct sio_job_config {
+	struct sio_relay_config relay;  /* without ba: one flow, and no half-close */
+	struct sio_news *news;
+	int64_t idle_ns;        /* -1: no limit */
+	int32_t fds[4];         /* reader and writer of a, of b; -1: none */
+};
+
+struct sio_job_report {
+	int32_t err;            /* it could not even begin */
+	int32_t failed;         /* 1: ab, 2: ba has an error */
+	int32_t reason;         /* enum sio_reason */
+	int32_t is_cancelled;
+	int64_t ns;             /* how long it took */
+};
+
+/* NULL: no memory. */
+struct sio_conn *sio_job_new(const struct sio_job_config *config);
+/* With the modes of its sockets put back. */
+void sio_job_free(struct sio_conn *conn);
+/* Make its sockets nonblocking; put their modes back.  Both are safe to repeat. */
+void sio_job_lend(struct sio_conn *conn, struct sio_modes *modes);
+void sio_job_give_back(struct sio_conn *conn);
+/* Has an engine got it, or had it? */
+int sio_job_is_taken(const struct sio_conn *conn);
+/* Once it is over. */
+void sio_job_report(const struct sio_conn *conn, struct sio_job_report *report);
 
 enum sio_stopped {
 	SIO_STOPPED_NOTHING,    /* it is tried again, and waits meanwhile */
@@ -632,11 +530,11 @@ void sio_engine_free(struct sio_engine *e);
 void sio_engine_abandon(struct sio_engine *e);
 /* 0, or -ESHUTDOWN: it is stopped; -ECHILD: it is another process's; or why it
  * has ended by itself. */
-int sio_engine_submit(struct sio_engine *e, struct sio_link *link);
+int sio_engine_submit(struct sio_engine *e, struct sio_conn *conn);
 /* End it.  1: its reason is SIO_REASON_CANCELLED; 0: it has ended otherwise. */
-int sio_engine_cancel(struct sio_link *link);
+int sio_engine_cancel(struct sio_conn *conn);
 /* End it, without a word on whose behalf. */
-void sio_engine_cut(struct sio_link *link);
+void sio_engine_cut(struct sio_conn *conn);
 void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts);
 
 /* ---- accepting and connecting ---------------------------------------------- */
@@ -645,7 +543,7 @@ void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts);
 struct sio_upstreams;
 
 /* Who uses the numbers of a list: whoever made this, and each set with them,
- * which lasts as long as a link may name one.  The last frees it. */
+ * which lasts as long as a connection may name one.  The last frees it. */
 int64_t *sio_users_new(void);
 int64_t sio_users_count(const int64_t *users);
 void sio_users_drop(int64_t *users);
@@ -662,7 +560,7 @@ struct sio_network {
 	int32_t bits;           /* of 128; -1: a unix socket */
 };
 
-struct sio_gate_setup {
+struct sio_proxy_config {
 	struct sio_news *news;
 	int32_t route;          /* ask Python */
 	int32_t tell;           /* of each connection that ends, not only of failures */
@@ -685,17 +583,36 @@ void sio_tune(int fd, int32_t keepalive);
 
 /* Before start.  The descriptors of listeners are duplicated.  Without a route
  * nothing is accepted before there are upstreams. */
-int sio_engine_serve(struct sio_engine *e, const struct sio_gate_setup *setup,
+int sio_engine_serve(struct sio_engine *e, const struct sio_proxy_config *setup,
 		     const int32_t *listeners, int32_t count);
 /* Connect to these from now on; the engine owns them. */
 int sio_engine_upstreams(struct sio_engine *e, struct sio_upstreams *ups);
 /* Accept no more, and go on with what there is. */
-void sio_engine_close_gate(struct sio_engine *e);
+void sio_engine_close_listeners(struct sio_engine *e);
+/* What is known of an accepted connection. */
+struct sio_proxy_report {
+	struct sio_peer client;
+	int32_t upstream;       /* its number, from the set's first on; -1: none */
+	int32_t told_upstream;  /* of SIO_TOLD_DOWN and UP */
+	int32_t told_err;
+	int32_t err;            /* of connecting, or of a header */
+	int32_t reason;         /* enum sio_reason */
+	int32_t tries;          /* upstreams tried */
+	int32_t is_connected;   /* or was */
+	int32_t peeked_len;
+	const unsigned char *peeked;    /* with SIO_TOLD_ROUTE, until it is answered */
+	int64_t a_to_b;
+	int64_t b_to_a;
+	int64_t ns;             /* how long it took, once it is over */
+};
+
+void sio_proxy_report(const struct sio_conn *conn,
+		      struct sio_proxy_report *report);
 /* The answer to SIO_TOLD_ROUTE: where to; NULL and more: peek again, NULL: nowhere. */
-void sio_link_route(struct sio_link *link, struct sio_upstreams *ups,
-		    int32_t more);
-/* Python has read what the link of an accepted connection tells. */
-void sio_link_release(struct sio_link *link);
+void sio_proxy_route(struct sio_conn *conn, struct sio_upstreams *ups,
+		     int32_t more);
+/* Python has read what an accepted connection tells. */
+void sio_proxy_release(struct sio_conn *conn);
 
 /* ---- page_gift.c: memory into a pipe, copied once into pages given away ----------- */
 

@@ -123,6 +123,53 @@ def test_what_is_declared_to_python_is_called(header, of):
     assert sorted(set(names) - called) == []
 
 
+OPEN = {
+    "about",
+    "counts",
+    "error",
+    "fanout_config",
+    "fanout_report",
+    "identity",
+    "job_config",
+    "job_report",
+    "network",
+    "owned",
+    "part",
+    "peer",
+    "proxy_config",
+    "proxy_report",
+    "refusal",
+    "relay_config",
+    "transfer_config",
+    "trouble",
+}
+"""Configs and results: what Python sets or reads field by field."""
+
+
+def test_structs_are_opaque_to_python_but_for_configs_and_results():
+    """Of all others api.h says the name; their fields are the C's to change."""
+    text = declared("api.h")
+    assert set(re.findall(r"^struct sio_(\w+) \{", text, re.M)) == OPEN
+    opaque = set(re.findall(r"^struct sio_(\w+);", text, re.M))
+    assert {"conn", "engine", "fanout", "relay", "transfer", "upstreams"} <= opaque
+    for name in opaque:
+        assert f'"struct sio_{name} *"' not in python("package")
+
+
+ABOVE = {"transfer", "relay", "proxy", "gate", "upstream", "listener", "fanout", "flow", "link"}
+
+
+@pytest.mark.parametrize("path", sorted(CSRC.glob("loop/*.[ch]")), ids=lambda p: p.name)
+def test_the_loop_names_nothing_above_it(path):
+    """Not one identifier is of a relay or of what moves its bytes."""
+    words = {
+        word
+        for name in re.findall(r"\w+", uncommented(path))
+        for word in name.lower().removesuffix("s").split("_")
+    }
+    assert words & ABOVE <= {"listener"}  # sio_server_ops.on_listener
+
+
 def test_the_package_calls_nothing_that_is_for_tests():
     """Neither a function nor a constant or struct of the fault seam."""
     text = python("package")

@@ -23,8 +23,10 @@
 #define CHUNK 8192
 #define MOST (BYTES + CHUNK)
 
+/* It is found again by the connection, whose memory is its own. */
 struct job {
-	struct sio_link link;
+	struct sio_conn *conn;
+	struct job *next;
 	struct sio_transfer ab, ba;
 	int near[2], far[2];
 	int cut;                /* cancelled: it may end before that is heard */
@@ -33,6 +35,8 @@ struct job {
 
 static struct sio_engine *engines[2];
 static struct sio_news *news;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct job *jobs;
 
 static void set_flow(struct sio_transfer *t, int src, int dst)
 {
@@ -60,14 +64,18 @@ static struct job *new_job(void)
 		abort();
 	set_flow(&j->ab, j->near[1], j->far[0]);
 	set_flow(&j->ba, j->far[0], j->near[1]);
-	j->link.relay.ab = &j->ab;
-	j->link.relay.ba = &j->ba;
-	j->link.relay.limit_left = -1;
-	j->link.news = news;
-	j->link.idle_ns = 2000000000;
-	j->link.fds[0] = j->near[1];
-	j->link.fds[2] = j->far[0];
-	j->link.fds[1] = j->link.fds[3] = -1;
+	j->conn = sio_job_new(&(struct sio_job_config){
+		.relay = { .ab = &j->ab, .ba = &j->ba, .limit = -1 },
+		.news = news,
+		.idle_ns = 2000000000,
+		.fds = { j->near[1], -1, j->far[0], -1 },
+	});
+	if (!j->conn)
+		abort();
+	pthread_mutex_lock(&lock);
+	j->next = jobs;
+	jobs = j;
+	pthread_mutex_unlock(&lock);
 	return j;
 }
 
@@ -124,10 +132,10 @@ static void *submit(void *arg)
 		int near = j->near[0], far = j->far[1], cut;
 
 		cut = j->cut = rand_r(&seed) % 4 == 0;
-		if (sio_engine_submit(engines[i % 2], &j->link))
+		if (sio_engine_submit(engines[i % 2], j->conn))
 			abort();
 		if (cut) {
-			sio_engine_cancel(&j->link);
+			sio_engine_cancel(j->conn);
 		} else {
 			use(j, near, far);
 			__atomic_store_n(&j->used, 1, __ATOMIC_RELEASE);
@@ -140,14 +148,37 @@ static void *submit(void *arg)
 	return NULL;
 }
 
+static int reason_of(const struct sio_conn *conn)
+{
+	struct sio_job_report report;
+
+	sio_job_report(conn, &report);
+	return report.reason;
+}
+
+/* The job of a connection; one that ends leaves the list of all. */
+static struct job *job_of(const struct sio_conn *conn, int ends)
+{
+	struct job **at = &jobs, *j;
+
+	pthread_mutex_lock(&lock);
+	while ((*at)->conn != conn)
+		at = &(*at)->next;
+	j = *at;
+	if (ends)
+		*at = j->next;
+	pthread_mutex_unlock(&lock);
+	return j;
+}
+
 static int take(void)
 {
 	int over = 0;
 	int32_t told;
-	struct sio_link *link;
+	struct sio_conn *conn;
 
-	while ((link = sio_news_take(news, &told))) {
-		struct job *j = (struct job *)link;
+	while ((conn = sio_news_take(news, &told))) {
+		struct job *j = job_of(conn, told & SIO_TOLD_OVER);
 
 		if (!(told & SIO_TOLD_OVER))
 			continue;
@@ -156,13 +187,14 @@ static int take(void)
 			abort();
 		if (j->ab.moved < BYTES && !j->cut) {
 			fprintf(stderr, "moved %ld, reason %d\n",
-				(long)j->ab.moved, link->relay.reason);
+				(long)j->ab.moved, reason_of(conn));
 			exit(1);
 		}
 		sio_transfer_close(&j->ab);
 		sio_transfer_close(&j->ba);
 		close(j->near[1]);
 		close(j->far[0]);
+		sio_job_free(conn);
 		free(j);
 		over++;
 	}

@@ -21,7 +21,6 @@
  * Rule 5: an error of the source is told when everything before it is through.
  */
 #define _GNU_SOURCE
-#include "api.h"
 #include "base/errno_class.h"
 #include "base/syscalls.h"
 #include "fanout/head.h"
@@ -486,7 +485,8 @@ static int advance(struct sio_fanout *f, int64_t *yielded)
 	return SIO_BUDGET;
 }
 
-int sio_fanout_run(struct sio_fanout *f, int64_t ns, int64_t idle_ns)
+int sio_fanout_run(struct sio_fanout *f, int64_t ns, int64_t idle_ns,
+		   int wake_fd)
 {
 	int64_t slice_end = sio_now() + ns, yielded = -1;
 	int r = SIO_BUDGET;
@@ -498,6 +498,7 @@ int sio_fanout_run(struct sio_fanout *f, int64_t ns, int64_t idle_ns)
 	if (!f->waiting)
 		refresh(f);
 	f->changed = f->woken = 0;
+	f->wake_fd = wake_fd;
 	do {
 		if (!f->waiting)
 			r = advance(f, &yielded);
@@ -536,4 +537,44 @@ void sio_fanout_detach(struct sio_fanout *f, int32_t i)
 {
 	f->waiting = 0;
 	detach(f, &f->sinks[i], SIO_FATE_FAILED);
+}
+
+/* ---- what it has to say ------------------------------------------------------------------ */
+
+void sio_fanout_report(const struct sio_fanout *f,
+		       struct sio_fanout_report *report)
+{
+	report->progress = f->progress;
+	report->base = f->base;
+	report->attached = f->attached;
+	report->last = f->last;
+	report->refused = f->refused;
+	report->refused_call = f->refused_call;
+	report->waiting = f->waiting;
+	report->woken = f->woken;
+}
+
+int sio_fanout_fate(const struct sio_fanout *f, int32_t i)
+{
+	return f->sinks[i].fate;
+}
+
+int64_t sio_fanout_got(const struct sio_fanout *f, int32_t i)
+{
+	return f->sinks[i].got;
+}
+
+int64_t sio_fanout_teed(const struct sio_fanout *f, int32_t i)
+{
+	return f->sinks[i].teed;
+}
+
+int64_t sio_fanout_handed(const struct sio_fanout *f)
+{
+	return f->handed;
+}
+
+void sio_fanout_accept(struct sio_fanout *f)
+{
+	f->handed = 0;
 }

@@ -62,22 +62,29 @@ static void open_head(struct sio_fanout *f)
 	f->in->dst.slots = size / SIO_SLOT;
 }
 
-int sio_fanout_open(struct sio_fanout *f)
+struct sio_fanout *sio_fanout_new(const struct sio_fanout_config *config)
 {
-	size_t count = (size_t)f->sink_count;
+	size_t count = (size_t)config->sink_count;
+	struct sio_fanout *f = calloc(1, sizeof(*f));
 
+	if (!f)
+		return NULL;
+	f->in = config->in;
 	f->seam = f->in->seam;
-	f->head_r = f->null_fd = -1;
+	f->sink_count = f->attached = config->sink_count;
+	f->copying = config->copying;
+	f->stall_ns = config->stall_ns;
+	f->head_r = f->null_fd = f->wake_fd = -1;
 	f->full_at = -1;
 	f->direct = f->in->src.kind == SIO_KIND_PIPE;
-	f->attached = f->sink_count;
 	f->fds = calloc(count + 2, sizeof(*f->fds));
 	f->sinks = calloc(count, sizeof(*f->sinks));
-	if (!f->fds || !f->sinks) {
-		sio_fanout_close(f);
-		return -ENOMEM;
+	if (!f->fds || (count && !f->sinks)) {
+		sio_fanout_free(f);
+		return NULL;
 	}
 	for (size_t i = 0; i < count; i++) {
+		f->sinks[i].out = config->out[i];
 		f->sinks[i].pipe_r = f->sinks[i].pipe_w = -1;
 		f->sinks[i].beyond = -1;
 	}
@@ -85,14 +92,18 @@ int sio_fanout_open(struct sio_fanout *f)
 		f->null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	if (!f->direct && !f->copying)
 		open_head(f);
-	return 0;
+	return f;
+}
+
+void sio_fanout_free(struct sio_fanout *f)
+{
+	if (f)
+		sio_fanout_close(f);
+	free(f);
 }
 
 void sio_fanout_close(struct sio_fanout *f)
 {
-	/* A zeroed one has never been opened: its 0 is nobody's descriptor. */
-	if (!f->fds)
-		return;
 	sio_pipe_close(&f->head_r, &f->null_fd);
 	for (int32_t i = 0; f->sinks && i < f->sink_count; i++)
 		sio_pipe_close(&f->sinks[i].pipe_r, &f->sinks[i].pipe_w);

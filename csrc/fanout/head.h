@@ -4,8 +4,7 @@
 #ifndef SIO_FANOUT_HEAD_H
 #define SIO_FANOUT_HEAD_H
 
-#include "api.h"
-#include "transfer/transfer.h"
+#include "fanout/types.h"
 
 /* See what the head has, and let it take more: 0,
  * SIO_INTERRUPTED or SIO_ERROR. */

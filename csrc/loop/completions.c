@@ -1,13 +1,14 @@
 /*
- * completions.c: what has happened, waiting for Python: a list of links and an
+ * completions.c: what has happened, waiting for Python: a list of connections and an
  * eventfd.
  *
  * Engines add to it and never wait for it, so a busy interpreter delays the
- * news and not the bytes.  A link is in the list once at the most; what it has
+ * news and not the bytes.  A conn is in the list once at the most; what it has
  * to tell meanwhile adds up in its bits.
  */
 #define _GNU_SOURCE
 #include "loop/completions.h"
+#include "loop/loop.h"
 #include "base/syscalls.h"
 
 #include <poll.h>
@@ -19,8 +20,8 @@
 struct sio_news {
 	pthread_mutex_t lock;
 	int fd;
-	struct sio_link *first;
-	struct sio_link *last;
+	struct sio_conn *first;
+	struct sio_conn *last;
 	int32_t count;
 };
 
@@ -67,25 +68,25 @@ void sio_news_wake(struct sio_news *news)
 	(void)!write(news->fd, &(uint64_t){ 1 }, sizeof(uint64_t));
 }
 
-int sio_news_tell(struct sio_news *news, struct sio_link *link, int32_t what)
+int sio_news_tell(struct sio_news *news, struct sio_conn *conn, int32_t what)
 {
 	int is_new, was_empty;
 
 	pthread_mutex_lock(&news->lock);
-	link->told |= what;
-	is_new = !link->is_told;
+	conn->told |= what;
+	is_new = !conn->is_told;
 	was_empty = !news->first;
 	if (is_new) {
-		link->is_told = 1;
-		link->next_told = NULL;
+		conn->is_told = 1;
+		conn->next_told = NULL;
 		if (was_empty)
-			news->first = link;
+			news->first = conn;
 		else
-			news->last->next_told = link;
-		news->last = link;
+			news->last->next_told = conn;
+		news->last = conn;
 		news->count++;
 	}
-	/* Under the lock: who takes the last link may free the news after. */
+	/* Under the lock: who takes the last conn may free the news after. */
 	if (is_new && was_empty)
 		sio_news_wake(news);
 	pthread_mutex_unlock(&news->lock);
@@ -102,22 +103,22 @@ int32_t sio_news_count(struct sio_news *news)
 	return count;
 }
 
-struct sio_link *sio_news_take(struct sio_news *news, int32_t *told)
+struct sio_conn *sio_news_take(struct sio_news *news, int32_t *told)
 {
-	struct sio_link *link;
+	struct sio_conn *conn;
 	uint64_t wakes;
 
 	pthread_mutex_lock(&news->lock);
-	link = news->first;
-	if (link) {
-		news->first = link->next_told;
+	conn = news->first;
+	if (conn) {
+		news->first = conn->next_told;
 		news->count--;
-		*told = link->told;
-		link->told = link->is_told = 0;
+		*told = conn->told;
+		conn->told = conn->is_told = 0;
 	} else {
 		/* Only an empty list is worth waiting for. */
 		(void)!read(news->fd, &wakes, sizeof(wakes));
 	}
 	pthread_mutex_unlock(&news->lock);
-	return link;
+	return conn;
 }

@@ -1,5 +1,5 @@
 /*
- * completions.h: what has happened, waiting for Python: a list of links and an
+ * completions.h: what has happened, waiting for Python: a list of connections and an
  * eventfd.
  */
 #ifndef SIO_LOOP_COMPLETIONS_H
@@ -7,8 +7,8 @@
 
 #include "api.h"
 
-/* 1: the link was not yet in the list. */
-int sio_news_tell(struct sio_news *news, struct sio_link *link, int32_t what);
+/* 1: the conn was not yet in the list. */
+int sio_news_tell(struct sio_news *news, struct sio_conn *conn, int32_t what);
 int32_t sio_news_count(struct sio_news *news);
 
 #endif

@@ -1,21 +1,21 @@
 /*
- * loop.c: one thread and one epoll for thousands of relays.  What they do is
- * behind their ops; nothing here names it.
+ * loop.c: one thread and one epoll for thousands of connections.  What they
+ * do is behind their ops; nothing here names it.
  *
  * Rule 1: the thread never waits but in epoll_wait(), and never touches Python.
- * Rule 2: events only mark what may go on; then each link that may go on gets
+ * Rule 2: events only mark what may go on; then each conn that may go on gets
  *         one turn of bounded size, in the order in which it became so.
  * Rule 3: descriptors are registered once, for everything, edge-triggered.  An
  *         edge is never forgotten: a flow stops only when a call has said
  *         "empty" or "full", and the next edge comes after that.
  * Rule 4: what another thread wants is put into the inbox, under the lock; all
  *         else belongs to the thread.
- * Rule 5: a link that has ended is announced, or used again, only when all
- *         events that were fetched before are through.  An event names its link
+ * Rule 5: a conn that has ended is announced, or used again, only when all
+ *         events that were fetched before are through.  An event names its conn
  *         by a number of the table and how often that number has been given
  *         out: an event that comes too late finds nobody.
- * Rule 6: deadlines lie in a heap; nothing looks at all links.
- * Rule 7: what cannot wait cannot go on: when epoll_wait() fails, every link ends
+ * Rule 6: deadlines lie in a heap; nothing looks at all connections.
+ * Rule 7: what cannot wait cannot go on: when epoll_wait() fails, every conn ends
  *         with that error, and the thread too.
  */
 #define _GNU_SOURCE
@@ -79,48 +79,48 @@ void sio_engine_trouble(struct sio_engine *e, struct sio_trouble *trouble)
 	pthread_mutex_unlock(&e->lock);
 }
 
-/* ---- a link's life ------------------------------------------------------------ */
+/* ---- a conn's life ------------------------------------------------------------ */
 
-void sio_push_ready(struct sio_engine *e, struct sio_link *l)
+void sio_push_ready(struct sio_engine *e, struct sio_conn *c)
 {
-	if (l->is_ready)
+	if (c->is_ready)
 		return;
-	l->is_ready = 1;
-	l->next_ready = NULL;
+	c->is_ready = 1;
+	c->next_ready = NULL;
 	if (e->first_ready)
-		e->last_ready->next_ready = l;
+		e->last_ready->next_ready = c;
 	else
-		e->first_ready = l;
-	e->last_ready = l;
+		e->first_ready = c;
+	e->last_ready = c;
 }
 
-void sio_tell(struct sio_link *l, int32_t what)
+void sio_tell(struct sio_conn *c, int32_t what)
 {
-	/* Of a link that Python owns nothing may be read once it is told. */
-	int accepted = l->accepted;
+	/* Of a conn that Python owns nothing may be read once it is told. */
+	int accepted = c->accepted;
 
-	if (sio_news_tell(l->news, l, what) && accepted)
-		l->lent++;
+	if (sio_news_tell(c->news, c, what) && accepted)
+		c->lent++;
 }
 
-static void push_done(struct sio_engine *e, struct sio_link *l)
+static void push_done(struct sio_engine *e, struct sio_conn *c)
 {
-	l->next_done = NULL;
+	c->next_done = NULL;
 	if (e->done)
-		e->last_done->next_done = l;
+		e->last_done->next_done = c;
 	else
-		e->done = l;
-	e->last_done = l;
+		e->done = c;
+	e->last_done = c;
 }
 
-void sio_link_over(struct sio_engine *e, struct sio_link *l)
+void sio_conn_over(struct sio_engine *e, struct sio_conn *c)
 {
-	if (!l->ended_ns)
-		l->ended_ns = sio_engine_now(e);
-	sio_timer_clear(&e->timers, &l->timer);
-	l->phase = SIO_PHASE_OVER;
-	if (!l->lent)
-		push_done(e, l);
+	if (!c->ended_ns)
+		c->ended_ns = sio_engine_now(e);
+	sio_timer_clear(&e->timers, &c->timer);
+	c->is_over = 1;
+	if (!c->lent)
+		push_done(e, c);
 }
 
 /* ---- the inbox ------------------------------------------------------------------ */
@@ -130,8 +130,8 @@ void sio_engine_wake(struct sio_engine *e)
 	(void)!write(e->wakefd, &(uint64_t){ 1 }, sizeof(uint64_t));
 }
 
-/* *is_cancelled: nothing may be read from the link after this. */
-static int ask(struct sio_engine *e, struct sio_link *l, int32_t what,
+/* *is_cancelled: nothing may be read from the conn after this. */
+static int ask(struct sio_engine *e, struct sio_conn *c, int32_t what,
 	       int *is_cancelled)
 {
 	int err = 0, was_empty;
@@ -142,33 +142,33 @@ static int ask(struct sio_engine *e, struct sio_link *l, int32_t what,
 	was_empty = !e->inbox;
 	if (e->stopped) {
 		err = sio_end_of(e) ? -sio_end_of(e) : -ESHUTDOWN;
-	} else if (l->asked >= 0) {
-		if (!l->asked) {
-			l->next_asked = e->inbox;
-			e->inbox = l;
+	} else if (c->asked >= 0) {
+		if (!c->asked) {
+			c->next_asked = e->inbox;
+			e->inbox = c;
 		}
-		l->asked |= what;
-		l->is_cancelled |= (what & SIO_ASK_CANCEL) != 0;
-		if (what & (SIO_ASK_RELEASE | SIO_ASK_ROUTE))
-			l->released++;
+		c->asked |= what;
+		c->is_cancelled |= (what & SIO_ASK_CANCEL) != 0;
+		if (what & SIO_ASK_RELEASE)
+			c->released++;
 	}
-	*is_cancelled = l->is_cancelled;
+	*is_cancelled = c->is_cancelled;
 	pthread_mutex_unlock(&e->lock);
 	if (!err && was_empty)
 		sio_engine_wake(e);
 	return err;
 }
 
-int sio_ask(struct sio_engine *e, struct sio_link *l, int32_t what)
+int sio_ask(struct sio_engine *e, struct sio_conn *c, int32_t what)
 {
 	int is_cancelled;
 
-	return ask(e, l, what, &is_cancelled);
+	return ask(e, c, what, &is_cancelled);
 }
 
 static void read_inbox(struct sio_engine *e)
 {
-	struct sio_link *first, *turned = NULL;
+	struct sio_conn *first, *turned = NULL;
 
 	pthread_mutex_lock(&e->lock);
 	first = e->inbox;
@@ -176,56 +176,53 @@ static void read_inbox(struct sio_engine *e)
 	e->stopping = e->stopped;
 	pthread_mutex_unlock(&e->lock);
 	while (first) { /* it was pushed on a stack */
-		struct sio_link *next = first->next_asked;
+		struct sio_conn *next = first->next_asked;
 
 		first->next_asked = turned;
 		turned = first;
 		first = next;
 	}
 	while (turned) {
-		struct sio_link *l = turned;
+		struct sio_conn *c = turned;
 		int32_t asked;
 		int was_over;
 
 		pthread_mutex_lock(&e->lock);
-		turned = l->next_asked;
-		asked = l->asked;
-		l->asked = 0;
-		if (l->answer)
-			l->routed = l->answer;
-		l->answer = NULL;
-		l->lent -= l->released;
-		l->released = 0;
+		turned = c->next_asked;
+		asked = c->asked;
+		c->asked = 0;
+		c->lent -= c->released;
+		c->released = 0;
 		pthread_mutex_unlock(&e->lock);
-		was_over = l->phase == SIO_PHASE_OVER;
-		l->ops->on_request(e, l, asked);
+		was_over = c->is_over;
+		c->ops->on_request(e, c, asked);
 		/* It was over before, and waited for Python to let go. */
-		if (l->accepted && was_over && !l->lent)
-			push_done(e, l);
+		if (c->accepted && was_over && !c->lent)
+			push_done(e, c);
 	}
 	if (e->server)
-		e->server->on_wake(e);
+		e->server->ops->on_wake(e);
 }
 
-/* ---- what makes a link go on ---------------------------------------------------- */
+/* ---- what makes a conn go on ---------------------------------------------------- */
 
 static void dispatch(struct sio_engine *e, const struct epoll_event *ev)
 {
 	int slot = (int)(ev->data.u64 & 7);
 	uint32_t index = (uint32_t)(ev->data.u64 >> 3);
 	uint32_t given = (uint32_t)(ev->data.u64 >> 35);
-	struct sio_link *l;
+	struct sio_conn *c;
 
 	if (slot == SIO_SLOT_ENGINE) {
 		if (index)
-			e->server->on_listener(e, (int)index - 1);
+			e->server->ops->on_listener(e, (int)index - 1);
 		else
 			read_inbox(e);
 		return;
 	}
-	l = e->table[index].link;
-	if (l && e->table[index].given == given)
-		l->ops->on_event(e, l, slot, ev->events);
+	c = e->table[index].conn;
+	if (c && e->table[index].given == given)
+		c->ops->on_event(e, c, slot, ev->events);
 }
 
 static void fire_timers(struct sio_engine *e)
@@ -238,36 +235,36 @@ static void fire_timers(struct sio_engine *e)
 	}
 }
 
-/* ---- the end of links ------------------------------------------------------------ */
+/* ---- the end of connections ------------------------------------------------------------ */
 
 /* Nobody will ask anything of it any more: 1.  Else it waits. */
-static int seal(struct sio_engine *e, struct sio_link *l)
+static int seal(struct sio_engine *e, struct sio_conn *c)
 {
 	int sealed;
 
 	pthread_mutex_lock(&e->lock);
-	sealed = !l->asked;
+	sealed = !c->asked;
 	if (sealed)
-		l->asked = -1;
+		c->asked = -1;
 	pthread_mutex_unlock(&e->lock);
 	return sealed;
 }
 
 static void bury(struct sio_engine *e)
 {
-	struct sio_link *l = e->done, *next;
+	struct sio_conn *c = e->done, *next;
 
 	e->done = NULL;
-	for (; l; l = next) {
-		next = l->next_done;
-		if (!l->accepted && !seal(e, l)) {
-			push_done(e, l);
+	for (; c; c = next) {
+		next = c->next_done;
+		if (!c->accepted && !seal(e, c)) {
+			push_done(e, c);
 			continue;
 		}
-		if (l->index >= 0)
-			sio_unseat(e, l);
+		if (c->index >= 0)
+			sio_unseat(e, c);
 		sio_count(&e->counts.active, -1);
-		l->ops->on_free(e, l);
+		c->ops->on_free(e, c);
 	}
 }
 
@@ -288,15 +285,15 @@ static int wait_ms(const struct sio_engine *e)
 
 static void run_ready(struct sio_engine *e)
 {
-	struct sio_link *l = e->first_ready;
+	struct sio_conn *c = e->first_ready;
 
 	e->first_ready = e->last_ready = NULL;
-	while (l) {
-		struct sio_link *next = l->next_ready;
+	while (c) {
+		struct sio_conn *next = c->next_ready;
 
-		l->is_ready = 0;
-		l->ops->on_run(e, l);
-		l = next;
+		c->is_ready = 0;
+		c->ops->on_run(e, c);
+		c = next;
 	}
 }
 
@@ -323,8 +320,8 @@ static void *engine_thread(void *engine)
 		bury(e);
 	}
 	for (int32_t i = 0; i < e->size; i++)
-		if (e->table[i].link)
-			e->table[i].link->ops->on_request(e, e->table[i].link,
+		if (e->table[i].conn)
+			e->table[i].conn->ops->on_request(e, e->table[i].conn,
 							  SIO_ASK_CUT);
 	e->first_ready = NULL;
 	bury(e);
@@ -415,7 +412,7 @@ void sio_engine_free(struct sio_engine *e)
 		return;
 	sio_engine_stop(e);
 	if (e->server)
-		e->server->on_free(e);
+		e->server->ops->on_free(e);
 	sio_pool_close(&e->pool);
 	sio_timers_free(&e->timers);
 	free(e->table);
@@ -437,34 +434,34 @@ void sio_engine_abandon(struct sio_engine *e)
 	e->epfd = e->wakefd = -1;
 	sio_pool_trim(&e->pool);
 	if (e->server)
-		e->server->on_abandon(e);
+		e->server->ops->on_abandon(e);
 }
 
-int sio_engine_cancel(struct sio_link *link)
+int sio_engine_cancel(struct sio_conn *conn)
 {
 	int is_cancelled = 0;
 
-	(void)ask(link->engine, link, SIO_ASK_CANCEL, &is_cancelled);
+	(void)ask(conn->engine, conn, SIO_ASK_CANCEL, &is_cancelled);
 	return is_cancelled;
 }
 
-void sio_engine_cut(struct sio_link *link)
+void sio_engine_cut(struct sio_conn *conn)
 {
-	(void)sio_ask(link->engine, link, SIO_ASK_CUT);
+	(void)sio_ask(conn->engine, conn, SIO_ASK_CUT);
 }
 
 void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts)
 {
-	const struct sio_counts *c = &e->counts;
+	const struct sio_counts *own = &e->counts;
 
-	counts->active = sio_counted(&c->active);
-	counts->total = sio_counted(&c->total);
-	counts->a_to_b = sio_counted(&c->a_to_b);
-	counts->b_to_a = sio_counted(&c->b_to_a);
-	counts->copied = sio_counted(&c->copied);
-	counts->failed = sio_counted(&c->failed);
-	counts->untold = sio_counted(&c->untold);
-	counts->full = sio_counted(&c->full);
+	counts->active = sio_counted(&own->active);
+	counts->total = sio_counted(&own->total);
+	counts->a_to_b = sio_counted(&own->a_to_b);
+	counts->b_to_a = sio_counted(&own->b_to_a);
+	counts->copied = sio_counted(&own->copied);
+	counts->failed = sio_counted(&own->failed);
+	counts->untold = sio_counted(&own->untold);
+	counts->full = sio_counted(&own->full);
 	counts->pipes_open = sio_counted(&e->pool.open);
 	counts->pipes_held = sio_counted(&e->pool.held);
 }

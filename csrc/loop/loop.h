@@ -1,6 +1,6 @@
 /*
- * loop.h: one thread and one epoll for thousands of relays.  What they do is
- * behind their ops; nothing here names it.
+ * loop.h: one thread and one epoll for thousands of connections.  What they
+ * do is behind their ops; nothing here names it.
  */
 #ifndef SIO_LOOP_LOOP_H
 #define SIO_LOOP_LOOP_H
@@ -11,35 +11,68 @@
 #include "loop/timers.h"
 
 #include <pthread.h>
+#include <stddef.h>
 
-/* What the files of the engine share. */
+/* What another thread asks of a connection.  RELEASE goes with what says that
+ * Python looks at it no more; what a floor above asks begins at OWN. */
 enum sio_ask {
 	SIO_ASK_ADD = 1,
 	SIO_ASK_CANCEL = 2,
-	SIO_ASK_ROUTE = 4,      /* answered; this and the next release the link */
+	SIO_ASK_CUT = 4,
 	SIO_ASK_RELEASE = 8,
-	SIO_ASK_MORE = 16,      /* with ROUTE: peek again */
-	SIO_ASK_CUT = 32
+	SIO_ASK_OWN = 16
 };
 
-/* What the engine calls, on its thread.  Each may end the link. */
+/* What the engine calls, on its thread.  Each may end the connection. */
 struct sio_conn_ops {
 	/* An event of one of its descriptors. */
-	void (*on_event)(struct sio_engine *e, struct sio_link *l, int slot,
+	void (*on_event)(struct sio_engine *e, struct sio_conn *c, int slot,
 			 uint32_t events);
 	/* It was ready, and this is its turn. */
-	void (*on_run)(struct sio_engine *e, struct sio_link *l);
+	void (*on_run)(struct sio_engine *e, struct sio_conn *c);
 	/* Another thread asks something of it, or the engine that it ends:
 	 * enum sio_ask. */
-	void (*on_request)(struct sio_engine *e, struct sio_link *l,
+	void (*on_request)(struct sio_engine *e, struct sio_conn *c,
 			   int32_t asked);
-	/* Its relay is over, or was refused: close what it has. */
-	void (*on_end)(struct sio_engine *e, struct sio_link *l);
+	/* It is over, or was refused: close what it has. */
+	void (*on_end)(struct sio_engine *e, struct sio_conn *c);
 	/* No event can name it any more: announce it, or use it again. */
-	void (*on_free)(struct sio_engine *e, struct sio_link *l);
+	void (*on_free)(struct sio_engine *e, struct sio_conn *c);
 };
 
-/* Whoever accepts connections for an engine. */
+/* What an engine knows of a connection; the first member of what the floors
+ * above know.  Owns no descriptor. */
+struct sio_conn {
+	const struct sio_conn_ops *ops;
+	struct sio_engine *engine;
+	struct sio_news *news;
+	struct sio_timer timer;
+	struct sio_conn *next_ready;
+	struct sio_conn *next_done;
+	int64_t begun_ns;
+	int64_t ended_ns;       /* 0: it is not over */
+	int32_t index;          /* its slot; -1: none */
+	int32_t is_ready;
+	int32_t is_over;
+	int32_t accepted;       /* made by the engine itself, which uses it again */
+	int32_t lent;           /* Python looks at it: it may not be used again */
+
+	/* Guarded by the engine's lock. */
+	int32_t asked;          /* what Python asks of it; -1: it may not any more */
+	int32_t is_cancelled;   /* before that, so that it ends as cancelled */
+	int32_t released;
+	struct sio_conn *next_asked;
+	/* Guarded by the lock of the news. */
+	int32_t told;
+	int32_t is_told;
+	struct sio_conn *next_told;
+};
+
+/* Whoever accepts connections for an engine: the first member of what it knows. */
+struct sio_server {
+	const struct sio_server_ops *ops;
+};
+
 struct sio_server_ops {
 	/* A listener can be asked, by the number that it is watched with. */
 	void (*on_listener)(struct sio_engine *e, int number);
@@ -50,6 +83,7 @@ struct sio_server_ops {
 	void (*on_abandon)(struct sio_engine *e);
 };
 
+/* Owns the epoll, the eventfd that wakes it, the table of slots and the pool. */
 struct sio_engine {
 	int pid;
 	int epfd;
@@ -64,21 +98,18 @@ struct sio_engine {
 	struct sio_seat *table;
 	int32_t size;
 	int32_t free_seat;
-	struct sio_link *first_ready;
-	struct sio_link *last_ready;
-	struct sio_link *done;
-	struct sio_link *last_done;
+	struct sio_conn *first_ready;
+	struct sio_conn *last_ready;
+	struct sio_conn *done;
+	struct sio_conn *last_done;
 	struct sio_timers timers;
 	struct sio_pipe_pool pool;
 	struct sio_counts counts;
-	/* NULL: it accepts nothing. */
-	const struct sio_server_ops *server;
-	struct sio_gate *gate;
-	struct sio_connector *connector;
+	struct sio_server *server;      /* NULL: it accepts nothing */
 	struct sio_news *news;          /* woken when the engine is in trouble */
 	pthread_mutex_t lock;
 	/* Guarded by it. */
-	struct sio_link *inbox;
+	struct sio_conn *inbox;
 	int32_t stopped;
 	struct sio_trouble trouble;
 };
@@ -92,14 +123,19 @@ void sio_engine_fails(struct sio_engine *e, int call, int err, int stopped);
 int sio_end_of(const struct sio_engine *e);
 
 /* It gets a turn in the next round. */
-void sio_push_ready(struct sio_engine *e, struct sio_link *l);
-void sio_tell(struct sio_link *l, int32_t what);
+void sio_push_ready(struct sio_engine *e, struct sio_conn *c);
+void sio_tell(struct sio_conn *c, int32_t what);
 
 /* All that it owned is closed: what is left is to announce it. */
-void sio_link_over(struct sio_engine *e, struct sio_link *l);
+void sio_conn_over(struct sio_engine *e, struct sio_conn *c);
 
 /* 0, or -ESHUTDOWN, -ECHILD. */
-int sio_ask(struct sio_engine *e, struct sio_link *l, int32_t what);
+int sio_ask(struct sio_engine *e, struct sio_conn *c, int32_t what);
 void sio_engine_wake(struct sio_engine *e);
+
+static inline struct sio_conn *sio_conn_of(struct sio_timer *timer)
+{
+	return (void *)((char *)timer - offsetof(struct sio_conn, timer));
+}
 
 #endif

@@ -1,9 +1,9 @@
 /*
- * slots.c: whose event is it?  The seats of an engine's links.
+ * slots.c: whose event is it?  The seats of an engine's connections.
  *
  * epoll gives back a number that was handed to it: which seat, which of the
- * link's descriptors, and how often the seat has been given out.  So an event
- * that comes after its link has left finds nobody, whatever sits there now, and
+ * conn's descriptors, and how often the seat has been given out.  So an event
+ * that comes after its conn has left finds nobody, whatever sits there now, and
  * no pointer has to outlive anything.
  */
 #define _GNU_SOURCE
@@ -40,47 +40,47 @@ int sio_table_grow(struct sio_engine *e)
 	return 0;
 }
 
-int sio_seat(struct sio_engine *e, struct sio_link *l)
+int sio_seat(struct sio_engine *e, struct sio_conn *c)
 {
 	struct sio_seat *seat;
 
 	if (e->free_seat < 0 && sio_table_grow(e))
 		return -ENOMEM;
-	l->index = e->free_seat;
-	seat = &e->table[l->index];
+	c->index = e->free_seat;
+	seat = &e->table[c->index];
 	e->free_seat = seat->next_free;
-	seat->link = l;
+	seat->conn = c;
 	return 0;
 }
 
-void sio_unseat(struct sio_engine *e, struct sio_link *l)
+void sio_unseat(struct sio_engine *e, struct sio_conn *c)
 {
-	struct sio_seat *seat = &e->table[l->index];
+	struct sio_seat *seat = &e->table[c->index];
 
-	seat->link = NULL;
+	seat->conn = NULL;
 	/* 29 bits: what the tag has room for. */
 	seat->given = (seat->given + 1) & 0x1fffffff;
 	seat->next_free = e->free_seat;
-	e->free_seat = l->index;
+	e->free_seat = c->index;
 }
 
-static int watch(struct sio_engine *e, struct sio_link *l, int slot, int fd,
+static int watch(struct sio_engine *e, struct sio_conn *c, int slot, int fd,
 		 int op, int in)
 {
 	struct epoll_event ev = {
 		/* Bytes that come raise what is urgent, too. */
 		.events = EPOLLOUT | EPOLLRDHUP | EPOLLET |
 			  (in ? EPOLLIN | EPOLLPRI : 0U),
-		.data.u64 = tag_of((uint32_t)l->index,
-				   e->table[l->index].given, slot),
+		.data.u64 = tag_of((uint32_t)c->index,
+				   e->table[c->index].given, slot),
 	};
 
 	return sio_epoll_ctl(e->seam, e->epfd, op, fd, &ev);
 }
 
-int sio_watch(struct sio_engine *e, struct sio_link *l, int slot, int fd)
+int sio_watch(struct sio_engine *e, struct sio_conn *c, int slot, int fd)
 {
-	return watch(e, l, slot, fd, EPOLL_CTL_ADD, 1);
+	return watch(e, c, slot, fd, EPOLL_CTL_ADD, 1);
 }
 
 void sio_unwatch(struct sio_engine *e, int fd)
@@ -89,10 +89,10 @@ void sio_unwatch(struct sio_engine *e, int fd)
 		(void)sio_epoll_ctl(e->seam, e->epfd, EPOLL_CTL_DEL, fd, NULL);
 }
 
-void sio_watch_again(struct sio_engine *e, struct sio_link *l, int slot, int fd,
+void sio_watch_again(struct sio_engine *e, struct sio_conn *c, int slot, int fd,
 		     int in)
 {
-	(void)watch(e, l, slot, fd, EPOLL_CTL_MOD, in);
+	(void)watch(e, c, slot, fd, EPOLL_CTL_MOD, in);
 }
 
 int sio_watch_engine(struct sio_engine *e, int number, int fd, int op,

@@ -1,5 +1,5 @@
 /*
- * slots.h: whose event is it?  The seats of an engine's links.
+ * slots.h: whose event is it?  The seats of an engine's connections.
  */
 #ifndef SIO_LOOP_SLOTS_H
 #define SIO_LOOP_SLOTS_H
@@ -8,33 +8,30 @@
 
 #include <sys/epoll.h>
 
-/* Of what an event speaks: 0 to 3 of fds, 4 to 6 of attempts. */
-#define SIO_SLOT_A 0
-#define SIO_SLOT_B 2
-#define SIO_SLOT_ATTEMPT 4
+/* Of which descriptor of a connection an event speaks: below this. */
 #define SIO_SLOT_ENGINE 7
 
 /* Events after which "empty" has to be proved. */
 #define SIO_SPECIAL (EPOLLRDHUP | EPOLLPRI | EPOLLHUP | EPOLLERR)
 
 struct sio_seat {
-	struct sio_link *link;
+	struct sio_conn *conn;
 	uint32_t given;         /* how often */
 	int32_t next_free;
 };
 
 /* A place in the table; 0 or -ENOMEM. */
-int sio_seat(struct sio_engine *e, struct sio_link *l);
+int sio_seat(struct sio_engine *e, struct sio_conn *c);
 
 /* Register for every event, once; 0 or -errno. */
-int sio_watch(struct sio_engine *e, struct sio_link *l, int slot, int fd);
+int sio_watch(struct sio_engine *e, struct sio_conn *c, int slot, int fd);
 
 /* Without `in`, what comes to be read raises no event any more; with it, it
  * does, and what has come meanwhile too. */
-void sio_watch_again(struct sio_engine *e, struct sio_link *l, int slot, int fd,
+void sio_watch_again(struct sio_engine *e, struct sio_conn *c, int slot, int fd,
 		     int in);
 
-/* The same for what is no link's: 0 the wake-up, from 1 on listeners. */
+/* The same for what is no conn's: 0 the wake-up, from 1 on listeners. */
 int sio_watch_engine(struct sio_engine *e, int number, int fd, int op,
 		     uint32_t events);
 
@@ -42,7 +39,7 @@ int sio_watch_engine(struct sio_engine *e, int number, int fd, int op,
  * would keep it watched, and its events would come in the name of what has its
  * place next. */
 void sio_unwatch(struct sio_engine *e, int fd);
-void sio_unseat(struct sio_engine *e, struct sio_link *l);
+void sio_unseat(struct sio_engine *e, struct sio_conn *c);
 int sio_table_grow(struct sio_engine *e);
 
 #endif

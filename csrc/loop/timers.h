@@ -6,6 +6,13 @@
 
 #include "api.h"
 
+/* Zeroed, it is not set. */
+struct sio_timer {
+	int64_t due;
+	int32_t place;          /* in the heap; 0: not set */
+	void (*fire)(struct sio_engine *e, struct sio_timer *timer);
+};
+
 struct sio_timers {
 	struct sio_timer **heap;
 	int32_t count;

@@ -42,13 +42,13 @@ enum { A = SIO_SLOT_A, B = SIO_SLOT_B };
 
 /* ---- the end ---------------------------------------------------------------------- */
 
-void sio_close_side(struct sio_engine *e, struct sio_link *l, int side,
+void sio_close_side(struct sio_engine *e, struct sio_proxy_conn *c, int side,
 		    int reset)
 {
 	const struct linger now = { .l_onoff = 1, .l_linger = 0 };
-	int fd = l->fds[side];
+	int fd = c->base.fds[side];
 
-	l->fds[side] = -1;
+	c->base.fds[side] = -1;
 	if (fd < 0)
 		return;
 	sio_unwatch(e, fd);
@@ -57,114 +57,114 @@ void sio_close_side(struct sio_engine *e, struct sio_link *l, int side,
 	close(fd);
 }
 
-static int is_unix(const struct sio_link *l, int side)
+static int is_unix(const struct sio_proxy_conn *c, int side)
 {
-	return (side == A ? l->relay.ab : l->relay.ba)->src.kind ==
+	return (side == A ? c->base.relay.ab : c->base.relay.ba)->src.kind ==
 	       SIO_KIND_SOCKET;
 }
 
-static void over(struct sio_engine *e, struct sio_link *l)
+static void over(struct sio_engine *e, struct sio_proxy_conn *c)
 {
 	for (int d = 0; d < 2; d++) {
-		struct sio_transfer *t = d ? l->relay.ba : l->relay.ab;
+		struct sio_transfer *t = d ? c->base.relay.ba : c->base.relay.ab;
 
 		sio_transfer_leave_pool(t);
 		sio_transfer_close(t);
 	}
-	l->ended_ns = sio_engine_now(e); /* Python may read it at once */
-	if (e->gate->setup.tell || l->err || l->failed) {
-		if (sio_news_count(l->news) < MOST_TOLD)
-			sio_tell(l, SIO_TOLD_OVER);
+	c->base.conn.ended_ns = sio_engine_now(e); /* Python may read it at once */
+	if (sio_proxy_of(e)->config.tell || c->base.err || c->base.failed) {
+		if (sio_news_count(c->base.conn.news) < MOST_TOLD)
+			sio_tell(&c->base.conn, SIO_TOLD_OVER);
 		else
 			sio_count(&e->counts.untold, 1);
 	}
-	sio_link_over(e, l);
+	sio_relay_conn_over(e, &c->base);
 }
 
 /* ---- while what was sent before a reset arrives -------------------------------------- */
 
-static int lingering_side(const struct sio_link *l)
+static int lingering_side(const struct sio_proxy_conn *c)
 {
-	return l->fds[A] >= 0 ? A : B;
+	return c->base.fds[A] >= 0 ? A : B;
 }
 
-static int has_arrived(struct sio_engine *e, const struct sio_link *l)
+static int has_arrived(struct sio_engine *e, const struct sio_proxy_conn *c)
 {
-	int side = lingering_side(l), fd = l->fds[side], err = 0;
+	int side = lingering_side(c), fd = c->base.fds[side], err = 0;
 	socklen_t size = sizeof(err);
 
 	return fd < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size) < 0 ||
 	       err || sio_unsent(e->seam, fd) <
-			      (is_unix(l, side) ? LEAST_UNSENT : 1);
+			      (is_unix(c, side) ? LEAST_UNSENT : 1);
 }
 
-static void linger_on(struct sio_engine *e, struct sio_link *l)
+static void linger_on(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	if (e->now >= l->deadline || has_arrived(e, l)) {
-		sio_close_side(e, l, lingering_side(l), 1);
-		over(e, l);
+	if (e->now >= c->base.deadline || has_arrived(e, c)) {
+		sio_close_side(e, c, lingering_side(c), 1);
+		over(e, c);
 		return;
 	}
-	sio_timer_set(&e->timers, &l->timer,
-		      l->step_ns && l->step_ns < l->deadline - e->now ?
-		      e->now + l->step_ns : l->deadline);
+	sio_timer_set(&e->timers, &c->base.conn.timer,
+		      c->step_ns && c->step_ns < c->base.deadline - e->now ?
+		      e->now + c->step_ns : c->base.deadline);
 }
 
 /* A unix socket tells each packet that is read, and TCP, when asked so, that the
  * last byte has been sent; what comes in does not wake us. */
-static void begin_linger(struct sio_engine *e, struct sio_link *l)
+static void begin_linger(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	int side = lingering_side(l), fd = l->fds[side];
+	int side = lingering_side(c), fd = c->base.fds[side];
 
-	l->phase = SIO_PHASE_LINGER;
-	l->step_ns = 0;
-	if (!l->deadline)
-		l->deadline = e->now + SIO_ARRIVE_NS;
+	c->base.phase = SIO_PHASE_LINGER;
+	c->step_ns = 0;
+	if (!c->base.deadline)
+		c->base.deadline = e->now + SIO_ARRIVE_NS;
 	if (fd >= 0) {
 		(void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){ 1 },
 				 sizeof(int));
-		sio_watch_again(e, l, sio_tag_of_side(l, side), fd, 0);
+		sio_watch_again(e, &c->base.conn, sio_tag_of_side(&c->base, side), fd, 0);
 	}
-	linger_on(e, l);
+	linger_on(e, c);
 }
 
-static void linger_event(struct sio_engine *e, struct sio_link *l, int slot,
+static void linger_event(struct sio_engine *e, struct sio_proxy_conn *c, int slot,
 			 uint32_t events)
 {
-	if (slot != lingering_side(l))
+	if (slot != lingering_side(c))
 		return;
-	if (events & EPOLLOUT && !l->step_ns && !is_unix(l, slot))
-		l->step_ns = LINGER_STEP_NS;
-	linger_on(e, l);
+	if (events & EPOLLOUT && !c->step_ns && !is_unix(c, slot))
+		c->step_ns = LINGER_STEP_NS;
+	linger_on(e, c);
 }
 
-void sio_gate_end(struct sio_engine *e, struct sio_link *l)
+void sio_proxy_conn_end(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	int reason = l->relay.reason;
+	int reason = c->base.relay.reason;
 	int cut = reason == SIO_REASON_CANCELLED || reason == SIO_REASON_IDLE ||
-		  l->failed || l->phase == SIO_PHASE_LINGER;
+		  c->base.failed || c->base.phase == SIO_PHASE_LINGER;
 
-	sio_connect_end(e, l);
-	sio_timer_clear(&e->timers, &l->timer);
-	if (!cut && l->phase == SIO_PHASE_RELAY &&
+	sio_connect_end(e, c);
+	sio_timer_clear(&e->timers, &c->base.conn.timer);
+	if (!cut && c->base.phase == SIO_PHASE_RELAY &&
 	    (reason == SIO_REASON_RESET_A || reason == SIO_REASON_RESET_B)) {
-		sio_close_side(e, l, reason == SIO_REASON_RESET_A ? A : B, 0);
-		begin_linger(e, l);
+		sio_close_side(e, c, reason == SIO_REASON_RESET_A ? A : B, 0);
+		begin_linger(e, c);
 		return;
 	}
-	sio_close_side(e, l, A, cut);
-	sio_close_side(e, l, B, cut);
-	over(e, l);
+	sio_close_side(e, c, A, cut);
+	sio_close_side(e, c, B, cut);
+	over(e, c);
 }
 
 /* ---- from accept to the relay ------------------------------------------------------ */
 
-static void set_flow(struct sio_engine *e, struct sio_link *l, int d, int to_unix)
+static void set_flow(struct sio_engine *e, struct sio_proxy_conn *c, int d, int to_unix)
 {
-	struct sio_transfer *t = d ? l->relay.ba : l->relay.ab;
+	struct sio_transfer *t = d ? c->base.relay.ba : c->base.relay.ab;
 	int src = d ? B : A, dst = d ? A : B;
 	int kinds[2] = {
-		l->client.family == AF_UNIX ? SIO_KIND_SOCKET : SIO_KIND_TCP,
+		c->client.family == AF_UNIX ? SIO_KIND_SOCKET : SIO_KIND_TCP,
 		to_unix ? SIO_KIND_SOCKET : SIO_KIND_TCP,
 	};
 
@@ -174,16 +174,16 @@ static void set_flow(struct sio_engine *e, struct sio_link *l, int d, int to_uni
 		.src_kind = kinds[d],
 		.dst_kind = kinds[!d],
 		.nonblock = 1,
-		.methods = { e->gate->setup.method, SIO_READ_WRITE },
-		.method_count = e->gate->setup.method == SIO_READ_WRITE ? 1 : 2,
+		.methods = { sio_proxy_of(e)->config.method, SIO_READ_WRITE },
+		.method_count = sio_proxy_of(e)->config.method == SIO_READ_WRITE ? 1 : 2,
 		.adaptive = 1,
 		.small = 1,
 		.left = -1,
 		.src_offset = SIO_NO_OFFSET,
 		.dst_offset = SIO_NO_OFFSET,
 	});
-	sio_transfer_use(t, l->fds[src], l->fds[dst]);
-	t->src.special = (l->seen[src] & SIO_SPECIAL) != 0;
+	sio_transfer_use(t, c->base.fds[src], c->base.fds[dst]);
+	t->src.special = (c->base.seen[src] & SIO_SPECIAL) != 0;
 }
 
 void sio_peer_of(const struct sockaddr_storage *from, struct sio_peer *peer)
@@ -207,196 +207,206 @@ void sio_peer_of(const struct sockaddr_storage *from, struct sio_peer *peer)
 }
 
 /* The upstream learns who the client is before it hears anything of it. */
-static int send_header(struct sio_engine *e, struct sio_link *l)
+static int send_header(struct sio_engine *e, struct sio_proxy_conn *c)
 {
 	unsigned char head[128];
 	struct sockaddr_storage own;
 	socklen_t size = sizeof(own);
 	int len;
 
-	if (!l->server.family && !getsockname(l->fds[A], (void *)&own, &size))
-		sio_peer_of(&own, &l->server);
-	len = sio_proxy_write(e->gate->setup.proxy_protocol, &l->client,
-			      &l->server, head);
+	if (!c->server.family && !getsockname(c->base.fds[A], (void *)&own, &size))
+		sio_peer_of(&own, &c->server);
+	len = sio_proxy_write(sio_proxy_of(e)->config.proxy_protocol, &c->client,
+			      &c->server, head);
 	/* Into an empty socket it goes whole. */
-	return sio_send(e->seam, l->fds[B], head, len, 0) == len;
+	return sio_send(e->seam, c->base.fds[B], head, len, 0) == len;
 }
 
-void sio_gate_connected(struct sio_engine *e, struct sio_link *l, int to_unix)
+void sio_proxy_conn_connected(struct sio_engine *e, struct sio_proxy_conn *c, int to_unix)
 {
-	l->phase = SIO_PHASE_RELAY;
-	l->deadline = 0;
-	if (e->gate->setup.proxy_protocol && !l->relay.reason &&
-	    !send_header(e, l)) {
-		l->err = ECONNRESET;
-		l->relay.reason = SIO_REASON_RESET_B;
-		sio_gate_end(e, l);
+	c->base.phase = SIO_PHASE_RELAY;
+	c->base.deadline = 0;
+	if (sio_proxy_of(e)->config.proxy_protocol && !c->base.relay.reason &&
+	    !send_header(e, c)) {
+		c->base.err = ECONNRESET;
+		c->base.relay.reason = SIO_REASON_RESET_B;
+		sio_proxy_conn_end(e, c);
 		return;
 	}
-	set_flow(e, l, 0, to_unix);
-	set_flow(e, l, 1, to_unix);
-	sio_start_relay(e, l);
+	set_flow(e, c, 0, to_unix);
+	set_flow(e, c, 1, to_unix);
+	sio_start_relay(e, &c->base);
 }
 
-static void ask(struct sio_engine *e, struct sio_link *l, int64_t len)
+static void ask(struct sio_engine *e, struct sio_proxy_conn *c, int64_t len)
 {
-	free(l->peeked);
-	l->peeked = NULL;
-	l->peeked_len = 0;
+	free(c->peeked);
+	c->peeked = NULL;
+	c->peeked_len = 0;
 	if (len > 0) {
-		l->peeked = malloc((size_t)len);
-		if (!l->peeked) {
-			l->err = ENOMEM;
-			sio_gate_end(e, l);
+		c->peeked = malloc((size_t)len);
+		if (!c->peeked) {
+			c->base.err = ENOMEM;
+			sio_proxy_conn_end(e, c);
 			return;
 		}
-		memcpy(l->peeked, e->gate->peek_buf, (size_t)len);
-		l->peeked_len = (int32_t)len;
+		memcpy(c->peeked, sio_proxy_of(e)->peek_buf, (size_t)len);
+		c->peeked_len = (int32_t)len;
 	}
-	l->phase = SIO_PHASE_ASKED;
-	sio_timer_clear(&e->timers, &l->timer);
-	sio_tell(l, SIO_TOLD_ROUTE);
+	c->base.phase = SIO_PHASE_ASKED;
+	sio_timer_clear(&e->timers, &c->base.conn.timer);
+	sio_tell(&c->base.conn, SIO_TOLD_ROUTE);
 }
 
-static void peek(struct sio_engine *e, struct sio_link *l)
+static void peek(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	int64_t n = sio_peek(e->seam, l->fds[A], e->gate->peek_buf, SIO_PEEK);
+	int64_t n = sio_peek(e->seam, c->base.fds[A], sio_proxy_of(e)->peek_buf, SIO_PEEK);
 
 	if (n < 0 && n != -EAGAIN && n != -EINTR) {
-		l->err = (int)-n;
-		sio_gate_end(e, l);
+		c->base.err = (int)-n;
+		sio_proxy_conn_end(e, c);
 		return;
 	}
-	if (n == SIO_PEEK || n == 0 || l->seen[A] & (EPOLLRDHUP | EPOLLPRI) ||
-	    e->now >= l->deadline)
-		l->last_peek = 1;
+	if (n == SIO_PEEK || n == 0 || c->base.seen[A] & (EPOLLRDHUP | EPOLLPRI) ||
+	    e->now >= c->base.deadline)
+		c->last_peek = 1;
 	/* Only what it has not seen yet is worth a question. */
-	if (l->last_peek || n > l->peeked_len)
-		ask(e, l, n);
+	if (c->last_peek || n > c->peeked_len)
+		ask(e, c, n);
 	else
-		sio_timer_set(&e->timers, &l->timer, l->deadline);
+		sio_timer_set(&e->timers, &c->base.conn.timer, c->base.deadline);
 }
 
 /* Who it is is known: now, where to? */
-static void greet(struct sio_engine *e, struct sio_link *l)
+static void greet(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	l->deadline = e->now + e->gate->setup.peek_ns;
-	if (e->gate->setup.route) {
-		l->phase = SIO_PHASE_PEEK;
-		peek(e, l);
+	c->base.deadline = e->now + sio_proxy_of(e)->config.peek_ns;
+	if (sio_proxy_of(e)->config.route) {
+		c->base.phase = SIO_PHASE_PEEK;
+		peek(e, c);
 	} else {
-		sio_connect(e, l);
+		sio_connect(e, c);
 	}
 }
 
-static void read_header(struct sio_engine *e, struct sio_link *l)
+static void read_header(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	unsigned char *buf = e->gate->peek_buf;
-	int64_t n = sio_peek(e->seam, l->fds[A], buf, SIO_PEEK);
+	unsigned char *buf = sio_proxy_of(e)->peek_buf;
+	int64_t n = sio_peek(e->seam, c->base.fds[A], buf, SIO_PEEK);
 	int r = 0;
 
 	if (n > 0)
-		r = sio_proxy_read(buf, (int32_t)n, &l->client, &l->server);
-	if (n == 0 || n == SIO_PEEK || e->now >= l->deadline ||
-	    l->seen[A] & EPOLLRDHUP)
+		r = sio_proxy_read(buf, (int32_t)n, &c->client, &c->server);
+	if (n == 0 || n == SIO_PEEK || e->now >= c->base.deadline ||
+	    c->base.seen[A] & EPOLLRDHUP)
 		r = r ? r : -EPROTO; /* it will not get any longer */
 	if (n < 0 && n != -EAGAIN && n != -EINTR)
 		r = (int)n;
 	/* It is all there, so it is read whole. */
-	if (r > 0 && sio_recv(e->seam, l->fds[A], buf, r) != r)
+	if (r > 0 && sio_recv(e->seam, c->base.fds[A], buf, r) != r)
 		r = -EPROTO;
 	if (r < 0) {
-		l->err = -r;
-		sio_gate_end(e, l);
+		c->base.err = -r;
+		sio_proxy_conn_end(e, c);
 	} else if (r > 0) {
-		greet(e, l);
+		greet(e, c);
 	} else {
-		sio_timer_set(&e->timers, &l->timer, l->deadline);
+		sio_timer_set(&e->timers, &c->base.conn.timer, c->base.deadline);
 	}
 }
 
-void sio_gate_begin(struct sio_engine *e, struct sio_link *l, int trusted)
+void sio_proxy_conn_begin(struct sio_engine *e, struct sio_proxy_conn *c, int trusted)
 {
-	l->deadline = e->now + e->gate->setup.peek_ns;
-	if (l->err) {
-		sio_gate_end(e, l);
+	c->base.deadline = e->now + sio_proxy_of(e)->config.peek_ns;
+	if (c->base.err) {
+		sio_proxy_conn_end(e, c);
 	} else if (trusted) {
-		l->phase = SIO_PHASE_HEADER;
-		read_header(e, l);
+		c->base.phase = SIO_PHASE_HEADER;
+		read_header(e, c);
 	} else {
-		greet(e, l);
+		greet(e, c);
 	}
 }
 
-void sio_gate_event(struct sio_engine *e, struct sio_link *l, int slot,
-		    uint32_t events)
+void sio_proxy_conn_event(struct sio_engine *e, struct sio_conn *conn, int slot,
+			  uint32_t events)
 {
-	if (slot >= SIO_SLOT_ATTEMPT && l->phase != SIO_PHASE_CONNECT) {
-		if (slot != l->won)
+	struct sio_proxy_conn *c = sio_proxy_conn_of(conn);
+
+	if (slot >= SIO_SLOT_ATTEMPT && c->base.phase != SIO_PHASE_CONNECT) {
+		if (slot != c->base.tag_b)
 			return;
 		slot = B;
 	}
-	if (l->phase == SIO_PHASE_RELAY) {
-		sio_link_event(e, l, slot, events);
+	if (c->base.phase == SIO_PHASE_RELAY) {
+		sio_relay_conn_event(e, &c->base, slot, events);
 		return;
 	}
 	if (slot < SIO_SLOT_ATTEMPT)
-		l->seen[slot] |= (int)(events & SIO_SPECIAL);
-	if (l->phase == SIO_PHASE_CONNECT && slot >= SIO_SLOT_ATTEMPT) {
-		sio_connect_event(e, l, slot, events);
-	} else if (l->phase == SIO_PHASE_LINGER) {
-		linger_event(e, l, slot, events);
-	} else if (l->phase != SIO_PHASE_OVER && slot == A &&
-		   events & (l->client.family == AF_UNIX ? EPOLLERR :
+		c->base.seen[slot] |= (int)(events & SIO_SPECIAL);
+	if (c->base.phase == SIO_PHASE_CONNECT && slot >= SIO_SLOT_ATTEMPT) {
+		sio_connect_event(e, c, slot, events);
+	} else if (c->base.phase == SIO_PHASE_LINGER) {
+		linger_event(e, c, slot, events);
+	} else if (c->base.phase != SIO_PHASE_OVER && slot == A &&
+		   events & (c->client.family == AF_UNIX ? EPOLLERR :
 			     EPOLLERR | EPOLLHUP)) {
 		/* On a unix socket a hang-up may have bytes before it. */
 		/* The client has gone before anything was done for it. */
-		l->err = ECONNRESET;
-		sio_gate_end(e, l);
-	} else if (l->phase == SIO_PHASE_HEADER) {
-		read_header(e, l);
-	} else if (l->phase == SIO_PHASE_PEEK) {
-		peek(e, l);
+		c->base.err = ECONNRESET;
+		sio_proxy_conn_end(e, c);
+	} else if (c->base.phase == SIO_PHASE_HEADER) {
+		read_header(e, c);
+	} else if (c->base.phase == SIO_PHASE_PEEK) {
+		peek(e, c);
 	}
 }
 
-void sio_gate_timer(struct sio_engine *e, struct sio_timer *timer)
+void sio_proxy_conn_timer(struct sio_engine *e, struct sio_timer *timer)
 {
-	struct sio_link *l = sio_link_of(timer);
+	struct sio_proxy_conn *c = sio_proxy_conn_of(sio_conn_of(timer));
 
-	if (l->phase == SIO_PHASE_RELAY) {
-		sio_link_timer(e, l);
-	} else if (l->phase == SIO_PHASE_CONNECT) {
-		sio_connect_timer(e, l);
-	} else if (l->phase == SIO_PHASE_PEEK) {
-		peek(e, l);
-	} else if (l->phase == SIO_PHASE_HEADER) {
-		read_header(e, l);
-	} else if (l->phase == SIO_PHASE_LINGER) {
-		l->step_ns *= 2;
-		linger_on(e, l);
+	if (c->base.phase == SIO_PHASE_RELAY) {
+		sio_relay_conn_timer(e, &c->base);
+	} else if (c->base.phase == SIO_PHASE_CONNECT) {
+		sio_connect_timer(e, c);
+	} else if (c->base.phase == SIO_PHASE_PEEK) {
+		peek(e, c);
+	} else if (c->base.phase == SIO_PHASE_HEADER) {
+		read_header(e, c);
+	} else if (c->base.phase == SIO_PHASE_LINGER) {
+		c->step_ns *= 2;
+		linger_on(e, c);
 	}
 }
 
-static void routed(struct sio_engine *e, struct sio_link *l, int more)
+static void routed(struct sio_engine *e, struct sio_proxy_conn *c, int more)
 {
-	if (l->phase != SIO_PHASE_ASKED) {
-		sio_connect_end(e, l);
-	} else if (l->routed) {
-		sio_connect(e, l);
-	} else if (more && !l->last_peek) {
-		l->phase = SIO_PHASE_PEEK;
-		peek(e, l);
+	pthread_mutex_lock(&e->lock);
+	if (c->answer)
+		c->routed = c->answer;
+	c->answer = NULL;
+	pthread_mutex_unlock(&e->lock);
+	if (c->base.phase != SIO_PHASE_ASKED) {
+		sio_connect_end(e, c);
+	} else if (c->routed) {
+		sio_connect(e, c);
+	} else if (more && !c->last_peek) {
+		c->base.phase = SIO_PHASE_PEEK;
+		peek(e, c);
 	} else {
-		l->err = more ? ENODATA : 0;
-		sio_gate_end(e, l);
+		c->base.err = more ? ENODATA : 0;
+		sio_proxy_conn_end(e, c);
 	}
 }
 
-void sio_gate_request(struct sio_engine *e, struct sio_link *l, int32_t asked)
+void sio_proxy_conn_request(struct sio_engine *e, struct sio_conn *conn,
+			    int32_t asked)
 {
+	struct sio_proxy_conn *c = sio_proxy_conn_of(conn);
+
 	if (asked & (SIO_ASK_CANCEL | SIO_ASK_CUT))
-		sio_link_cut(e, l, asked);
+		sio_relay_conn_cut(e, &c->base, asked);
 	if (asked & SIO_ASK_ROUTE)
-		routed(e, l, asked & SIO_ASK_MORE);
+		routed(e, c, asked & SIO_ASK_MORE);
 }

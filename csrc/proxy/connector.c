@@ -50,7 +50,7 @@ struct upstream {
 	int64_t shunned_until;
 };
 
-/* Owned by whoever counts in refs: an engine, and the links that came with it,
+/* Owned by whoever counts in refs: an engine, and the connections that came with it,
  * those on the common set until Python has heard of their end. */
 struct sio_upstreams {
 	int64_t *users;         /* of its numbers; NULL: they are nobody's */
@@ -149,9 +149,9 @@ void sio_upstreams_inherit(struct sio_upstreams *ups,
 	}
 }
 
-static struct upstream *current(const struct sio_link *l)
+static struct upstream *current(const struct sio_proxy_conn *c)
 {
-	return &l->tried->each[l->chosen];
+	return &c->tried->each[c->chosen];
 }
 
 /* The next in turn that is not passed over, or the one that is for least. */
@@ -175,11 +175,11 @@ static int32_t choose(struct sio_upstreams *ups, int64_t now)
 
 /* ---- attempts --------------------------------------------------------------------- */
 
-static void give_up(struct sio_engine *e, struct sio_link *l, int attempt)
+static void give_up(struct sio_engine *e, struct sio_proxy_conn *c, int attempt)
 {
-	int fd = l->attempts[attempt];
+	int fd = c->attempts[attempt];
 
-	l->attempts[attempt] = -1;
+	c->attempts[attempt] = -1;
 	if (fd < 0)
 		return;
 	sio_unwatch(e, fd);
@@ -187,46 +187,46 @@ static void give_up(struct sio_engine *e, struct sio_link *l, int attempt)
 }
 
 /* A place for one attempt more: the oldest has to go if there is none. */
-static int free_slot(struct sio_engine *e, struct sio_link *l)
+static int free_slot(struct sio_engine *e, struct sio_proxy_conn *c)
 {
 	int oldest = 0;
 
 	for (int i = 0; i < ATTEMPTS; i++) {
-		if (l->attempts[i] < 0)
+		if (c->attempts[i] < 0)
 			return i;
-		if (l->attempted[i] < l->attempted[oldest])
+		if (c->attempted[i] < c->attempted[oldest])
 			oldest = i;
 	}
-	give_up(e, l, oldest);
+	give_up(e, c, oldest);
 	return oldest;
 }
 
-static int pending(const struct sio_link *l)
+static int pending(const struct sio_proxy_conn *c)
 {
 	int n = 0;
 
 	for (int i = 0; i < ATTEMPTS; i++)
-		n += l->attempts[i] >= 0;
+		n += c->attempts[i] >= 0;
 	return n;
 }
 
 /* While somebody waits for a descriptor, nobody else gets one by accept(). */
-static void set_short(struct sio_engine *e, struct sio_link *l, int is_short)
+static void set_short(struct sio_engine *e, struct sio_proxy_conn *c, int is_short)
 {
-	e->connector->waiting += is_short - l->short_of;
-	l->short_of = is_short;
+	sio_connector_of(e)->waiting += is_short - c->short_of;
+	c->short_of = is_short;
 }
 
-void sio_connect_end(struct sio_engine *e, struct sio_link *l)
+void sio_connect_end(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	set_short(e, l, 0);
+	set_short(e, c, 0);
 	for (int i = 0; i < ATTEMPTS; i++)
-		give_up(e, l, i);
-	if (!l->routed)
+		give_up(e, c, i);
+	if (!c->routed)
 		return; /* the name of its upstream is needed to the end */
-	sio_upstreams_drop(l->tried);
-	sio_upstreams_drop(l->routed);
-	l->tried = l->routed = NULL;
+	sio_upstreams_drop(c->tried);
+	sio_upstreams_drop(c->routed);
+	c->tried = c->routed = NULL;
 }
 
 static int is_shortage(int err)
@@ -236,25 +236,25 @@ static int is_shortage(int err)
 	       err == ENOSPC; /* of the user's watches */
 }
 
-static void won(struct sio_engine *e, struct sio_link *l, int attempt,
+static void won(struct sio_engine *e, struct sio_proxy_conn *c, int attempt,
 		int seen)
 {
-	struct upstream *u = current(l);
+	struct upstream *u = current(c);
 	int to_unix = u->addresses[0].name.ss_family == AF_UNIX;
 
-	l->fds[2] = l->attempts[attempt];
-	l->attempts[attempt] = -1;
-	l->won = SIO_SLOT_ATTEMPT + attempt;
-	l->seen[2] = seen;
-	if (u->failures && !l->routed) {
-		l->told_upstream = l->upstream;
-		sio_tell(l, SIO_TOLD_UP);
+	c->base.fds[2] = c->attempts[attempt];
+	c->attempts[attempt] = -1;
+	c->base.tag_b = SIO_SLOT_ATTEMPT + attempt;
+	c->base.seen[2] = seen;
+	if (u->failures && !c->routed) {
+		c->told_upstream = c->upstream;
+		sio_tell(&c->base.conn, SIO_TOLD_UP);
 	}
 	u->failures = 0;
 	u->shunned_until = 0;
-	sio_connect_end(e, l);
-	sio_timer_clear(&e->timers, &l->timer);
-	e->connector->connected(e, l, to_unix);
+	sio_connect_end(e, c);
+	sio_timer_clear(&e->timers, &c->base.conn.timer);
+	sio_connector_of(e)->connected(e, c, to_unix);
 }
 
 static int open_socket(struct sio_engine *e, const struct address *to)
@@ -262,12 +262,12 @@ static int open_socket(struct sio_engine *e, const struct address *to)
 	int fd = (int)sio_socket(e->seam, to->name.ss_family);
 
 	if (fd >= 0 && to->name.ss_family != AF_UNIX)
-		sio_tune_new(fd, e->connector->keepalive);
+		sio_tune_new(fd, sio_connector_of(e)->keepalive);
 	return fd;
 }
 
 /* 1: connected, 0: under way, or -errno. */
-static int attempt(struct sio_engine *e, struct sio_link *l, int slot,
+static int attempt(struct sio_engine *e, struct sio_proxy_conn *c, int slot,
 		   const struct address *to)
 {
 	int fd = open_socket(e, to), err;
@@ -276,10 +276,10 @@ static int attempt(struct sio_engine *e, struct sio_link *l, int slot,
 		return fd;
 	err = (int)sio_connect_to(e->seam, fd, &to->name, to->len);
 	if (!err || err == -EINPROGRESS) {
-		int watched = sio_watch(e, l, SIO_SLOT_ATTEMPT + slot, fd);
+		int watched = sio_watch(e, &c->base.conn, SIO_SLOT_ATTEMPT + slot, fd);
 
 		if (!watched) {
-			l->attempts[slot] = fd;
+			c->attempts[slot] = fd;
 			return !err;
 		}
 		err = watched;
@@ -288,151 +288,151 @@ static int attempt(struct sio_engine *e, struct sio_link *l, int slot,
 	return err;
 }
 
-static void arm(struct sio_engine *e, struct sio_link *l, int64_t in)
+static void arm(struct sio_engine *e, struct sio_proxy_conn *c, int64_t in)
 {
 	int64_t due = e->now + in;
 
-	sio_timer_set(&e->timers, &l->timer,
-		      due < l->deadline ? due : l->deadline);
+	sio_timer_set(&e->timers, &c->base.conn.timer,
+		      due < c->base.deadline ? due : c->base.deadline);
 }
 
 /* The upstream has no address left that could answer. */
-static void shun(struct sio_engine *e, struct sio_link *l)
+static void shun(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	struct upstream *u = current(l);
+	struct upstream *u = current(c);
 	int64_t while_ns = SHUNNED_LONGEST_NS;
 
 	for (int i = 0; i < ATTEMPTS; i++)
-		give_up(e, l, i);
+		give_up(e, c, i);
 	/* Clients that came together are refused together: that counts once. */
-	if (l->deadline - e->connector->connect_ns <= u->shunned_at)
+	if (c->base.deadline - sio_connector_of(e)->connect_ns <= u->shunned_at)
 		return;
 	if (u->failures < 5)
 		while_ns = (int64_t)SHUNNED_NS << u->failures;
 	u->shunned_at = e->now;
 	u->shunned_until = e->now + while_ns;
-	if (!u->failures++ && !l->routed) {
-		l->told_upstream = l->upstream;
-		l->told_err = l->err;
-		sio_tell(l, SIO_TOLD_DOWN);
+	if (!u->failures++ && !c->routed) {
+		c->told_upstream = c->upstream;
+		c->told_err = c->base.err;
+		sio_tell(&c->base.conn, SIO_TOLD_DOWN);
 	}
 }
 
-static void wait_out(struct sio_engine *e, struct sio_link *l)
+static void wait_out(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	set_short(e, l, 1);
-	if (l->err == EMFILE || l->err == ENFILE) {
+	set_short(e, c, 1);
+	if (c->base.err == EMFILE || c->base.err == ENFILE) {
 		sio_pool_trim(&e->pool);
-		e->connector->shortage(e);
+		sio_connector_of(e)->shortage(e);
 	}
-	arm(e, l, (int64_t)SHORTAGE_NS << l->shortages);
-	if (l->shortages < SHORTAGES)
-		l->shortages++;
+	arm(e, c, (int64_t)SHORTAGE_NS << c->shortages);
+	if (c->shortages < SHORTAGES)
+		c->shortages++;
 }
 
 /* Try addresses until one is under way; 0: none is, and none is left. */
-static int try_addresses(struct sio_engine *e, struct sio_link *l)
+static int try_addresses(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	struct upstream *u = current(l);
+	struct upstream *u = current(c);
 
-	while (l->next_address < u->count) {
-		int slot = free_slot(e, l), r;
+	while (c->next_address < u->count) {
+		int slot = free_slot(e, c), r;
 
-		r = attempt(e, l, slot, &u->addresses[l->next_address]);
-		l->attempted[slot] = l->next_address;
+		r = attempt(e, c, slot, &u->addresses[c->next_address]);
+		c->attempted[slot] = c->next_address;
 		if (r == 1) {
-			won(e, l, slot, 0);
+			won(e, c, slot, 0);
 			return 1;
 		}
 		if (r < 0)
-			l->err = -r;
+			c->base.err = -r;
 		/* No local address: for IPv6, say, on a machine without. */
 		if (r < 0 && is_shortage(-r) &&
-		    (r != -EADDRNOTAVAIL || l->next_address + 1 == u->count)) {
-			wait_out(e, l);
+		    (r != -EADDRNOTAVAIL || c->next_address + 1 == u->count)) {
+			wait_out(e, c);
 			return 1;
 		}
-		set_short(e, l, 0);
-		l->next_address++;
+		set_short(e, c, 0);
+		c->next_address++;
 		if (r == 0)
 			break;
 	}
-	if (!pending(l))
+	if (!pending(c))
 		return 0;
-	arm(e, l, l->next_address < u->count ? NEXT_ADDRESS_NS
-					     : e->connector->connect_ns);
+	arm(e, c, c->next_address < u->count ? NEXT_ADDRESS_NS
+					     : sio_connector_of(e)->connect_ns);
 	return 1;
 }
 
-static void next_upstream(struct sio_engine *e, struct sio_link *l)
+static void next_upstream(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	while (l->tries < l->tried->count) {
-		l->tries++;
-		l->chosen = choose(l->tried, e->now);
-		l->upstream = l->tried->first + l->chosen;
-		l->next_address = l->shortages = 0;
-		set_short(e, l, 0);
-		l->deadline = e->now + e->connector->connect_ns;
-		if (try_addresses(e, l))
+	while (c->tries < c->tried->count) {
+		c->tries++;
+		c->chosen = choose(c->tried, e->now);
+		c->upstream = c->tried->first + c->chosen;
+		c->next_address = c->shortages = 0;
+		set_short(e, c, 0);
+		c->base.deadline = e->now + sio_connector_of(e)->connect_ns;
+		if (try_addresses(e, c))
 			return;
-		shun(e, l);
+		shun(e, c);
 	}
 	sio_count(&e->counts.failed, 1);
-	e->connector->failed(e, l);
+	sio_connector_of(e)->failed(e, c);
 }
 
-static void go_on(struct sio_engine *e, struct sio_link *l)
+static void go_on(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	if (try_addresses(e, l))
+	if (try_addresses(e, c))
 		return;
-	shun(e, l);
-	next_upstream(e, l);
+	shun(e, c);
+	next_upstream(e, c);
 }
 
-void sio_connect(struct sio_engine *e, struct sio_link *l)
+void sio_connect(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	l->phase = SIO_PHASE_CONNECT;
-	l->tried = l->routed ? l->routed : e->connector->ups;
-	l->tried->refs++;
-	l->tries = 0;
-	next_upstream(e, l);
+	c->base.phase = SIO_PHASE_CONNECT;
+	c->tried = c->routed ? c->routed : sio_connector_of(e)->ups;
+	c->tried->refs++;
+	c->tries = 0;
+	next_upstream(e, c);
 }
 
-void sio_connect_event(struct sio_engine *e, struct sio_link *l, int slot,
+void sio_connect_event(struct sio_engine *e, struct sio_proxy_conn *c, int slot,
 		       uint32_t events)
 {
 	int n = slot - SIO_SLOT_ATTEMPT, err = 0;
 	socklen_t size = sizeof(err);
 
-	if (l->attempts[n] < 0)
+	if (c->attempts[n] < 0)
 		return;
 	if (events & (EPOLLERR | EPOLLHUP)) {
-		if (getsockopt(l->attempts[n], SOL_SOCKET, SO_ERROR, &err,
+		if (getsockopt(c->attempts[n], SOL_SOCKET, SO_ERROR, &err,
 			       &size) < 0 || !err)
 			err = ECONNREFUSED;
 		if (err == ECONNRESET || err == EPIPE) {
 			/* It had been connected, and may have said why. */
-			l->relay.reason = SIO_REASON_RESET_B;
-			won(e, l, n, (int)(events & SIO_SPECIAL));
+			c->base.relay.reason = SIO_REASON_RESET_B;
+			won(e, c, n, (int)(events & SIO_SPECIAL));
 			return;
 		}
-		l->err = err;
-		give_up(e, l, n);
-		go_on(e, l);
+		c->base.err = err;
+		give_up(e, c, n);
+		go_on(e, c);
 	} else if (events & EPOLLOUT) {
-		won(e, l, n, (int)(events & (EPOLLRDHUP | EPOLLPRI)));
+		won(e, c, n, (int)(events & (EPOLLRDHUP | EPOLLPRI)));
 	}
 }
 
-void sio_connect_timer(struct sio_engine *e, struct sio_link *l)
+void sio_connect_timer(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	if (e->now < l->deadline) {
-		go_on(e, l);
+	if (e->now < c->base.deadline) {
+		go_on(e, c);
 		return;
 	}
-	if (pending(l))
-		l->err = ETIMEDOUT;
-	if (pending(l) || !l->short_of)
-		shun(e, l);
-	next_upstream(e, l);
+	if (pending(c))
+		c->base.err = ETIMEDOUT;
+	if (pending(c) || !c->short_of)
+		shun(e, c);
+	next_upstream(e, c);
 }

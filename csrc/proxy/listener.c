@@ -1,16 +1,16 @@
 /*
- * listener.c: listeners, the links of who comes, and what Python asks of both.
+ * listener.c: listeners, the connections of who comes, and what Python asks of both.
  *
  * Rule 1: a connection that cannot be served now stays in the backlog: accept
  *         is not asked while descriptors are used up or enough are open.
- * Rule 2: links are used again, their memory is never given back while the
+ * Rule 2: connections are used again, their memory is never given back while the
  *         engine lives.
  * Rule 3: no error makes it ask on and on: what is refused for good is told, and
  *         ends the listening; anything else that lasts is asked in pauses.
  * Rule 4: the listeners are duplicates: closing them here leaves the caller's.
  */
 #define _GNU_SOURCE
-#include "api.h"
+#include "proxy/types.h"
 #include "base/syscalls.h"
 #include "loop/loop.h"
 #include "loop/pipe_pool.h"
@@ -38,14 +38,9 @@
 
 enum { A = SIO_SLOT_A, B = SIO_SLOT_B };
 
-struct accepted {
-	struct sio_link link;
-	struct sio_transfer flows[2];
-};
-
 struct sio_slab {
 	struct sio_slab *next;
-	struct accepted each[SLAB];
+	struct sio_proxy_conn each[SLAB];
 };
 
 /* ---- whether connections are accepted ---------------------------------------------- */
@@ -53,38 +48,38 @@ struct sio_slab {
 /* Another duplicate, left open, would keep it in the epoll. */
 static void retire(struct sio_engine *e, int number)
 {
-	int fd = e->gate->listeners[number];
+	int fd = sio_proxy_of(e)->listeners[number];
 
 	sio_unwatch(e, fd);
-	e->gate->listeners[number] = -1;
+	sio_proxy_of(e)->listeners[number] = -1;
 	if (fd >= 0)
 		close(fd);
 }
 
 static void close_listeners(struct sio_engine *e)
 {
-	struct sio_gate *g = e->gate;
+	struct sio_proxy *p = sio_proxy_of(e);
 
-	for (int32_t i = 0; i < g->count; i++)
+	for (int32_t i = 0; i < p->count; i++)
 		retire(e, i);
-	g->count = 0;
+	p->count = 0;
 }
 
-/* Accept nothing until a link ends here, or the pause's timer, if it is set. */
+/* Accept nothing until a connection ends here, or the pause's timer, if it is set. */
 static void hold(struct sio_engine *e)
 {
-	struct sio_gate *g = e->gate;
+	struct sio_proxy *p = sio_proxy_of(e);
 
-	if (g->paused)
+	if (p->paused)
 		return;
-	g->paused = 1;
-	for (int32_t i = 0; i < g->count; i++)
-		sio_unwatch(e, g->listeners[i]);
+	p->paused = 1;
+	for (int32_t i = 0; i < p->count; i++)
+		sio_unwatch(e, p->listeners[i]);
 }
 
 static void pause_accepting(struct sio_engine *e)
 {
-	sio_timer_set(&e->timers, &e->gate->pause, e->now + PAUSE_NS);
+	sio_timer_set(&e->timers, &sio_proxy_of(e)->pause, e->now + PAUSE_NS);
 	hold(e);
 }
 
@@ -113,18 +108,18 @@ static void cannot_watch(struct sio_engine *e, int err)
 
 static void resume_accepting(struct sio_engine *e)
 {
-	struct sio_gate *g = e->gate;
-	uint32_t events = EPOLLIN | (g->setup.shared ? EPOLLEXCLUSIVE : 0);
+	struct sio_proxy *p = sio_proxy_of(e);
+	uint32_t events = EPOLLIN | (p->config.shared ? EPOLLEXCLUSIVE : 0);
 
-	if (g->connector.waiting) {
-		sio_timer_set(&e->timers, &g->pause, e->now + PAUSE_NS);
+	if (p->connector.waiting) {
+		sio_timer_set(&e->timers, &p->pause, e->now + PAUSE_NS);
 		return;
 	}
-	sio_timer_clear(&e->timers, &g->pause);
-	g->paused = 0;
-	for (int32_t i = 0; i < g->count; i++) {
-		int err = g->listeners[i] < 0 ? 0 :
-			  -sio_watch_engine(e, i + 1, g->listeners[i],
+	sio_timer_clear(&e->timers, &p->pause);
+	p->paused = 0;
+	for (int32_t i = 0; i < p->count; i++) {
+		int err = p->listeners[i] < 0 ? 0 :
+			  -sio_watch_engine(e, i + 1, p->listeners[i],
 					    EPOLL_CTL_ADD, events);
 
 		if (err) {
@@ -134,95 +129,104 @@ static void resume_accepting(struct sio_engine *e)
 	}
 }
 
-/* ---- links ----------------------------------------------------------------------- */
+/* ---- connections ----------------------------------------------------------------- */
 
 /* Nothing in it names a descriptor. */
-static void blank(struct accepted *a)
+static void blank(struct sio_proxy_conn *c)
 {
-	memset(a, 0, sizeof(*a));
+	memset(c, 0, sizeof(*c));
 	for (int i = 0; i < 4; i++)
-		a->link.fds[i] = -1;
+		c->base.fds[i] = -1;
 	for (int i = 0; i < 3; i++)
-		a->link.attempts[i] = -1;
+		c->attempts[i] = -1;
 }
 
-static void recycle(struct sio_engine *e, struct sio_link *l)
+static void recycle(struct sio_engine *e, struct sio_conn *conn)
 {
-	struct sio_gate *g = e->gate;
+	struct sio_proxy_conn *c = sio_proxy_conn_of(conn);
+	struct sio_proxy *p = sio_proxy_of(e);
 
-	free(l->peeked);
-	sio_upstreams_drop(l->tried);
-	l->peeked = NULL;
-	l->tried = NULL;
-	l->next_done = g->free_links;
-	g->free_links = l;
-	__atomic_fetch_sub(g->setup.open, 1, __ATOMIC_RELAXED);
-	if (g->paused)
+	free(c->peeked);
+	sio_upstreams_drop(c->tried);
+	c->peeked = NULL;
+	c->tried = NULL;
+	conn->next_done = p->unused;
+	p->unused = conn;
+	__atomic_fetch_sub(p->config.open, 1, __ATOMIC_RELAXED);
+	if (p->paused)
 		resume_accepting(e);
-	if (g->closed)
-		sio_news_wake(g->setup.news); /* somebody waits for the last */
+	if (p->closed)
+		sio_news_wake(p->config.news); /* somebody waits for the last */
+}
+
+static void on_end(struct sio_engine *e, struct sio_conn *conn)
+{
+	sio_proxy_conn_end(e, sio_proxy_conn_of(conn));
 }
 
 static const struct sio_conn_ops accepted_ops = {
-	.on_event = sio_gate_event,
-	.on_run = sio_link_run,
-	.on_request = sio_gate_request,
-	.on_end = sio_gate_end,
+	.on_event = sio_proxy_conn_event,
+	.on_run = sio_relay_conn_run,
+	.on_request = sio_proxy_conn_request,
+	.on_end = on_end,
 	.on_free = recycle,
 };
 
-/* More links that can be used; 0 or -ENOMEM. */
-static int add_slab(struct sio_gate *g)
+/* More connections that can be used; 0 or -ENOMEM. */
+static int add_slab(struct sio_proxy *p)
 {
 	struct sio_slab *slab = calloc(1, sizeof(*slab));
 
 	if (!slab)
 		return -ENOMEM;
 	for (int i = 0; i < SLAB; i++) {
+		struct sio_conn *conn = &slab->each[i].base.conn;
+
 		blank(&slab->each[i]);
-		slab->each[i].link.next_done = i ? &slab->each[i - 1].link :
-						   g->free_links;
+		conn->next_done = p->unused;
+		p->unused = conn;
 	}
-	g->free_links = &slab->each[SLAB - 1].link;
-	slab->next = g->slabs;
-	g->slabs = slab;
+	slab->next = p->slabs;
+	p->slabs = slab;
 	return 0;
 }
 
-static struct sio_link *new_link(struct sio_engine *e)
+static struct sio_proxy_conn *new_conn(struct sio_engine *e)
 {
-	struct sio_gate *g = e->gate;
-	struct sio_link *l;
-	struct accepted *a;
+	struct sio_proxy *p = sio_proxy_of(e);
+	struct sio_proxy_conn *c;
+	struct sio_conn *conn;
 
-	if (!g->free_links && add_slab(g))
+	if (!p->unused && add_slab(p))
 		return NULL;
-	l = g->free_links;
-	g->free_links = l->next_done;
-	a = (struct accepted *)(void *)l;
-	blank(a);
-	l->relay.ab = &a->flows[0];
-	l->relay.ba = &a->flows[1];
-	l->relay.limit_left = -1;
-	l->relay.closes = 1;
-	l->accepted = 1;
-	l->ops = &accepted_ops;
-	l->timer.fire = sio_gate_timer;
-	l->news = g->setup.news;
-	l->engine = e;
-	l->idle_ns = g->setup.idle_ns;
-	l->begun_ns = e->now;
-	l->upstream = l->index = -1;
-	return l;
+	conn = p->unused;
+	p->unused = conn->next_done;
+	c = sio_proxy_conn_of(conn);
+	blank(c);
+	sio_relay_init(&c->base.relay, &(struct sio_relay_config){
+		.ab = &c->flows[0],
+		.ba = &c->flows[1],
+		.limit = -1,
+	});
+	c->base.relay.closes = 1;
+	c->base.idle_ns = p->config.idle_ns;
+	conn->accepted = 1;
+	conn->ops = &accepted_ops;
+	conn->timer.fire = sio_proxy_conn_timer;
+	conn->news = p->config.news;
+	conn->engine = e;
+	conn->begun_ns = e->now;
+	c->upstream = conn->index = -1;
+	return c;
 }
 
 /* ---- accepting ------------------------------------------------------------------- */
 
-static int is_trusted(const struct sio_gate_setup *setup,
+static int is_trusted(const struct sio_proxy_config *config,
 		      const struct sio_peer *peer)
 {
-	for (int32_t i = 0; i < setup->trusted_count; i++) {
-		const struct sio_network *net = &setup->trusted[i];
+	for (int32_t i = 0; i < config->trusted_count; i++) {
+		const struct sio_network *net = &config->trusted[i];
 		int bytes = net->bits / 8, rest = net->bits % 8;
 
 		if (net->bits < 0 || peer->family == AF_UNIX) {
@@ -240,37 +244,37 @@ static int is_trusted(const struct sio_gate_setup *setup,
 static void begin(struct sio_engine *e, int fd,
 		  const struct sockaddr_storage *from)
 {
-	struct sio_link *l = new_link(e);
+	struct sio_proxy_conn *c = new_conn(e);
 	int err;
 
-	if (!l || sio_seat(e, l)) {
-		if (l) {
-			l->next_done = e->gate->free_links;
-			e->gate->free_links = l;
+	if (!c || sio_seat(e, &c->base.conn)) {
+		if (c) {
+			c->base.conn.next_done = sio_proxy_of(e)->unused;
+			sio_proxy_of(e)->unused = &c->base.conn;
 		}
 		close(fd);
-		__atomic_fetch_sub(e->gate->setup.open, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_sub(sio_proxy_of(e)->config.open, 1, __ATOMIC_RELAXED);
 		pause_accepting(e);
 		return;
 	}
 	sio_count(&e->counts.total, 1);
 	sio_count(&e->counts.active, 1);
-	l->fds[A] = fd;
-	sio_peer_of(from, &l->client);
-	l->err = err = -sio_watch(e, l, A, fd);
-	sio_gate_begin(e, l, is_trusted(&e->gate->setup, &l->client));
+	c->base.fds[A] = fd;
+	sio_peer_of(from, &c->client);
+	c->base.err = err = -sio_watch(e, &c->base.conn, A, fd);
+	sio_proxy_conn_begin(e, c, is_trusted(&sio_proxy_of(e)->config, &c->client));
 	if (err)
 		cannot_watch(e, err);
 }
 
 /* May there be one connection more?  It is counted, then. */
-static int admit(const struct sio_gate *g)
+static int admit(const struct sio_proxy *p)
 {
-	int64_t open = __atomic_fetch_add(g->setup.open, 1, __ATOMIC_RELAXED);
+	int64_t open = __atomic_fetch_add(p->config.open, 1, __ATOMIC_RELAXED);
 
-	if (g->setup.most < 0 || open < g->setup.most)
+	if (p->config.most < 0 || open < p->config.most)
 		return 1;
-	__atomic_fetch_sub(g->setup.open, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(p->config.open, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -286,8 +290,8 @@ static int is_refused(struct sio_engine *e)
 /* There was no connection in the answer: 1 to ask on. */
 static int heed_failure(struct sio_engine *e, int number, int err)
 {
-	struct sio_gate *g = e->gate;
-	int suspect = ++g->failures >= SUSPECT;
+	struct sio_proxy *p = sio_proxy_of(e);
+	int suspect = ++p->failures >= SUSPECT;
 
 	if ((suspect || err == EINVAL) && is_refused(e)) {
 		stop_accepting(e, SIO_CALL_ACCEPT, err);
@@ -295,9 +299,9 @@ static int heed_failure(struct sio_engine *e, int number, int err)
 	}
 	switch (err) {
 	case EAGAIN:
-		g->early[number] = 0;
+		p->early[number] = 0;
 		if (suspect) /* others are faster, each time */
-			g->failures = 0;
+			p->failures = 0;
 		return 0;
 	case EINVAL:
 	case EBADF:
@@ -312,7 +316,7 @@ static int heed_failure(struct sio_engine *e, int number, int err)
 		 * be to spin. */
 		sio_pool_trim(&e->pool);
 		sio_count(&e->counts.full, 1);
-		sio_news_wake(g->setup.news);
+		sio_news_wake(p->config.news);
 		pause_accepting(e);
 		return 0;
 	default:
@@ -327,29 +331,29 @@ static int heed_failure(struct sio_engine *e, int number, int err)
 
 static void accept_all(struct sio_engine *e, int number)
 {
-	struct sio_gate *g = e->gate;
+	struct sio_proxy *p = sio_proxy_of(e);
 
-	for (int i = 0; i < ACCEPTS && !g->paused && number < g->count &&
-			g->listeners[number] >= 0; i++) {
+	for (int i = 0; i < ACCEPTS && !p->paused && number < p->count &&
+			p->listeners[number] >= 0; i++) {
 		struct sockaddr_storage from = { .ss_family = AF_UNIX };
 		int64_t fd;
 
-		if (!admit(g)) {
+		if (!admit(p)) {
 			hold(e);
 			/* The one that ends may be another engine's. */
-			if (g->setup.shared)
+			if (p->config.shared)
 				pause_accepting(e);
 			return;
 		}
-		fd = sio_accept(e->seam, g->listeners[number], &from);
+		fd = sio_accept(e->seam, p->listeners[number], &from);
 		if (fd >= 0) {
-			g->failures = 0;
-			if (g->early[number] && from.ss_family != AF_UNIX)
-				sio_tune((int)fd, g->setup.keepalive);
+			p->failures = 0;
+			if (p->early[number] && from.ss_family != AF_UNIX)
+				sio_tune((int)fd, p->config.keepalive);
 			begin(e, (int)fd, &from);
 			continue;
 		}
-		__atomic_fetch_sub(g->setup.open, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_sub(p->config.open, 1, __ATOMIC_RELAXED);
 		if (!heed_failure(e, number, (int)-fd))
 			return;
 	}
@@ -357,72 +361,72 @@ static void accept_all(struct sio_engine *e, int number)
 
 static void heed_requests(struct sio_engine *e)
 {
-	struct sio_gate *g = e->gate;
+	struct sio_proxy *p = sio_proxy_of(e);
 	struct sio_upstreams *ups;
 	int close_asked;
 
 	pthread_mutex_lock(&e->lock);
-	ups = g->next_ups;
-	g->next_ups = NULL;
-	close_asked = g->close_asked;
+	ups = p->next_ups;
+	p->next_ups = NULL;
+	close_asked = p->close_asked;
 	pthread_mutex_unlock(&e->lock);
 	if (ups) {
-		sio_upstreams_inherit(ups, g->connector.ups);
-		sio_upstreams_drop(g->connector.ups);
-		g->connector.ups = ups;
-		if (g->paused)
+		sio_upstreams_inherit(ups, p->connector.ups);
+		sio_upstreams_drop(p->connector.ups);
+		p->connector.ups = ups;
+		if (p->paused)
 			resume_accepting(e);
 	}
-	if (close_asked && !g->closed) {
+	if (close_asked && !p->closed) {
 		close_listeners(e);
-		g->closed = 1;
-		sio_news_wake(g->setup.news);
+		p->closed = 1;
+		sio_news_wake(p->config.news);
 	}
 }
 
 /* ---- from outside -------------------------------------------------------------------- */
 
-static void close_all(struct sio_engine *e, struct accepted *a)
+static void close_all(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	sio_close_side(e, &a->link, A, 0);
-	sio_close_side(e, &a->link, B, 0);
-	sio_connect_end(e, &a->link);
+	sio_close_side(e, c, A, 0);
+	sio_close_side(e, c, B, 0);
+	sio_connect_end(e, c);
 	for (int d = 0; d < 2; d++)
-		sio_transfer_abandon(&a->flows[d]);
+		sio_transfer_abandon(&c->flows[d]);
 }
 
-static void free_gate(struct sio_engine *e)
+static void free_proxy(struct sio_engine *e)
 {
-	struct sio_gate *g = e->gate;
+	struct sio_proxy *p = sio_proxy_of(e);
 
 	close_listeners(e);
-	while (g->slabs) {
-		struct sio_slab *slab = g->slabs;
+	while (p->slabs) {
+		struct sio_slab *slab = p->slabs;
 
-		g->slabs = slab->next;
+		p->slabs = slab->next;
 		for (int i = 0; i < SLAB; i++) {
-			free(slab->each[i].link.peeked);
-			sio_upstreams_drop(slab->each[i].link.answer);
-			sio_upstreams_drop(slab->each[i].link.tried);
+			free(slab->each[i].peeked);
+			sio_upstreams_drop(slab->each[i].answer);
+			sio_upstreams_drop(slab->each[i].tried);
 		}
 		free(slab);
 	}
-	sio_upstreams_drop(g->next_ups);
-	sio_upstreams_drop(g->connector.ups);
-	free(g->listeners);
-	free(g->early);
-	free(g->peek_buf);
-	free(g);
+	sio_upstreams_drop(p->next_ups);
+	sio_upstreams_drop(p->connector.ups);
+	free(p->listeners);
+	free(p->early);
+	free(p->peek_buf);
+	free(p);
 }
 
 static void abandon(struct sio_engine *e)
 {
-	struct sio_gate *g = e->gate;
+	struct sio_proxy *p = sio_proxy_of(e);
 
-	for (int32_t i = 0; i < g->count; i++)
-		if (g->listeners[i] >= 0)
-			close(g->listeners[i]);
-	for (struct sio_slab *slab = g->slabs; slab; slab = slab->next)
+	for (int32_t i = 0; i < p->count; i++)
+		if (p->listeners[i] >= 0)
+			close(p->listeners[i]);
+	for (struct sio_slab *slab = p->slabs; slab; slab = slab->next)
 		for (int i = 0; i < SLAB; i++)
 			close_all(e, &slab->each[i]);
 }
@@ -430,7 +434,7 @@ static void abandon(struct sio_engine *e)
 static const struct sio_server_ops server_ops = {
 	.on_listener = accept_all,
 	.on_wake = heed_requests,
-	.on_free = free_gate,
+	.on_free = free_proxy,
 	.on_abandon = abandon,
 };
 
@@ -440,40 +444,39 @@ static void pause_over(struct sio_engine *e, struct sio_timer *timer)
 	resume_accepting(e);
 }
 
-int sio_engine_serve(struct sio_engine *e, const struct sio_gate_setup *setup,
+int sio_engine_serve(struct sio_engine *e, const struct sio_proxy_config *config,
 		     const int32_t *listeners, int32_t count)
 {
-	struct sio_gate *g = calloc(1, sizeof(*g));
+	struct sio_proxy *p = calloc(1, sizeof(*p));
 
-	if (!g)
+	if (!p)
 		return -ENOMEM;
-	e->gate = g;
-	e->server = &server_ops;
-	e->connector = &g->connector;
-	e->news = setup->news;
-	g->setup = *setup;
-	g->pause.fire = pause_over;
-	g->connector.connected = sio_gate_connected;
-	g->connector.failed = sio_gate_end;
-	g->connector.shortage = pause_accepting;
-	g->connector.connect_ns = setup->connect_ns;
-	g->connector.keepalive = setup->keepalive;
-	g->listeners = calloc((size_t)count, sizeof(*g->listeners));
-	g->early = calloc((size_t)count, sizeof(*g->early));
-	g->peek_buf = malloc(SIO_PEEK);
-	if (!g->listeners || !g->early || !g->peek_buf)
+	p->connector.server.ops = &server_ops;
+	e->server = &p->connector.server;
+	e->news = config->news;
+	p->config = *config;
+	p->pause.fire = pause_over;
+	p->connector.connected = sio_proxy_conn_connected;
+	p->connector.failed = sio_proxy_conn_end;
+	p->connector.shortage = pause_accepting;
+	p->connector.connect_ns = config->connect_ns;
+	p->connector.keepalive = config->keepalive;
+	p->listeners = calloc((size_t)count, sizeof(*p->listeners));
+	p->early = calloc((size_t)count, sizeof(*p->early));
+	p->peek_buf = malloc(SIO_PEEK);
+	if (!p->listeners || !p->early || !p->peek_buf)
 		return -ENOMEM;
-	for (; g->count < count; g->count++) {
-		int fd = fcntl(listeners[g->count], F_DUPFD_CLOEXEC, 3);
+	for (; p->count < count; p->count++) {
+		int fd = fcntl(listeners[p->count], F_DUPFD_CLOEXEC, 3);
 
 		if (fd < 0)
 			return -errno;
-		g->listeners[g->count] = fd;
-		sio_tune(fd, g->setup.keepalive);
-		g->early[g->count] = 1;
+		p->listeners[p->count] = fd;
+		sio_tune(fd, p->config.keepalive);
+		p->early[p->count] = 1;
 	}
-	g->paused = 1;
-	if (g->setup.route)
+	p->paused = 1;
+	if (p->config.route)
 		resume_accepting(e);
 	return 0;
 }
@@ -484,44 +487,64 @@ int sio_engine_upstreams(struct sio_engine *e, struct sio_upstreams *ups)
 
 	if (e->pid != getpid())
 		return -ECHILD;
-	if (!e->gate) {
+	if (!sio_proxy_of(e)) {
 		sio_upstreams_drop(ups);
 		return -EINVAL;
 	}
 	pthread_mutex_lock(&e->lock);
-	unused = e->gate->next_ups;
-	e->gate->next_ups = ups;
+	unused = sio_proxy_of(e)->next_ups;
+	sio_proxy_of(e)->next_ups = ups;
 	pthread_mutex_unlock(&e->lock);
 	sio_upstreams_drop(unused);
 	sio_engine_wake(e);
 	return 0;
 }
 
-void sio_engine_close_gate(struct sio_engine *e)
+void sio_engine_close_listeners(struct sio_engine *e)
 {
-	if (e->pid != getpid() || !e->gate)
+	if (e->pid != getpid() || !sio_proxy_of(e))
 		return;
 	pthread_mutex_lock(&e->lock);
-	e->gate->close_asked = 1;
+	sio_proxy_of(e)->close_asked = 1;
 	pthread_mutex_unlock(&e->lock);
 	sio_engine_wake(e);
 }
 
-void sio_link_route(struct sio_link *link, struct sio_upstreams *ups,
-		    int32_t more)
+void sio_proxy_report(const struct sio_conn *conn,
+		      struct sio_proxy_report *report)
 {
-	struct sio_engine *e = link->engine;
+	const struct sio_proxy_conn *c = (const void *)conn;
+
+	report->client = c->client;
+	report->upstream = c->upstream;
+	report->told_upstream = c->told_upstream;
+	report->told_err = c->told_err;
+	report->err = c->base.err;
+	report->reason = c->base.relay.reason;
+	report->tries = c->tries;
+	report->is_connected = c->base.connected_ns != 0;
+	report->peeked_len = c->peeked_len;
+	report->peeked = c->peeked;
+	report->a_to_b = sio_counted(&c->flows[0].moved);
+	report->b_to_a = sio_counted(&c->flows[1].moved);
+	report->ns = conn->ended_ns - conn->begun_ns;
+}
+
+void sio_proxy_route(struct sio_conn *conn, struct sio_upstreams *ups,
+		     int32_t more)
+{
+	struct sio_engine *e = conn->engine;
 
 	if (e->pid == getpid()) {
 		pthread_mutex_lock(&e->lock);
-		link->answer = ups;
+		sio_proxy_conn_of(conn)->answer = ups;
 		pthread_mutex_unlock(&e->lock);
 	}
-	(void)sio_ask(e, link, SIO_ASK_ROUTE | (more ? SIO_ASK_MORE : 0));
+	(void)sio_ask(e, conn, SIO_ASK_RELEASE | SIO_ASK_ROUTE |
+			       (more ? SIO_ASK_MORE : 0));
 }
 
-void sio_link_release(struct sio_link *link)
+void sio_proxy_release(struct sio_conn *conn)
 {
-	(void)sio_ask(link->engine, link, SIO_ASK_RELEASE);
+	(void)sio_ask(conn->engine, conn, SIO_ASK_RELEASE);
 }
-

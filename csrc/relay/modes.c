@@ -2,23 +2,24 @@
  * modes.c: the blocking mode of sockets that are lent to engines.
  *
  * Rule 1: a lent socket is nonblocking; once nobody has it any more it gets the
- *         mode back that it had.  Several links may have one socket, by
+ *         mode back that it had.  Several jobs may have one socket, by
  *         descriptors of their own: it is known by device and inode.
- * Rule 2: one call lends all of a link, one gives all back, under the table's
+ * Rule 2: one call lends all of a job, one gives all back, under the table's
  *         mutex: no signal handler of Python can leave half of it.
  * Rule 3: a number that is no longer that socket is left alone.
  */
 #define _GNU_SOURCE
-#include "api.h"
+#include "relay/modes.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define BUCKETS 4096
 
-/* The chains run through the links, which are their owners' memory. */
+/* The chains run through the jobs, which are their owners' memory. */
 struct sio_modes {
 	pthread_mutex_t lock;
 	struct sio_loan *buckets[BUCKETS];
@@ -69,15 +70,16 @@ static struct sio_loan *other(struct sio_loan *from, const struct sio_loan *loan
 	return from;
 }
 
-void sio_modes_lend(struct sio_modes *modes, struct sio_link *l)
+void sio_loans_take(struct sio_loans *loans, struct sio_modes *modes,
+		    const int32_t *fds)
 {
 	pthread_mutex_lock(&modes->lock);
-	for (int slot = l->modes ? 4 : 0; slot < 4; slot++) {
-		struct sio_loan *loan = &l->loans[slot], **first;
+	for (int slot = loans->modes ? 4 : 0; slot < 4; slot++) {
+		struct sio_loan *loan = &loans->each[slot], **first;
 		int flags;
 
 		loan->fd = -1;
-		if (!identify(l->fds[slot], loan))
+		if (!identify(fds[slot], loan))
 			continue;
 		flags = fcntl(loan->fd, F_GETFL);
 		loan->was_blocking = !(flags & O_NONBLOCK);
@@ -87,7 +89,7 @@ void sio_modes_lend(struct sio_modes *modes, struct sio_link *l)
 		loan->next = *first;
 		*first = loan;
 	}
-	l->modes = modes;
+	loans->modes = modes;
 	pthread_mutex_unlock(&modes->lock);
 }
 
@@ -109,16 +111,16 @@ static void give_back(struct sio_modes *modes, struct sio_loan *loan)
 		(void)fcntl(loan->fd, F_SETFL, flags & ~O_NONBLOCK);
 }
 
-void sio_modes_give_back(struct sio_link *l)
+void sio_loans_end(struct sio_loans *loans)
 {
-	struct sio_modes *modes = l->modes;
+	struct sio_modes *modes = loans->modes;
 
 	if (!modes)
 		return;
 	pthread_mutex_lock(&modes->lock);
-	for (int slot = l->modes ? 0 : 4; slot < 4; slot++)
-		if (l->loans[slot].fd >= 0)
-			give_back(modes, &l->loans[slot]);
-	l->modes = NULL;
+	for (int slot = loans->modes ? 0 : 4; slot < 4; slot++)
+		if (loans->each[slot].fd >= 0)
+			give_back(modes, &loans->each[slot]);
+	loans->modes = NULL;
 	pthread_mutex_unlock(&modes->lock);
 }

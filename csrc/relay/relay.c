@@ -18,6 +18,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define TURN_BYTES (8 << 20)
@@ -107,6 +109,48 @@ static int flow_failed(struct sio_relay *r, int d)
 	r->over = BOTH;
 	r->reason = reset_by(d == AB);
 	return SIO_DONE;
+}
+
+void sio_relay_init(struct sio_relay *r, const struct sio_relay_config *config)
+{
+	memset(r, 0, sizeof(*r));
+	r->ab = config->ab;
+	r->ba = config->ba;
+	r->limit_left = config->limit;
+	r->stop_when_gone = config->stop_when_gone;
+	r->stop_at_eof = config->stop_at_eof;
+}
+
+struct sio_relay *sio_relay_new(const struct sio_relay_config *config)
+{
+	struct sio_relay *r = malloc(sizeof(*r));
+
+	if (r)
+		sio_relay_init(r, config);
+	return r;
+}
+
+void sio_relay_free(struct sio_relay *r)
+{
+	free(r);
+}
+
+int sio_relay_finished(struct sio_relay *r)
+{
+	int finished = r->finished;
+
+	r->finished = 0;
+	return finished;
+}
+
+int sio_relay_failed(const struct sio_relay *r)
+{
+	return r->failed;
+}
+
+int sio_relay_reason(const struct sio_relay *r)
+{
+	return r->reason;
 }
 
 int sio_relay_turn(struct sio_relay *r, int d, int64_t bytes, int64_t ns)

@@ -7,6 +7,29 @@
 #include "api.h"
 #include "transfer/transfer.h"
 
+/* Owns neither flow.  Half-close is done here for sockets; for anything else the
+ * flow's own dst is closed, its bit is set in `finished`, and SIO_EVENT tells the
+ * caller to close its own. */
+struct sio_relay {
+	struct sio_transfer *ab;
+	struct sio_transfer *ba;
+	int64_t limit_left;     /* both ways together; -1: none */
+	int32_t stop_when_gone; /* bit 0: end all when b takes no more; bit 1: a */
+	int32_t stop_at_eof;    /* bit 0: end all when a has ended; bit 1: b */
+	int32_t closes;         /* the sockets are closed when both have ended */
+	int32_t closes_later;   /* the caller closes the dst of what is finished */
+	int32_t over;           /* bit 0: ab has ended; bit 1: ba */
+	int32_t finished;
+	int32_t reason;
+	int32_t failed;         /* after SIO_ERROR: 0 ab, 1 ba */
+	int32_t waiting;        /* the last slice ended in the poll(), in these states */
+	int32_t state[2];
+	int64_t active_ns;
+	int64_t active_mark;
+};
+
+void sio_relay_init(struct sio_relay *r, const struct sio_relay_config *config);
+
 /* One turn of flow d (0: ab, 1: ba); the state to return. */
 int sio_relay_turn(struct sio_relay *r, int d, int64_t bytes, int64_t ns);
 

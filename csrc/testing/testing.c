@@ -6,9 +6,44 @@
  */
 #include "testing/testing.h"
 #include "base/syscalls.h"
+#include "fanout/types.h"
 #include "loop/loop.h"
 #include "proxy/proxy_header.h"
+#include "relay/conn.h"
 #include "transfer/transfer.h"
+
+int64_t sio_test_staged(const struct sio_fanout *f, int32_t i)
+{
+	return f->sinks[i].staged;
+}
+
+int sio_test_in_memory(const struct sio_fanout *f)
+{
+	return f->mem_len > f->mem_pos && f->mem_pos > 0;
+}
+
+int sio_test_source_ended(const struct sio_fanout *f)
+{
+	return f->eof;
+}
+
+void sio_test_full_for(struct sio_fanout *f, int32_t i, int64_t ns)
+{
+	if (f->sinks[i].full_ns)
+		f->sinks[i].full_ns -= ns;
+}
+
+int64_t sio_test_ended(const struct sio_conn *conn)
+{
+	return conn->ended_ns;
+}
+
+int64_t sio_test_idle_at(const struct sio_conn *conn)
+{
+	const struct sio_relay_conn *c = (const void *)conn;
+
+	return c->moved_ns + c->idle_ns;
+}
 
 void sio_test_transfer(struct sio_transfer *t, struct sio_seam *seam)
 {

@@ -15,6 +15,17 @@ void sio_test_transfer(struct sio_transfer *t, struct sio_seam *seam);
 /* The writer of its private pipe, and what ends a wait; -1: there is none. */
 int sio_test_pipe_writer(const struct sio_transfer *t);
 int sio_test_wake_fd(const struct sio_transfer *t);
+/* Of a fan-out: how much sink i has in its own pipe; whether some of a head in
+ * memory has been given away;
+ * whether the source has ended. */
+int64_t sio_test_staged(const struct sio_fanout *f, int32_t i);
+int sio_test_in_memory(const struct sio_fanout *f);
+int sio_test_source_ended(const struct sio_fanout *f);
+/* A sink that is full has been so for so much longer. */
+void sio_test_full_for(struct sio_fanout *f, int32_t i, int64_t ns);
+/* Of a job that is over: when it did, and when it should have for idling. */
+int64_t sio_test_ended(const struct sio_conn *conn);
+int64_t sio_test_idle_at(const struct sio_conn *conn);
 /* So much is still to be taken. */
 void sio_test_set_left(struct sio_transfer *t, int64_t left);
 

@@ -72,6 +72,8 @@ class Fanout:
         self._source: Flow | None = None
         self._is_closed = False
         self.c: Any = None
+        self._report: Any = ffi.new("struct sio_fanout_report *")
+        self._wake = -1
         try:
             self._open_ends(src, listed(sinks), timeout, ahead)
             self._open_c(method == "read_write", stall_ns if on_slow == "drop" else -1)
@@ -117,18 +119,25 @@ class Fanout:
         others = [one for one in descriptors if not one.stream.about.is_pipe]
         self._order: list[DescriptorSink | None] = [*pipes, *[None][: len(self._objects)], *others]
         self._place = len(pipes)
-        c = ffi.new("struct sio_fanout *")
-        c.copying, c.stall_ns = copying, stall_ns
-        c.wake_fd = -1
-        setattr(c, "in", self._in.c)
-        c.sink_count = len(self._order)
-        self.c = ffi.gc(c, lib.sio_fanout_close)
-        if lib.sio_fanout_open(c):
+        config = ffi.new("struct sio_fanout_config *")
+        setattr(config, "in", self._in.c)
+        flows = [ffi.NULL if one is None else one.flow.c for one in self._order]
+        config.out = out = ffi.new("struct sio_transfer *[]", flows)
+        config.sink_count, config.copying, config.stall_ns = len(out), copying, stall_ns
+        # In one call, so that no signal handler can raise before the collector is in place.
+        made = next(map(ffi.gc, map(lib.sio_fanout_new, [config]), [lib.sio_fanout_free]))
+        if made == ffi.NULL:
             raise MemoryError("fanout: no memory for its sinks")
-        for i, one in enumerate(self._order):
+        self.c = made
+        for number, one in enumerate(self._order):
             if one is not None:
-                c.sinks[i].out = one.flow.c
-                one.c = c.sinks[i]
+                one.join(made, number)
+
+    @property
+    def report(self) -> Any:
+        """What the C has to say of it now."""
+        lib.sio_fanout_report(self.c, self._report)
+        return self._report
 
     # -- driving it ----------------------------------------------------------------------------
 
@@ -156,10 +165,10 @@ class Fanout:
 
         While the descriptor `wake` can be read there is no waiting, and `progress` is called.
         """
-        self.c.wake_fd = wake
+        self._wake = wake
         told = time.monotonic()
         while not self._slice(detached):
-            is_due = self.c.woken or time.monotonic() - told >= SLICE_NS / 1e9
+            is_due = self.report.woken or time.monotonic() - told >= SLICE_NS / 1e9
             if progress is not None and is_due:
                 progress(self.moved)
                 told = time.monotonic()
@@ -173,9 +182,10 @@ class Fanout:
 
     def _slice(self, detached: Callable[[SinkResult], object] | None) -> bool:
         """Go on for about 80 ms, or while nothing moves for up to a second; whether it is done."""
-        before = self.c.progress
-        state = lib.sio_fanout_run(self.c, self._slice_ns, self._limit)
-        is_idle = self.c.waiting and self.c.progress == before
+        before = self.report.progress
+        state = lib.sio_fanout_run(self.c, self._slice_ns, self._limit, self._wake)
+        report = self.report
+        is_idle = report.waiting and report.progress == before
         self._slice_ns = min(2 * self._slice_ns, IDLE_NS) if is_idle else SLICE_NS
         refuse_child(state)
         gone = [sink for sink in self.sinks if sink.has_gone(self._stall)]
@@ -206,11 +216,11 @@ class Fanout:
 
     def _note_handed(self) -> None:
         """Make what was taken for the objects due; it may be interrupted, and made again."""
-        if n := int(self.c.handed):
+        if n := int(lib.sio_fanout_handed(self.c)):
             data = self._taken(n)
             for sink in self._objects:
                 sink.due = data if sink.error is None else b""
-            self.c.handed = 0
+            lib.sio_fanout_accept(self.c)
 
     def _take(self, place: int) -> int:
         """Take what waits for a sink in its own pipe, or for the objects in memory."""
@@ -227,7 +237,7 @@ class Fanout:
     # -- what it did ---------------------------------------------------------------------------
 
     def _reason(self) -> str:
-        if not self.c.attached:
+        if not self.report.attached:
             return "no sinks"
         return "count" if self._in.left == 0 else "eof"
 
@@ -240,7 +250,7 @@ class Fanout:
             time.monotonic() - self._begun,
             reason,
             tuple(sink.result(fate) for sink in self.sinks),
-            (*self._in.fallbacks, *refusals(self.c)),
+            (*self._in.fallbacks, *refusals(self.report)),
             unread if reason == "no sinks" else b"",
         )
 
@@ -251,16 +261,17 @@ class Fanout:
         self._note_handed()
         for one in self.sinks:
             one.has_gone(self._stall)
-        base, left, unread = int(self.c.base), rest(self.c), b""
+        report = self.report
+        base, left, unread = int(report.base), rest(self.c), b""
         for place, sink in enumerate(self._order):
-            c = self.c.sinks[place]
-            if c.fate != lib.SIO_FATE_OPEN and (self.c.attached or place != self.c.last):
+            is_open = lib.sio_fanout_fate(self.c, place) == lib.SIO_FATE_OPEN
+            if not is_open and (report.attached or place != report.last):
                 continue
             held = b"" if sink is None or sink.fate else sink.flow.take_held()
             while n := self._take(place):
                 held += self._taken(n)
-                self.c.handed = 0
-            held += left[int(c.got) - base :]
+                lib.sio_fanout_accept(self.c)
+            held += left[lib.sio_fanout_got(self.c, place) - base :]
             for one in [sink] if sink is not None else self._objects:
                 one.due += held
                 if len(one.due) + one.moved == self.moved:

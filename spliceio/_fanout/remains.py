@@ -28,10 +28,10 @@ def rest(c: Any) -> bytes:
     return b"".join(parts)
 
 
-def refusals(c: Any) -> tuple[Fallback, ...]:
+def refusals(report: Any) -> tuple[Fallback, ...]:
     """Say why the bytes are copied instead of shared."""
-    err = int(c.refused)
-    return (Fallback("tee", err, errors.why(CALLS[c.refused_call], err)),) if err else ()
+    err = int(report.refused)
+    return (Fallback("tee", err, errors.why(CALLS[report.refused_call], err)),) if err else ()
 
 
 def too_many(failure: Any, sinks: int) -> OSError | None:

@@ -97,11 +97,16 @@ class DescriptorSink:
             self.flow = Flow(between, self.stream, _METHODS, call="fanout")
         finally:
             self.stream.close()
-        self.c: Any = None
+        self._fanout: Any = None
+        self._number = 0
         self.error: BaseException | None = None
         self.fate = ""
         self.due = b""
         self._teed = 0
+
+    def join(self, fanout: Any, number: int) -> None:
+        """Be a sink of the C's fan-out, by this number."""
+        self._fanout, self._number = fanout, number
 
     @property
     def moved(self) -> int:
@@ -109,16 +114,19 @@ class DescriptorSink:
 
     @property
     def teed(self) -> int:
-        if self.c is not None:
-            self._teed = int(self.c.teed)
+        if self._fanout is not None:
+            self._teed = int(lib.sio_fanout_teed(self._fanout, self._number))
         return self._teed
 
     def has_gone(self, stall: float) -> bool:
         """Whether it has been detached since the last time; then it says why, and is closed."""
-        if self.fate or self.c.fate == lib.SIO_FATE_OPEN:
+        if self.fate:
+            return False
+        gone = lib.sio_fanout_fate(self._fanout, self._number)
+        if gone == lib.SIO_FATE_OPEN:
             return False
         failure, fate = self.flow.failure, "failed"
-        if self.c.fate == lib.SIO_FATE_STALLED:
+        if gone == lib.SIO_FATE_STALLED:
             fate = "dropped"
             self.error = TimeoutError(
                 errno.ETIMEDOUT, f"fanout: {self.name} ({self.text}) took nothing for {stall:g} s"
@@ -140,7 +148,7 @@ class DescriptorSink:
 
     def let_go(self) -> None:
         """Close what the kernel has for it."""
-        _, self.c = self.teed, None
+        _, self._fanout = self.teed, None
         self.flow.close()
 
     def synchronise(self) -> None:

@@ -62,54 +62,54 @@ class ProxyLog:
                 return str(one.upstreams[number - one.numbers.start])
         return None
 
-    def client(self, link: Any) -> ClientAddress:
+    def client(self, report: Any) -> ClientAddress:
         """Say who the client is: host and port, or "unix"."""
-        peer = link.client
+        peer = report.client
         if peer.family == socket.AF_UNIX:
             return "unix"
         ip = ipaddress.IPv6Address(bytes(ffi.buffer(peer.ip)))
         return str(ip.ipv4_mapped or ip), int(peer.port)
 
-    def tell(self, link: Any, told: int, routed: Sequence[str] | None = None) -> None:
-        """Log what one link tells; `routed` are the upstreams that the route gave it."""
+    def tell(self, report: Any, told: int, routed: Sequence[str] | None = None) -> None:
+        """Log what a connection has to tell; `routed` are the upstreams that the route gave it."""
         if told & (lib.SIO_TOLD_DOWN | lib.SIO_TOLD_UP):
-            self._health(link, bool(told & lib.SIO_TOLD_DOWN))
+            self._health(report, bool(told & lib.SIO_TOLD_DOWN))
         if told & lib.SIO_TOLD_OVER and log.isEnabledFor(logging.INFO):
             if routed is None:
-                name = self._name(link.upstream)
+                name = self._name(report.upstream)
             else:
-                name = routed[link.upstream] if 0 <= link.upstream < len(routed) else None
-            self._over(link, name)
+                name = routed[report.upstream] if 0 <= report.upstream < len(routed) else None
+            self._over(report, name)
 
-    def _health(self, link: Any, is_down: bool) -> None:
-        name = self._name(link.told_upstream)
+    def _health(self, report: Any, is_down: bool) -> None:
+        name = self._name(report.told_upstream)
         if is_down:
-            why = os.strerror(link.told_err) if link.told_err else "it has no address"
-            extra = {"event": "upstream-down", "upstream": name, "errno": int(link.told_err)}
+            why = os.strerror(report.told_err) if report.told_err else "it has no address"
+            extra = {"event": "upstream-down", "upstream": name, "errno": int(report.told_err)}
             log.warning("%s: %s", name, why, extra=extra)
         else:
             log.info("%s: reached again", name, extra={"event": "upstream-up", "upstream": name})
 
-    def _over(self, link: Any, upstream: str | None) -> None:
-        who = shown(self.client(link))
-        ab, ba = (int(lib.sio_transfer_moved(flow)) for flow in (link.relay.ab, link.relay.ba))
+    def _over(self, report: Any, upstream: str | None) -> None:
+        who = shown(self.client(report))
+        ab, ba = int(report.a_to_b), int(report.b_to_a)
         fields = {
             "event": "closed",
             "client": who,
             "upstream": upstream,
             "a_to_b": ab,
             "b_to_a": ba,
-            "seconds": (link.ended_ns - link.begun_ns) / 1e9,
-            "reason": REASONS[link.relay.reason],
+            "seconds": report.ns / 1e9,
+            "reason": REASONS[report.reason],
         }
-        if link.connected_ns:
+        if report.is_connected:
             log.info(
                 "%s to %s: %d bytes there, %d back, %.3f s, %s",
                 *(who, upstream, ab, ba, fields["seconds"], fields["reason"]),
                 extra=fields,
             )
             return
-        why = _why(link)
+        why = _why(report)
         log.info("%s: %s", who, why, extra={**fields, "event": "failed", "reason": why})
 
     def tell_full(self, full: int) -> None:
@@ -151,14 +151,14 @@ def _free(lists: Sequence[Numbered], count: int) -> int:
     return first
 
 
-def _why(link: Any) -> str:
+def _why(report: Any) -> str:
     """Say why an accepted connection got no upstream."""
-    if link.err == errno.EPROTO:
+    if report.err == errno.EPROTO:
         return "it sent no PROXY protocol header, which its network has to"
-    if link.err == errno.ENODATA:
+    if report.err == errno.ENODATA:
         return "the route wanted more bytes than the client sent"
-    if link.err:
-        return os.strerror(link.err)
-    if link.relay.reason == lib.SIO_REASON_CANCELLED:
+    if report.err:
+        return os.strerror(report.err)
+    if report.reason == lib.SIO_REASON_CANCELLED:
         return "it was cut before it was connected"
-    return "no upstream has an address" if link.tries else "the route refused it"
+    return "no upstream has an address" if report.tries else "the route refused it"

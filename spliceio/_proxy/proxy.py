@@ -125,7 +125,7 @@ class Proxy:
             raise ValueError(f"connect_timeout must be None or more than 0, not {connect_timeout}")
         if method not in _METHODS:
             raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
-        self._setup = ffi.new("struct sio_gate_setup *")
+        self._setup = ffi.new("struct sio_proxy_config *")
         self._open = ffi.new("int64_t *")
         self._networks, trusted = _upstreams.networks(trust_proxy_protocol)
         self._setup.route = route is not None
@@ -231,7 +231,7 @@ class Proxy:
         if self._engines.pid != os.getpid():
             return
         for engine in self._engines.each:
-            lib.sio_engine_close_gate(engine)
+            lib.sio_engine_close_listeners(engine)
         self._listeners.close()
         if drain and self._state == "started":
             self._heard_news.wait_for(self._is_drained, drain)
@@ -284,18 +284,20 @@ class Proxy:
     def _hear(self, link: Any, told: int) -> None:
         over = told & lib.SIO_TOLD_OVER
         routed = self._router.forget(link) if self._router is not None and over else None
+        report = ffi.new("struct sio_proxy_report *")
+        lib.sio_proxy_report(link, report)
         try:
             if told & lib.SIO_TOLD_UP:
-                self._down.discard(link.told_upstream)
-            elif told & lib.SIO_TOLD_DOWN and link.told_upstream in self._upstreams.numbers:
-                self._down.add(link.told_upstream)
+                self._down.discard(report.told_upstream)
+            elif told & lib.SIO_TOLD_DOWN and report.told_upstream in self._upstreams.numbers:
+                self._down.add(report.told_upstream)
                 self._names.look_up_again()
-            self._log.tell(link, told, routed)
+            self._log.tell(report, told, routed)
         finally:  # a handler of the logger may have failed
             if told & lib.SIO_TOLD_ROUTE and not over and self._router is not None:
-                self._router.ask(link, self._log.client(link))
+                self._router.ask(link, report, self._log.client(report))
             else:
-                lib.sio_link_release(link)
+                lib.sio_proxy_release(link)
 
     def _heard(self) -> None:
         try:

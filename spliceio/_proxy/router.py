@@ -55,15 +55,15 @@ class Router:
         self._open: set[int] = set()
         self._chosen: dict[int, list[str]] = {}
 
-    def ask(self, link: Any, client: ClientAddress) -> None:
+    def ask(self, link: Any, report: Any, client: ClientAddress) -> None:
         """Let the route decide about a link that is held for this until it is answered."""
-        first = bytes(ffi.buffer(link.peeked, link.peeked_len)) if link.peeked_len else b""
+        first = bytes(ffi.buffer(report.peeked, report.peeked_len)) if report.peeked_len else b""
         try:
             self._employ()
         except RuntimeError as error:
             if not self._threads:  # nobody will ever ask
                 _log_failure(client, error)
-                lib.sio_link_route(link, ffi.NULL, 0)
+                lib.sio_proxy_route(link, ffi.NULL, 0)
                 return
         self._open.add(_key(link))
         self._asked.put((link, client, first))
@@ -76,7 +76,7 @@ class Router:
             if key in self._open and self._setup.tell:  # else nobody will ask what was chosen
                 self._chosen[key] = [str(one) for one in named]
             self._open.discard(key)
-            lib.sio_link_route(link, upstreams.packed(addresses) if addresses else ffi.NULL, more)
+            lib.sio_proxy_route(link, upstreams.packed(addresses) if addresses else ffi.NULL, more)
 
     def forget(self, link: Any) -> list[str]:
         """Return what was chosen for a link that is over."""

@@ -27,46 +27,53 @@ class Link:
     """Flows as an engine takes them; they are the engine's from `lend` to SIO_TOLD_OVER."""
 
     def __init__(self, news: Any, idle: int) -> None:
-        # Dropped by whoever was interrupted, it still puts the modes back.
-        self.c = ffi.gc(ffi.new("struct sio_link *"), lib.sio_modes_give_back)
-        self.c.news, self.c.idle_ns = news, idle
+        self._config = ffi.new("struct sio_job_config *")
+        self._config.news, self._config.idle_ns = news, idle
+        self.c: Any = None
         self.flows: list[Flow] = []
         self.pair: Pair | None = None
-        self._kept: Any = None
         # Kept while it may be asked anything; `submit` puts it here, or the caller keeps it.
         self._engine: Any = ()
 
     def take_pair(self, pair: Pair) -> None:
-        """Take two flows; `pair` was made with `self.c.relay`."""
+        """Take two flows."""
         self.pair, self.flows = pair, pair.flows
         a, b = (flow.fd(lib.SIO_SIDE_SRC) for flow in pair.flows)
         to_b, to_a = (flow.fd(lib.SIO_SIDE_DST) for flow in pair.flows)
         own = not pair.shares_descriptors
-        self.c.fds = [a, to_a if own else -1, b, to_b if own else -1]
+        self._config.relay = pair.config[0]
+        self._config.fds = [a, to_a if own else -1, b, to_b if own else -1]
+        self._make()
 
     def take_flow(self, flow: Flow) -> None:
         """Take one flow, whose ends are told of by nobody at the end of it."""
         self.flows = [flow]
-        config = ffi.new("struct sio_transfer_config *")
-        self._kept = ffi.gc(lib.sio_transfer_new(config), lib.sio_transfer_free)
-        self.c.one_way = 1
-        self.c.relay.ab, self.c.relay.ba = flow.c, self._kept
-        self.c.relay.limit_left = -1
-        self.c.fds = [flow.fd(lib.SIO_SIDE_SRC), -1, -1, flow.fd(lib.SIO_SIDE_DST)]
+        self._config.relay.ab, self._config.relay.limit = flow.c, -1
+        self._config.fds = [flow.fd(lib.SIO_SIDE_SRC), -1, -1, flow.fd(lib.SIO_SIDE_DST)]
+        self._make()
+
+    def _make(self) -> None:
+        # In one call, so that no signal handler can raise before the collector is in place.
+        # Dropped by whoever was interrupted, it still puts the modes back.
+        made = next(map(ffi.gc, map(lib.sio_job_new, [self._config]), [lib.sio_job_free]))
+        if made == ffi.NULL:
+            raise MemoryError("no memory for a relay")
+        self.c = made
 
     def lend(self) -> None:
         """Give the flows away: nothing may touch or close them, and every socket is nonblocking.
 
         Until `returned`, that is, whatever is raised in between.
         """
-        lib.sio_modes_lend(_modes, self.c)
+        lib.sio_job_lend(self.c, _modes)
         for flow in self.flows:
             flow.is_lent = True
             lib.sio_transfer_refresh(flow.c)
 
     def returned(self) -> None:
         """Take the flows back; the sockets get the mode that they had."""
-        lib.sio_modes_give_back(self.c)
+        if self.c is not None:
+            lib.sio_job_give_back(self.c)
         for flow in self.flows:
             flow.is_lent = False
 
@@ -96,31 +103,36 @@ class Link:
     @property
     def is_taken(self) -> bool:
         """Whether an engine has it, or has had it."""
-        return bool(self.c.engine != ffi.NULL)
+        return self.c is not None and bool(lib.sio_job_is_taken(self.c))
 
     @property
     def is_cancelled(self) -> bool:
         """Whether `cancel` has ended it, once it is over."""
-        return bool(self.c.is_cancelled)
+        return bool(self.report.is_cancelled)
 
     @property
     def key(self) -> int:
         """The number by which it is known in the news."""
-        return int(ffi.cast("intptr_t", self.c))
+        return 0 if self.c is None else int(ffi.cast("intptr_t", self.c))
+
+    @property
+    def report(self) -> Any:
+        """How it has ended, once it is over, as a struct sio_job_report."""
+        report = ffi.new("struct sio_job_report *")
+        if self.c is not None:
+            lib.sio_job_report(self.c, report)
+        return report
 
     @property
     def error(self) -> OSError | None:
         """What has gone wrong, once it is over."""
-        if self.c.err:
-            return errors.failure("epoll_ctl", self.c.err)
-        return self.flows[self.c.failed - 1].error() if self.c.failed else None
+        report = self.report
+        if report.err:
+            return errors.failure("epoll_ctl", report.err)
+        return self.flows[report.failed - 1].error() if report.failed else None
 
-    @property
-    def seconds(self) -> float:
-        """How long it took, once it is over."""
-        return float(self.c.ended_ns - self.c.begun_ns) / 1e9
-
-    def result(self) -> RelayResult:
-        """What two flows have relayed."""
+    def result(self, reason: int | None = None) -> RelayResult:
+        """What two flows have relayed; `reason` is why it ended, where the engine cannot know."""
         assert self.pair is not None
-        return self.pair.result(self.seconds)
+        report = self.report
+        return self.pair.result(report.ns / 1e9, report.reason if reason is None else reason)

@@ -140,7 +140,7 @@ class RelayPool:
             raise RuntimeError("RelayPool.submit: it is shut down")
         news = self._engines.news_for("RelayPool.submit")
         link = Link(news, idle_ns(idle_timeout, "idle_timeout"))
-        pair = Pair(a, b, to_a, to_b, byte_limit, c=link.c.relay)
+        pair = Pair(a, b, to_a, to_b, byte_limit)
         try:
             link.take_pair(pair)
             job = _Job(self, link)

@@ -169,32 +169,39 @@ def run_relay(
     """
     limit = idle_ns(idle_timeout, "idle_timeout")
     with Pair(a, b, to_a, to_b, byte_limit, method) as pair:
-        pair.c.stop_when_gone = stop_when_gone
-        pair.c.stop_at_eof = stop_at_eof
+        pair.config.stop_when_gone = stop_when_gone
+        pair.config.stop_at_eof = stop_at_eof
+        # In one call, so that no signal handler can raise before the collector is in place.
+        c = next(map(ffi.gc, map(lib.sio_relay_new, [pair.config]), [lib.sio_relay_free]))
+        if c == ffi.NULL:
+            raise MemoryError("relay: no memory")
         begun = time.monotonic()
+
+        def result() -> RelayResult:
+            return pair.result(time.monotonic() - begun, lib.sio_relay_reason(c))
+
         try:
-            _run(pair, limit)
+            _run(c, pair, limit)
         except BaseException as error:
-            error.result = pair.result(time.monotonic() - begun)  # type: ignore[attr-defined]
+            error.result = result()  # type: ignore[attr-defined]
             raise
-        return pair.result(time.monotonic() - begun)
+        return result()
 
 
-def _run(pair: Pair, limit: int) -> None:
+def _run(c: Any, pair: Pair, limit: int) -> None:
     slice_ns = SLICE_NS
     try:
         while True:
             before = [flow.progress for flow in pair.flows]
-            state = lib.sio_relay_run(pair.c, slice_ns, limit)
+            state = lib.sio_relay_run(c, slice_ns, limit)
             refuse_child(state)
             has_moved = [flow.progress for flow in pair.flows] != before
             slice_ns = next_slice(slice_ns, has_moved=has_moved)
-            finished, pair.c.finished = pair.c.finished, 0
-            pair.close_writers(finished)
+            pair.close_writers(lib.sio_relay_finished(c))
             if state == lib.SIO_DONE:
                 return
             if state == lib.SIO_ERROR:
-                raise pair.flows[pair.c.failed].error()
+                raise pair.flows[lib.sio_relay_failed(c)].error()
     finally:
         pair.synchronise()
 
@@ -202,7 +209,7 @@ def _run(pair: Pair, limit: int) -> None:
 class Pair:
     """Two sides and the two flows between them; who drives them is not its business.
 
-    `c` is the C struct to be driven, which may be part of a larger one.
+    `config` is what the C makes a relay of.
     """
 
     def __init__(
@@ -213,7 +220,6 @@ class Pair:
         to_b: bytes = b"",
         byte_limit: int | None = None,
         method: str = "auto",
-        c: Any = None,
     ) -> None:
         to_a, to_b = contiguous(to_a, "relay: to_a"), contiguous(to_b, "relay: to_b")
         ahead = len(to_a) + len(to_b)
@@ -236,9 +242,9 @@ class Pair:
         except BaseException:
             self.close()
             raise
-        self.c: Any = ffi.new("struct sio_relay *") if c is None else c
-        self.c.ab, self.c.ba = self.flows[0].c, self.flows[1].c
-        self.c.limit_left = -1 if left is None else min(left, INT64_MAX)
+        self.config: Any = ffi.new("struct sio_relay_config *")
+        self.config.ab, self.config.ba = self.flows[0].c, self.flows[1].c
+        self.config.limit = -1 if left is None else min(left, INT64_MAX)
 
     def _flow(self, src: int, dst: int, method: str) -> Flow:
         a, b = self.ends[src].source, self.ends[dst].destination
@@ -270,8 +276,8 @@ class Pair:
         for flow in self.flows:
             flow.synchronise()
 
-    def result(self, seconds: float) -> RelayResult:
-        """What was relayed so far; takes the held bytes out."""
+    def result(self, seconds: float, reason: int) -> RelayResult:
+        """What was relayed so far, and the number of why it ended; takes the held bytes out."""
         ab, ba = self.flows
         methods = ab.by_method
         for name, moved in ba.by_method.items():
@@ -280,7 +286,7 @@ class Pair:
             ab.moved,
             ba.moved,
             seconds,
-            REASONS[self.c.reason],
+            REASONS[reason],
             methods,
             ab.take_held(),
             ba.take_held(),

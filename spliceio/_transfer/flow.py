@@ -335,9 +335,10 @@ class Flow:
 
     def put_back(self) -> None:
         """Return held bytes to a source that is a file; from any other they stay held."""
-        if self.is_ours and self.held and self.src.about.kind == lib.SIO_KIND_FILE:
-            if err := lib.sio_transfer_put_back(self.c, len(self.take_held())):
-                raise errors.failure("lseek", -err)
+        if not (self.is_ours and self.held and self.src.about.kind == lib.SIO_KIND_FILE):
+            return
+        if err := lib.sio_transfer_put_back(self.c, len(self.take_held())):
+            raise errors.failure("lseek", -err)
 
     def take_held(self) -> bytes:
         """Take the held bytes out, in order; none in a child, whose parent needs them."""

@@ -157,12 +157,12 @@ async def _lent(link: Link, news: _News, pace: Pace | None = None) -> None:
         news.has_engine = True
         err = lib.sio_engine_submit(engine, link.c)
         if err:
-            link.c.engine, news.has_engine = ffi.NULL, False  # which has not taken it
+            news.has_engine = False  # which has not taken it
             raise errors.failure("submit", -err)
         await _until_over(link, news, pace)
     except BaseException:
         # Ctrl-C may come as soon as the engine has it, and before it is waited for.
-        if link.c.engine != ffi.NULL and not news.is_over:
+        if link.is_taken and not news.is_over:
             link.cancel()
             await _let_go(news)
         raise
@@ -173,13 +173,13 @@ async def _lent(link: Link, news: _News, pace: Pace | None = None) -> None:
             _returned(link, news)  # a signal handler has raised
             raise
         del waiter
-    if link.c.err:
-        raise errors.failure("epoll_ctl", link.c.err)
+    if err := link.report.err:
+        raise errors.failure("epoll_ctl", err)
 
 
 def _returned(link: Link, news: _News) -> bool:
     """Take a link back if no engine has it, or it has let go; whether it is ours."""
-    if link.c.engine != ffi.NULL and not news.is_over:
+    if link.is_taken and not news.is_over:
         return False
     link.returned()
     _under_way.pop(link.key, None)
@@ -191,7 +191,7 @@ def _reap() -> None:
     for link, news, waiter in list(_under_way.values()):
         if waiter() is not None:
             continue
-        if link.c.engine != ffi.NULL and not news.is_over:
+        if link.is_taken and not news.is_over:
             link.cancel()
             news.take()
         if _returned(link, news):
@@ -239,11 +239,12 @@ async def _by_engine(transfer: Transfer, progress: Callable[[int], object] | Non
 
 def _state_of(link: Link) -> int:
     """Say how the transfer has ended, in the words of the state machine."""
-    if link.c.failed:
+    report = link.report
+    if report.failed:
         return int(lib.SIO_ERROR)
-    if link.c.relay.reason == lib.SIO_REASON_IDLE:
+    if report.reason == lib.SIO_REASON_IDLE:
         return int(lib.SIO_TIMEOUT)
-    if link.c.relay.reason == lib.SIO_REASON_CANCELLED or link.c.err:
+    if report.reason == lib.SIO_REASON_CANCELLED or report.err:
         return int(lib.SIO_BUDGET)
     return int(lib.SIO_DONE)
 
@@ -274,29 +275,29 @@ async def fanned_out(
 # -- two ways ----------------------------------------------------------------------------------
 
 
-async def relayed(make: Callable[[Any], Any], idle: int, sent: Sent) -> RelayResult:
-    """Run the pair that `make` makes of a struct sio_relay to its end, and close it."""
+async def relayed(make: Callable[[], Any], idle: int, sent: Sent) -> RelayResult:
+    """Run the pair that `make` makes to its end, and close it."""
     news = _News()
     link = Link(news.c, idle)
-    pair = make(link.c.relay)
+    pair, reason = make(), None
     try:
         link.take_pair(pair)
         broken = await sent()
         if not broken:
             await _lent(link, news)
         for side in broken:
-            link.c.relay.reason = _RESET[side]
+            reason = _RESET[side]
         error = link.error
         if error is not None:
             raise error
         pair.synchronise()
-        result = link.result()
+        result = link.result(reason)
         pair.close()
         news.close()
         return result
     except BaseException as error:
         with pair:
             pair.synchronise()
-            error.result = link.result()  # type: ignore[attr-defined]
+            error.result = link.result(reason)  # type: ignore[attr-defined]
         news.close()
         raise

@@ -711,7 +711,6 @@ def test_an_engine_that_takes_nothing_more(monkeypatch, wires, backend):
             return getattr(lib, name)
 
         def sio_engine_submit(self, engine, link):
-            link.engine = engine
             return -errno.ESHUTDOWN
 
     monkeypatch.setattr(_await, "lib", Refusing())

@@ -153,7 +153,7 @@ def test_bytes_end_the_wait_at_once_and_make_slices_short_again(wires):
     fan = _fanout.Fanout(source, [sink.end, io.BytesIO()], timeout=PATIENCE)
     while fan._slice_ns < 1_000_000_000:
         assert not fan._slice(None)
-    assert fan.c.waiting
+    assert fan.report.waiting
     os.write(feed, b"something")
     assert not fan._slice(None)
     assert fan._slice_ns == _fanout.SLICE_NS

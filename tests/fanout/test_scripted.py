@@ -283,12 +283,12 @@ def test_the_last_sink_fails_in_the_middle_of_a_step(wires, monkeypatch):
     rules = [cap("splice", 1_000, site="direct", times=0), fail("splice", errno.EPIPE, times=0)]
     fan, seam = scripted(monkeypatch, source.end, [near, dead_w], *rules)
     with contextlib.closing(fan):
-        while not fan.c.eof:
+        while not lib.sio_test_source_ended(fan.c):
             fan._slice(None)
         os.close(dead_r)
-        while fan.c.attached > 1:
+        while fan.report.attached > 1:
             fan._slice(None)
-        assert fan.sinks[0].c.staged
+        assert lib.sio_test_staged(fan.c, fan.sinks[0]._number)
         got = far.recv(fan.sinks[0].moved, socket.MSG_WAITALL)
         seam._rules[0].times = 1
         seam._rules[1].times = 100
@@ -362,7 +362,7 @@ def test_an_interrupted_move_comes_back_at_once(wires, monkeypatch, kind):
     ]
     fan, seam = scripted(monkeypatch, reader, [sink.end], *rules, count=len(data))
     with contextlib.closing(fan):
-        assert lib.sio_fanout_run(fan.c, SLICE_NS, -1) == lib.SIO_INTERRUPTED
+        assert lib.sio_fanout_run(fan.c, SLICE_NS, -1, -1) == lib.SIO_INTERRUPTED
         assert [row.result for row in seam.calls("splice")] == [5000, -errno.EINTR]
         complete(fan.drive(), len(data), "count")
     assert sink.received() == data

@@ -16,6 +16,7 @@ import random
 
 import pytest
 
+from spliceio._cffi import lib
 from tests.relay import test_relay_scripted
 from tests.relay.test_pool import finish, relayed
 from tests.relay.test_pool_faults import fill
@@ -318,10 +319,11 @@ def test_idle_relays_end_in_the_order_of_their_deadlines():
         until(lambda: len(ended) == len(links))
 
     def deadline(future: object) -> int:
-        return links[future].moved_ns + links[future].idle_ns
+        return int(lib.sio_test_idle_at(links[future]))
 
     told = [future for future in ended if future in left]
-    assert sorted(told, key=lambda future: links[future].ended_ns) == sorted(told, key=deadline)
+    by_end = sorted(told, key=lambda future: lib.sio_test_ended(links[future]))
+    assert by_end == sorted(told, key=deadline)
     assert told == sorted(told, key=deadline)
 
 
