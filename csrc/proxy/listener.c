@@ -452,7 +452,7 @@ int sio_engine_serve(struct sio_engine *e, const struct sio_proxy_config *config
 	if (!p)
 		return -ENOMEM;
 	p->connector.server.ops = &server_ops;
-	e->server = &p->connector.server;
+	e->server = (void *)p;
 	e->news = config->news;
 	p->config = *config;
 	p->pause.fire = pause_over;
