@@ -53,33 +53,33 @@ enum sio_call {
 };
 
 /* Which half of a transfer makes the call. */
-enum sio_site {
-	SIO_SITE_ANY,
-	SIO_SITE_DIRECT,        /* from source to destination in one call */
-	SIO_SITE_FILL,          /* from the source into pipe or buffer */
-	SIO_SITE_DRAIN,         /* from pipe or buffer to the destination */
-	SIO_SITE_MEMORY,        /* from the caller's memory to the destination */
-	SIO_SITE_STAGE,         /* from the head into a sink's own pipe */
-	SIO_SITE_DROP           /* what nobody wants (again) */
+enum sio_phase {
+	SIO_PHASE_ANY,
+	SIO_PHASE_DIRECT,        /* from source to destination in one call */
+	SIO_PHASE_FILL,          /* from the source into pipe or buffer */
+	SIO_PHASE_DRAIN,         /* from pipe or buffer to the destination */
+	SIO_PHASE_MEMORY,        /* from the caller's memory to the destination */
+	SIO_PHASE_STAGE,         /* from the head into a sink's own pipe */
+	SIO_PHASE_DROP           /* what nobody wants (again) */
 };
 
 /* Of the tests: what system calls shall answer. */
-struct sio_seam;
+struct sio_faults;
 
 /* ---- one shim a system call: a count, or -errno -------------------------- */
-/* `seam` is NULL outside the tests.  An offset pointer may be NULL. */
+/* `faults` is NULL outside the tests.  An offset pointer may be NULL. */
 
-int64_t sio_tee(struct sio_seam *seam, int in, int out, int64_t len,
+int64_t sio_tee(struct sio_faults *faults, int in, int out, int64_t len,
 		uint32_t flags);
-int64_t sio_vmsplice(struct sio_seam *seam, int fd, void **bases,
+int64_t sio_vmsplice(struct sio_faults *faults, int fd, void **bases,
 		     size_t *lens, size_t count, uint32_t flags);
-int64_t sio_copy_file_range(struct sio_seam *seam, int in, int64_t *off_in,
+int64_t sio_copy_file_range(struct sio_faults *faults, int in, int64_t *off_in,
 			    int out, int64_t *off_out, int64_t len);
 /* What recv would give, which stays there. */
-int64_t sio_peek(struct sio_seam *seam, int fd, void *buf, int64_t len);
+int64_t sio_peek(struct sio_faults *faults, int fd, void *buf, int64_t len);
 /* Bytes that a read gets at once; 0 when none, at the end, or at an urgent
  * byte. */
-int sio_unread(struct sio_seam *seam, int fd);
+int sio_unread(struct sio_faults *faults, int fd);
 /* Has a TCP socket told its peer to send no more?  0 also where the kernel does
  * not say so (before 6.2). */
 int sio_window_closed(int fd);
@@ -121,10 +121,10 @@ void sio_owned_close(struct sio_owned *o);
 
 /* How much of a *blocking* socket's send buffer is free; 0 when poll() would not
  * say POLLOUT. */
-int64_t sio_socket_free(int fd, int tcp);
+int64_t sio_sockbuf_free(int fd, int tcp);
 /* How many bytes surely fit into that, when they come from a pipe of so many
  * slots (0: from a file); at least 1. */
-int64_t sio_room_for(int64_t free, int64_t slots);
+int64_t sio_sockbuf_fits(int64_t free, int64_t slots);
 
 /* ---- what a descriptor is ---------------------------------------------------- */
 
@@ -137,7 +137,7 @@ enum sio_kind {
 	SIO_KIND_OTHER          /* character devices and the rest */
 };
 
-struct sio_about {
+struct sio_fdinfo {
 	int32_t err;            /* not 0: the descriptor is not open */
 	int32_t kind;           /* enum sio_kind */
 	uint32_t mode;          /* st_mode */
@@ -157,7 +157,7 @@ struct sio_about {
 	int32_t no_write;
 };
 
-void sio_about(int fd, struct sio_about *about);
+void sio_fdinfo(int fd, struct sio_fdinfo *about);
 /* STATX_ATTR_* of a descriptor, O_PATH too; 0 where the kernel does not tell. */
 uint64_t sio_statx_attributes(int fd);
 
@@ -191,12 +191,12 @@ struct sio_refusal {
 	int32_t method;
 	int32_t err;            /* 0: it answered 0 before the end of the file */
 	int32_t call;
-	int32_t site;
+	int32_t phase;
 };
 
 /* One piece of what is sent: `len` bytes of memory, or of the source from
  * `offset` on (len -1: to its end).  The memory is the caller's. */
-struct sio_part {
+struct sio_segment {
 	const unsigned char *memory;    /* NULL: of the source */
 	int64_t offset;
 	int64_t len;
@@ -216,7 +216,7 @@ struct sio_identity {
 
 /* What a flow is made from; zeroed, but for what is said here. */
 struct sio_transfer_config {
-	struct sio_seam *seam;  /* NULL outside the tests */
+	struct sio_faults *faults;  /* NULL outside the tests */
 	int32_t pid;            /* who alone may move its bytes; 0: this process */
 	int32_t src;            /* to duplicate; -1: none */
 	int32_t dst;
@@ -234,8 +234,8 @@ struct sio_transfer_config {
 	int64_t src_offset;     /* SIO_NO_OFFSET: the file position */
 	int64_t dst_offset;
 	int64_t pipe_size;      /* what to ask for; 0: the kernel's default */
-	const struct sio_part *parts;   /* after `left`, which is 0; the caller's */
-	int32_t part_count;
+	const struct sio_segment *segments;   /* after `left`, which is 0; the caller's */
+	int32_t segment_count;
 	int32_t holes;          /* enum sio_holes */
 	int64_t extent;         /* data up to the first hole; 0: ask */
 	int64_t reserve;        /* blocks to allocate before the first byte */
@@ -316,7 +316,7 @@ void sio_transfer_restart(struct sio_transfer *t);
  * SIO_INTERRUPTED until it is heard: 0 or -errno. */
 int sio_transfer_wakeable(struct sio_transfer *t);
 void sio_transfer_wake(struct sio_transfer *t);
-void sio_transfer_heard(struct sio_transfer *t);
+void sio_transfer_clear_wake(struct sio_transfer *t);
 /* The same, into memory: a count (0: end), or -state with its error set. */
 int64_t sio_transfer_read(struct sio_transfer *t, void *buf, int64_t len,
 			  int64_t ns, int64_t idle_ns);
@@ -423,17 +423,17 @@ void sio_fanout_close(struct sio_fanout *f);
 
 /* Where what has happened waits for Python: a list and an eventfd.  It outlives
  * every engine that writes to it. */
-struct sio_news;
+struct sio_completions;
 struct sio_engine;
 
 /* What a connection has to tell. */
-enum sio_told {
-	SIO_TOLD_OVER = 1,
-	SIO_TOLD_WRITER_B = 2,  /* all of ab is through: close the writer of b */
-	SIO_TOLD_WRITER_A = 4,
-	SIO_TOLD_ROUTE = 8,     /* peeked: which upstream? */
-	SIO_TOLD_DOWN = 16,     /* an upstream refuses: `upstream`, `err` */
-	SIO_TOLD_UP = 32        /* it does so no longer */
+enum sio_event {
+	SIO_EVENT_OVER = 1,
+	SIO_EVENT_WRITER_B = 2,  /* all of ab is through: close the writer of b */
+	SIO_EVENT_WRITER_A = 4,
+	SIO_EVENT_ROUTE = 8,     /* peeked: which upstream? */
+	SIO_EVENT_DOWN = 16,     /* an upstream refuses: `upstream`, `err` */
+	SIO_EVENT_UP = 32        /* it does so no longer */
 };
 
 struct sio_peer {
@@ -462,15 +462,15 @@ struct sio_counts {
 	int64_t pipes_held;     /* those with a relay */
 };
 
-struct sio_news *sio_news_new(void);
-void sio_news_free(struct sio_news *news);
-int sio_news_fd(const struct sio_news *news);
+struct sio_completions *sio_completions_new(void);
+void sio_completions_free(struct sio_completions *completions);
+int sio_completions_fd(const struct sio_completions *completions);
 /* Wait for something to take: 1, 0 after ms milliseconds, or -errno. */
-int sio_news_wait(struct sio_news *news, int ms);
+int sio_completions_wait(struct sio_completions *completions, int ms);
 /* Make a wait end, now or later. */
-void sio_news_wake(struct sio_news *news);
+void sio_completions_wake(struct sio_completions *completions);
 /* The next connection, and in *told what it tells; NULL when there is none. */
-struct sio_conn *sio_news_take(struct sio_news *news, int32_t *told);
+struct sio_conn *sio_completions_take(struct sio_completions *completions, int32_t *told);
 
 /* The table is never freed; NULL: no memory. */
 struct sio_modes *sio_modes_new(void);
@@ -479,7 +479,7 @@ void sio_modes_reset(struct sio_modes *modes);
 
 struct sio_job_config {
 	struct sio_relay_config relay;  /* without ba: one flow, and no half-close */
-	struct sio_news *news;
+	struct sio_completions *completions;
 	int64_t idle_ns;        /* -1: no limit */
 	int32_t fds[4];         /* reader and writer of a, of b; -1: none */
 };
@@ -497,8 +497,8 @@ struct sio_conn *sio_job_new(const struct sio_job_config *config);
 /* With the modes of its sockets put back. */
 void sio_job_free(struct sio_conn *conn);
 /* Make its sockets nonblocking; put their modes back.  Both are safe to repeat. */
-void sio_job_lend(struct sio_conn *conn, struct sio_modes *modes);
-void sio_job_give_back(struct sio_conn *conn);
+void sio_job_acquire(struct sio_conn *conn, struct sio_modes *modes);
+void sio_job_release(struct sio_conn *conn);
 /* Has an engine got it, or had it? */
 int sio_job_is_taken(const struct sio_conn *conn);
 /* Once it is over. */
@@ -523,7 +523,7 @@ struct sio_engine *sio_engine_new(int32_t pipes, int32_t *err,
 				  const char **call);
 void sio_engine_trouble(struct sio_engine *e, struct sio_trouble *trouble);
 int sio_engine_start(struct sio_engine *e);
-/* End every relay, and the thread.  What is told of it stays to be taken. */
+/* End every relay, and the thread.  What is posted of it stays to be taken. */
 void sio_engine_stop(struct sio_engine *e);
 void sio_engine_free(struct sio_engine *e);
 /* In a forked child: close what was copied, touch nothing else. */
@@ -534,7 +534,7 @@ int sio_engine_submit(struct sio_engine *e, struct sio_conn *conn);
 /* End it.  1: its reason is SIO_REASON_CANCELLED; 0: it has ended otherwise. */
 int sio_engine_cancel(struct sio_conn *conn);
 /* End it, without a word on whose behalf. */
-void sio_engine_cut(struct sio_conn *conn);
+void sio_engine_abort(struct sio_conn *conn);
 void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts);
 
 /* ---- accepting and connecting ---------------------------------------------- */
@@ -561,7 +561,7 @@ struct sio_network {
 };
 
 struct sio_proxy_config {
-	struct sio_news *news;
+	struct sio_completions *completions;
 	int32_t route;          /* ask Python */
 	int32_t tell;           /* of each connection that ends, not only of failures */
 	int32_t proxy_protocol; /* 0, 1 or 2: send that header */
@@ -593,14 +593,14 @@ void sio_engine_close_listeners(struct sio_engine *e);
 struct sio_proxy_report {
 	struct sio_peer client;
 	int32_t upstream;       /* its number, from the set's first on; -1: none */
-	int32_t told_upstream;  /* of SIO_TOLD_DOWN and UP */
-	int32_t told_err;
+	int32_t event_upstream;  /* of SIO_EVENT_DOWN and UP */
+	int32_t event_err;
 	int32_t err;            /* of connecting, or of a header */
 	int32_t reason;         /* enum sio_reason */
 	int32_t tries;          /* upstreams tried */
 	int32_t is_connected;   /* or was */
 	int32_t peeked_len;
-	const unsigned char *peeked;    /* with SIO_TOLD_ROUTE, until it is answered */
+	const unsigned char *peeked;    /* with SIO_EVENT_ROUTE, until it is answered */
 	int64_t a_to_b;
 	int64_t b_to_a;
 	int64_t ns;             /* how long it took, once it is over */
@@ -608,7 +608,7 @@ struct sio_proxy_report {
 
 void sio_proxy_report(const struct sio_conn *conn,
 		      struct sio_proxy_report *report);
-/* The answer to SIO_TOLD_ROUTE: where to; NULL and more: peek again, NULL: nowhere. */
+/* The answer to SIO_EVENT_ROUTE: where to; NULL and more: peek again, NULL: nowhere. */
 void sio_proxy_route(struct sio_conn *conn, struct sio_upstreams *ups,
 		     int32_t more);
 /* Python has read what an accepted connection tells. */
@@ -618,31 +618,31 @@ void sio_proxy_release(struct sio_conn *conn);
 
 /* What is mapped, faulted and dropped at once: a huge page of x86-64, and of
  * arm64 with pages of 4 KiB. */
-#define SIO_GIFT_REGION 2097152
+#define SIO_PAGE_GIFT_REGION 2097152
 
 /* No huge page is to be had now.  No errno has this number. */
-#define SIO_GIFT_SMALL -100001
+#define SIO_PAGE_GIFT_SMALL -100001
 
-struct sio_gift;
+struct sio_page_gift;
 
 /* Owns a region of memory; NULL: no memory.  One call at a time. */
-struct sio_gift *sio_gift_new(void);
+struct sio_page_gift *sio_page_gift_new(void);
 /* What is in pipes stays there. */
-void sio_gift_free(struct sio_gift *g);
+void sio_page_gift_free(struct sio_page_gift *g);
 /* Copy data into fresh pages and let the pipe fd have them.  Ends when all of
  * it is in the pipe, at a signal, after budget_ns, or when a pipe that may not
  * be waited for (SPLICE_F_NONBLOCK in flags) is full: the count, and -errno
  * only with nothing moved.  Without `small`, pages come from huge ones alone,
- * and SIO_GIFT_SMALL is the answer where there is none.  *count goes up by what
+ * and SIO_PAGE_GIFT_SMALL is the answer where there is none.  *count goes up by what
  * was moved, so that it is counted even if Python raises at once. */
-int64_t sio_gift_write(struct sio_seam *seam, struct sio_gift *g, int fd,
+int64_t sio_page_gift_write(struct sio_faults *faults, struct sio_page_gift *g, int fd,
 		       const unsigned char *data, int64_t len, uint32_t flags,
 		       int small, int64_t budget_ns, int64_t *count);
 /* The same by write(2). */
-int64_t sio_gift_put(struct sio_seam *seam, int fd, const unsigned char *data,
+int64_t sio_page_gift_put(struct sio_faults *faults, int fd, const unsigned char *data,
 		     int64_t len, int64_t budget_ns, int64_t *count);
 /* Does vmsplice map here (1) or copy (0)?  Tried in a pipe of its own. */
-int64_t sio_gift_maps(struct sio_seam *seam);
+int64_t sio_page_gift_maps(struct sio_faults *faults);
 
 /* cffi: end */
 

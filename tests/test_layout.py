@@ -124,22 +124,22 @@ def test_what_is_declared_to_python_is_called(header, of):
 
 
 OPEN = {
-    "about",
     "counts",
     "error",
     "fanout_config",
     "fanout_report",
+    "fdinfo",
     "identity",
     "job_config",
     "job_report",
     "network",
     "owned",
-    "part",
     "peer",
     "proxy_config",
     "proxy_report",
     "refusal",
     "relay_config",
+    "segment",
     "transfer_config",
     "trouble",
 }

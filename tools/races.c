@@ -34,7 +34,7 @@ struct job {
 };
 
 static struct sio_engine *engines[2];
-static struct sio_news *news;
+static struct sio_completions *news;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct job *jobs;
 
@@ -66,7 +66,7 @@ static struct job *new_job(void)
 	set_flow(&j->ba, j->far[0], j->near[1]);
 	j->conn = sio_job_new(&(struct sio_job_config){
 		.relay = { .ab = &j->ab, .ba = &j->ba, .limit = -1 },
-		.news = news,
+		.completions = news,
 		.idle_ns = 2000000000,
 		.fds = { j->near[1], -1, j->far[0], -1 },
 	});
@@ -177,10 +177,10 @@ static int take(void)
 	int32_t told;
 	struct sio_conn *conn;
 
-	while ((conn = sio_news_take(news, &told))) {
-		struct job *j = job_of(conn, told & SIO_TOLD_OVER);
+	while ((conn = sio_completions_take(news, &told))) {
+		struct job *j = job_of(conn, told & SIO_EVENT_OVER);
 
-		if (!(told & SIO_TOLD_OVER))
+		if (!(told & SIO_EVENT_OVER))
 			continue;
 		/* It ends by what its submitter does after that. */
 		if (!j->cut && !__atomic_load_n(&j->used, __ATOMIC_ACQUIRE))
@@ -208,7 +208,7 @@ int main(void)
 	int32_t err;
 	int over = 0;
 
-	news = sio_news_new();
+	news = sio_completions_new();
 	for (int i = 0; i < 2; i++) {
 		engines[i] = sio_engine_new(2, &err, &call);
 		if (!news || !engines[i] || sio_engine_start(engines[i]))
@@ -219,7 +219,7 @@ int main(void)
 	while (over < SUBMITTERS * RELAYS) {
 		struct sio_counts counts;
 
-		sio_news_wait(news, -1);
+		sio_completions_wait(news, -1);
 		over += take();
 		sio_engine_counts(engines[0], &counts);
 	}
@@ -227,7 +227,7 @@ int main(void)
 		pthread_join(threads[i], NULL);
 	for (int i = 0; i < 2; i++)
 		sio_engine_free(engines[i]);
-	sio_news_free(news);
+	sio_completions_free(news);
 	printf("%d relays, no byte lost\n", over);
 	return 0;
 }

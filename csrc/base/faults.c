@@ -1,27 +1,27 @@
 /*
  * faults.c: lets a test script what a system call answers.
  *
- * Rule 1: with a NULL seam no shim comes here.
+ * Rule 1: without faults no shim comes here.
  * Rule 2: a capped call is a real one, so bytes stay true; only failures and
  *         zeros are invented.
  */
 #include "base/faults.h"
 
-static int matches(const struct sio_seam *seam, const struct sio_rule *rule,
+static int matches(const struct sio_faults *faults, const struct sio_rule *rule,
 		   int call)
 {
 	return rule->call == call && rule->times > 0 &&
-	       (rule->site == SIO_SITE_ANY || rule->site == seam->site);
+	       (rule->phase == SIO_PHASE_ANY || rule->phase == faults->phase);
 }
 
-int64_t sio_seam_before(struct sio_seam *seam, int call, int64_t *len,
+int64_t sio_faults_before(struct sio_faults *faults, int call, int64_t *len,
 			int64_t *answer)
 {
-	seam->capped = 0;
-	for (int i = 0; i < seam->rule_count; i++) {
-		struct sio_rule *rule = &seam->rules[i];
+	faults->capped = 0;
+	for (int i = 0; i < faults->rule_count; i++) {
+		struct sio_rule *rule = &faults->rules[i];
 
-		if (!matches(seam, rule, call))
+		if (!matches(faults, rule, call))
 			continue;
 		if (rule->skip > 0) {
 			rule->skip--;
@@ -31,7 +31,7 @@ int64_t sio_seam_before(struct sio_seam *seam, int call, int64_t *len,
 		if (rule->action == SIO_CAP) {
 			if (*len > rule->value) {
 				*len = rule->value;
-				seam->capped = 1;
+				faults->capped = 1;
 			}
 			return 0;
 		}
@@ -41,19 +41,19 @@ int64_t sio_seam_before(struct sio_seam *seam, int call, int64_t *len,
 	return 0;
 }
 
-void sio_seam_after(struct sio_seam *seam, int call, int in, int out,
+void sio_faults_after(struct sio_faults *faults, int call, int in, int out,
 		    uint32_t flags, int64_t len, int64_t result)
 {
-	if (seam->log_count < seam->log_size) {
-		struct sio_log_row *row = &seam->log[seam->log_count];
+	if (faults->log_count < faults->log_size) {
+		struct sio_log_row *row = &faults->log[faults->log_count];
 
 		row->call = call;
-		row->site = seam->site;
+		row->phase = faults->phase;
 		row->in = in;
 		row->out = out;
 		row->flags = flags;
 		row->len = len;
 		row->result = result;
 	}
-	seam->log_count++;
+	faults->log_count++;
 }

@@ -17,11 +17,11 @@ enum sio_action {
 	SIO_ZERO                /* answer 0, do nothing */
 };
 
-/* The first rule whose call and site match, and whose turns are not used up,
+/* The first rule whose call and phase match, and whose turns are not used up,
  * lets `skip` calls pass and then acts on `times` of them. */
 struct sio_rule {
 	int32_t call;
-	int32_t site;
+	int32_t phase;
 	int32_t skip;
 	int32_t times;
 	int32_t action;
@@ -30,7 +30,7 @@ struct sio_rule {
 
 struct sio_log_row {
 	int32_t call;
-	int32_t site;
+	int32_t phase;
 	int32_t in;
 	int32_t out;
 	uint32_t flags;
@@ -39,10 +39,10 @@ struct sio_log_row {
 };
 
 /* Owned by the test; log_count goes on counting when the log is full. */
-struct sio_seam {
+struct sio_faults {
 	struct sio_rule *rules;
 	int32_t rule_count;
-	int32_t site;
+	int32_t phase;
 	int32_t capped;         /* the last call was given less than it asked */
 	struct sio_log_row *log;
 	int32_t log_size;
@@ -51,9 +51,9 @@ struct sio_seam {
 
 /* cffi: end */
 
-int64_t sio_seam_before(struct sio_seam *seam, int call, int64_t *len,
+int64_t sio_faults_before(struct sio_faults *faults, int call, int64_t *len,
 			int64_t *answer);
-void sio_seam_after(struct sio_seam *seam, int call, int in, int out,
+void sio_faults_after(struct sio_faults *faults, int call, int in, int out,
 		    uint32_t flags, int64_t len, int64_t result);
 
 #endif

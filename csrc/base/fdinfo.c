@@ -32,7 +32,7 @@ static int32_t option(int fd, int name)
 	return value;
 }
 
-static int socket_kind(int fd, struct sio_about *about)
+static int socket_kind(int fd, struct sio_fdinfo *about)
 {
 	struct sockaddr_storage peer;
 	socklen_t size = sizeof(peer);
@@ -59,7 +59,7 @@ static int64_t filesystem(int fd)
 	return fstatfs(fd, &fs) ? 0 : (int64_t)fs.f_type;
 }
 
-static int file_kind(int fd, struct sio_about *about)
+static int file_kind(int fd, struct sio_fdinfo *about)
 {
 	uint64_t size;
 	int seals = fcntl(fd, F_GET_SEALS);
@@ -80,7 +80,7 @@ static int is_tty(int fd)
 /* An epoll or a pidfd never becomes ready for bytes, and would be waited for in
  * vain.  A vector without a byte is refused where there is no call to read or
  * write, and else reaches nobody. */
-static void ask_for_calls(int fd, struct sio_about *about)
+static void ask_for_calls(int fd, struct sio_fdinfo *about)
 {
 	struct iovec none = { .iov_base = NULL, .iov_len = 0 };
 	int unread;
@@ -94,7 +94,7 @@ static void ask_for_calls(int fd, struct sio_about *about)
 		about->no_write = 1;
 }
 
-void sio_about(int fd, struct sio_about *about)
+void sio_fdinfo(int fd, struct sio_fdinfo *about)
 {
 	struct stat st;
 

@@ -36,14 +36,14 @@ enum { INFO_RCV_WND = 58, INFO_WORDS };
 /* What one packet costs the send buffer beside its data. */
 #define PACKET_COST 1280
 
-/* Wrap a call so that the seam is asked before it and told after it. */
+/* Wrap a call so that the faults are asked before it and note it after. */
 #define SIO_SHIM(call, in, out, flags, expression)                            \
 	do {                                                                  \
 		int64_t n_ = 0;                                               \
-		if (!seam || !sio_seam_before(seam, (call), &len, &n_))       \
+		if (!faults || !sio_faults_before(faults, (call), &len, &n_))       \
 			n_ = result((expression));                            \
-		if (seam)                                                     \
-			sio_seam_after(seam, (call), (in), (out), (flags),    \
+		if (faults)                                                     \
+			sio_faults_after(faults, (call), (in), (out), (flags),    \
 				       len, n_);                              \
 		return n_;                                                    \
 	} while (0)
@@ -66,7 +66,7 @@ int64_t sio_now(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-int64_t sio_splice(struct sio_seam *seam, int in, int64_t *off_in, int out,
+int64_t sio_splice(struct sio_faults *faults, int in, int64_t *off_in, int out,
 		   int64_t *off_out, int64_t len, uint32_t flags)
 {
 	loff_t at_in = off_in ? *off_in : 0, at_out = off_out ? *off_out : 0;
@@ -77,7 +77,7 @@ int64_t sio_splice(struct sio_seam *seam, int in, int64_t *off_in, int out,
 			off_out ? &at_out : NULL, (size_t)len, flags));
 }
 
-int64_t sio_tee(struct sio_seam *seam, int in, int out, int64_t len,
+int64_t sio_tee(struct sio_faults *faults, int in, int out, int64_t len,
 		uint32_t flags)
 {
 	len = clamp(len);
@@ -86,7 +86,7 @@ int64_t sio_tee(struct sio_seam *seam, int in, int out, int64_t len,
 }
 
 /* Of so many parts, how many are needed for len bytes; the last is cut. */
-static size_t cut(struct iovec *iov, size_t count, int64_t len)
+static size_t trim(struct iovec *iov, size_t count, int64_t len)
 {
 	size_t used = 0;
 
@@ -98,7 +98,7 @@ static size_t cut(struct iovec *iov, size_t count, int64_t len)
 	return used;
 }
 
-int64_t sio_vmsplice(struct sio_seam *seam, int fd, void **bases,
+int64_t sio_vmsplice(struct sio_faults *faults, int fd, void **bases,
 		     size_t *lens, size_t count, uint32_t flags)
 {
 	struct iovec iov[IOV_MAX];
@@ -112,10 +112,10 @@ int64_t sio_vmsplice(struct sio_seam *seam, int fd, void **bases,
 		len += (int64_t)lens[i];
 	}
 	SIO_SHIM(SIO_CALL_VMSPLICE, -1, fd, flags,
-		 vmsplice(fd, iov, seam ? cut(iov, count, len) : count, flags));
+		 vmsplice(fd, iov, faults ? trim(iov, count, len) : count, flags));
 }
 
-int64_t sio_sendfile(struct sio_seam *seam, int out, int in, int64_t *off_in,
+int64_t sio_sendfile(struct sio_faults *faults, int out, int in, int64_t *off_in,
 		     int64_t len)
 {
 	off_t at = off_in ? (off_t)*off_in : 0;
@@ -125,7 +125,7 @@ int64_t sio_sendfile(struct sio_seam *seam, int out, int in, int64_t *off_in,
 		 sendfile(out, in, off_in ? &at : NULL, (size_t)len));
 }
 
-int64_t sio_copy_file_range(struct sio_seam *seam, int in, int64_t *off_in,
+int64_t sio_copy_file_range(struct sio_faults *faults, int in, int64_t *off_in,
 			    int out, int64_t *off_out, int64_t len)
 {
 	loff_t at_in = off_in ? *off_in : 0, at_out = off_out ? *off_out : 0;
@@ -136,7 +136,7 @@ int64_t sio_copy_file_range(struct sio_seam *seam, int in, int64_t *off_in,
 				 off_out ? &at_out : NULL, (size_t)len, 0));
 }
 
-int64_t sio_read(struct sio_seam *seam, int fd, int64_t *off, void *buf,
+int64_t sio_read(struct sio_faults *faults, int fd, int64_t *off, void *buf,
 		 int64_t len)
 {
 	SIO_SHIM(SIO_CALL_READ, fd, -1, 0,
@@ -144,13 +144,13 @@ int64_t sio_read(struct sio_seam *seam, int fd, int64_t *off, void *buf,
 		     : read(fd, buf, (size_t)len));
 }
 
-int64_t sio_recv(struct sio_seam *seam, int fd, void *buf, int64_t len)
+int64_t sio_recv(struct sio_faults *faults, int fd, void *buf, int64_t len)
 {
 	SIO_SHIM(SIO_CALL_READ, fd, -1, 0,
 		 recv(fd, buf, (size_t)len, MSG_DONTWAIT));
 }
 
-int64_t sio_write(struct sio_seam *seam, int fd, int64_t *off, const void *buf,
+int64_t sio_write(struct sio_faults *faults, int fd, int64_t *off, const void *buf,
 		  int64_t len)
 {
 	SIO_SHIM(SIO_CALL_WRITE, -1, fd, 0,
@@ -158,7 +158,7 @@ int64_t sio_write(struct sio_seam *seam, int fd, int64_t *off, const void *buf,
 		     : write(fd, buf, (size_t)len));
 }
 
-int64_t sio_send(struct sio_seam *seam, int fd, const void *buf, int64_t len,
+int64_t sio_send(struct sio_faults *faults, int fd, const void *buf, int64_t len,
 		 int more)
 {
 	int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0);
@@ -167,7 +167,7 @@ int64_t sio_send(struct sio_seam *seam, int fd, const void *buf, int64_t len,
 		 send(fd, buf, (size_t)len, flags));
 }
 
-int64_t sio_peek(struct sio_seam *seam, int fd, void *buf, int64_t len)
+int64_t sio_peek(struct sio_faults *faults, int fd, void *buf, int64_t len)
 {
 	SIO_SHIM(SIO_CALL_PEEK, fd, -1, 0,
 		 recv(fd, buf, (size_t)len, MSG_DONTWAIT | MSG_PEEK));
@@ -182,7 +182,7 @@ int sio_window_closed(int fd)
 	       size == sizeof(info) && !info[INFO_RCV_WND];
 }
 
-static int64_t accept_shim(struct sio_seam *seam, int fd,
+static int64_t accept_shim(struct sio_faults *faults, int fd,
 			   struct sockaddr_storage *from, int64_t len)
 {
 	socklen_t size = sizeof(*from);
@@ -191,23 +191,23 @@ static int64_t accept_shim(struct sio_seam *seam, int fd,
 		 accept4(fd, (void *)from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
 }
 
-int64_t sio_accept(struct sio_seam *seam, int fd, struct sockaddr_storage *from)
+int64_t sio_accept(struct sio_faults *faults, int fd, struct sockaddr_storage *from)
 {
-	return accept_shim(seam, fd, from, 0);
+	return accept_shim(faults, fd, from, 0);
 }
 
-static int64_t socket_shim(struct sio_seam *seam, int family, int64_t len)
+static int64_t socket_shim(struct sio_faults *faults, int family, int64_t len)
 {
 	SIO_SHIM(SIO_CALL_SOCKET, -1, -1, (uint32_t)family,
 		 socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
 
-int64_t sio_socket(struct sio_seam *seam, int family)
+int64_t sio_socket(struct sio_faults *faults, int family)
 {
-	return socket_shim(seam, family, 0);
+	return socket_shim(faults, family, 0);
 }
 
-static int64_t connect_shim(struct sio_seam *seam, int fd,
+static int64_t connect_shim(struct sio_faults *faults, int fd,
 			    const struct sockaddr_storage *to, uint32_t size,
 			    int64_t len)
 {
@@ -215,30 +215,30 @@ static int64_t connect_shim(struct sio_seam *seam, int fd,
 		 connect(fd, (const void *)to, size));
 }
 
-int64_t sio_connect_to(struct sio_seam *seam, int fd,
+int64_t sio_connect_to(struct sio_faults *faults, int fd,
 		       const struct sockaddr_storage *to, uint32_t len)
 {
-	return connect_shim(seam, fd, to, len, 0);
+	return connect_shim(faults, fd, to, len, 0);
 }
 
-static int64_t shutdown_write(struct sio_seam *seam, int fd, int64_t len)
+static int64_t shutdown_write(struct sio_faults *faults, int fd, int64_t len)
 {
 	SIO_SHIM(SIO_CALL_SHUTDOWN, -1, fd, 0, shutdown(fd, SHUT_WR));
 }
 
-int sio_shutdown_write(struct sio_seam *seam, int fd)
+int sio_shutdown_write(struct sio_faults *faults, int fd)
 {
-	return (int)shutdown_write(seam, fd, 0);
+	return (int)shutdown_write(faults, fd, 0);
 }
 
-static int64_t clone_shim(struct sio_seam *seam, int in, int out, int64_t len)
+static int64_t clone_shim(struct sio_faults *faults, int in, int out, int64_t len)
 {
 	SIO_SHIM(SIO_CALL_CLONE, in, out, 0, ioctl(out, FICLONE, in));
 }
 
-int64_t sio_clone(struct sio_seam *seam, int in, int out)
+int64_t sio_clone(struct sio_faults *faults, int in, int out)
 {
-	int64_t failed = clone_shim(seam, in, out, 0), size;
+	int64_t failed = clone_shim(faults, in, out, 0), size;
 
 	if (failed)
 		return failed;
@@ -246,41 +246,41 @@ int64_t sio_clone(struct sio_seam *seam, int in, int out)
 	return size < 0 ? -errno : size;
 }
 
-static int64_t fallocate_shim(struct sio_seam *seam, int fd, int64_t at,
+static int64_t fallocate_shim(struct sio_faults *faults, int fd, int64_t at,
 			      int64_t len)
 {
 	SIO_SHIM(SIO_CALL_FALLOCATE, -1, fd, FALLOC_FL_KEEP_SIZE,
 		 fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)len));
 }
 
-int sio_fallocate(struct sio_seam *seam, int fd, int64_t len)
+int sio_fallocate(struct sio_faults *faults, int fd, int64_t len)
 {
 	off_t at = lseek(fd, 0, SEEK_CUR);
 
-	return at < 0 ? -errno : (int)fallocate_shim(seam, fd, at, len);
+	return at < 0 ? -errno : (int)fallocate_shim(faults, fd, at, len);
 }
 
-static int64_t seek_shim(struct sio_seam *seam, int fd, int64_t at, int hole,
+static int64_t seek_shim(struct sio_faults *faults, int fd, int64_t at, int hole,
 			 int64_t len)
 {
 	SIO_SHIM(SIO_CALL_SEEK, fd, -1, (uint32_t)hole,
 		 lseek(fd, (off_t)at, hole ? SEEK_HOLE : SEEK_DATA));
 }
 
-int64_t sio_seek(struct sio_seam *seam, int fd, int64_t at, int hole)
+int64_t sio_seek(struct sio_faults *faults, int fd, int64_t at, int hole)
 {
-	return seek_shim(seam, fd, at, hole, 0);
+	return seek_shim(faults, fd, at, hole, 0);
 }
 
-static int64_t truncate_shim(struct sio_seam *seam, int fd, int64_t size,
+static int64_t truncate_shim(struct sio_faults *faults, int fd, int64_t size,
 			     int64_t len)
 {
 	SIO_SHIM(SIO_CALL_TRUNCATE, -1, fd, 0, ftruncate(fd, (off_t)size));
 }
 
-int sio_truncate(struct sio_seam *seam, int fd, int64_t size)
+int sio_truncate(struct sio_faults *faults, int fd, int64_t size)
 {
-	return (int)truncate_shim(seam, fd, size, 0);
+	return (int)truncate_shim(faults, fd, size, 0);
 }
 
 int64_t sio_splice_at(int in, int64_t off_in, int out, int64_t off_out,
@@ -322,16 +322,16 @@ int64_t sio_sendfile_at(int out, int in, int64_t off_in, int has, int64_t len)
 	return sio_sendfile(NULL, out, in, has ? &off_in : NULL, len);
 }
 
-static int64_t open_pipe(struct sio_seam *seam, int *ends, int64_t len)
+static int64_t open_pipe(struct sio_faults *faults, int *ends, int64_t len)
 {
 	SIO_SHIM(SIO_CALL_PIPE, -1, -1, 0, pipe2(ends, O_CLOEXEC));
 }
 
-int64_t sio_pipe(struct sio_seam *seam, int *reader, int *writer,
+int64_t sio_pipe(struct sio_faults *faults, int *reader, int *writer,
 		 int64_t capacity)
 {
 	int ends[2] = { -1, -1 };
-	int64_t granted = open_pipe(seam, ends, capacity);
+	int64_t granted = open_pipe(faults, ends, capacity);
 
 	if (granted)
 		return granted;
@@ -373,7 +373,7 @@ void sio_pipe_close(int *reader, int *writer)
 		close(w);
 }
 
-int64_t sio_room_for(int64_t free, int64_t slots)
+int64_t sio_sockbuf_fits(int64_t free, int64_t slots)
 {
 	int64_t data = free - free / 16;
 	int64_t many = data - sio_packet_cost(slots);
@@ -391,7 +391,7 @@ int64_t sio_packet_cost(int64_t slots)
 	return (slots + 15) / 16 * PACKET_COST;
 }
 
-int64_t sio_socket_free(int fd, int tcp)
+int64_t sio_sockbuf_free(int fd, int tcp)
 {
 	uint32_t mem[MEM_VARS] = { 0 };
 	socklen_t size = sizeof(mem);
@@ -410,7 +410,7 @@ int64_t sio_socket_free(int fd, int tcp)
 	return sio_ready(NULL, fd, POLLOUT);
 }
 
-static int64_t unread_shim(struct sio_seam *seam, int fd, int64_t len)
+static int64_t unread_shim(struct sio_faults *faults, int fd, int64_t len)
 {
 	int count = 0;
 
@@ -418,12 +418,12 @@ static int64_t unread_shim(struct sio_seam *seam, int fd, int64_t len)
 		 ioctl(fd, FIONREAD, &count) < 0 ? -1 : count);
 }
 
-int sio_unread(struct sio_seam *seam, int fd)
+int sio_unread(struct sio_faults *faults, int fd)
 {
-	return (int)unread_shim(seam, fd, 0);
+	return (int)unread_shim(faults, fd, 0);
 }
 
-static int64_t unsent_shim(struct sio_seam *seam, int fd, int64_t len)
+static int64_t unsent_shim(struct sio_faults *faults, int fd, int64_t len)
 {
 	int count = 0;
 
@@ -431,52 +431,52 @@ static int64_t unsent_shim(struct sio_seam *seam, int fd, int64_t len)
 		 ioctl(fd, TIOCOUTQ, &count) < 0 ? -1 : count);
 }
 
-int sio_unsent(struct sio_seam *seam, int fd)
+int sio_unsent(struct sio_faults *faults, int fd)
 {
-	return (int)unsent_shim(seam, fd, 0);
+	return (int)unsent_shim(faults, fd, 0);
 }
 
-static int64_t epoll_ctl_shim(struct sio_seam *seam, int epfd, int op, int fd,
+static int64_t epoll_ctl_shim(struct sio_faults *faults, int epfd, int op, int fd,
 			      struct epoll_event *event, int64_t len)
 {
 	SIO_SHIM(SIO_CALL_EPOLL_CTL, fd, -1, (uint32_t)op,
 		 epoll_ctl(epfd, op, fd, event));
 }
 
-int sio_epoll_ctl(struct sio_seam *seam, int epfd, int op, int fd,
+int sio_epoll_ctl(struct sio_faults *faults, int epfd, int op, int fd,
 		  struct epoll_event *event)
 {
-	return (int)epoll_ctl_shim(seam, epfd, op, fd, event, 0);
+	return (int)epoll_ctl_shim(faults, epfd, op, fd, event, 0);
 }
 
-static int64_t epoll_wait_shim(struct sio_seam *seam, int epfd,
+static int64_t epoll_wait_shim(struct sio_faults *faults, int epfd,
 			       struct epoll_event *events, int64_t len, int ms)
 {
 	SIO_SHIM(SIO_CALL_EPOLL_WAIT, epfd, -1, 0,
 		 epoll_wait(epfd, events, (int)len, ms));
 }
 
-int sio_epoll_wait(struct sio_seam *seam, int epfd, struct epoll_event *events,
+int sio_epoll_wait(struct sio_faults *faults, int epfd, struct epoll_event *events,
 		   int most, int ms)
 {
-	return (int)epoll_wait_shim(seam, epfd, events, most, ms);
+	return (int)epoll_wait_shim(faults, epfd, events, most, ms);
 }
 
-static int64_t poll_shim(struct sio_seam *seam, struct pollfd *fds,
+static int64_t poll_shim(struct sio_faults *faults, struct pollfd *fds,
 			 int64_t len, int ms)
 {
 	SIO_SHIM(SIO_CALL_POLL, fds[0].fd, -1, (uint32_t)fds[0].events,
 		 poll(fds, (nfds_t)len, ms));
 }
 
-int sio_poll(struct sio_seam *seam, struct pollfd *fds, int count, int ms)
+int sio_poll(struct sio_faults *faults, struct pollfd *fds, int count, int ms)
 {
-	return (int)poll_shim(seam, fds, count, ms);
+	return (int)poll_shim(faults, fds, count, ms);
 }
 
-int sio_ready(struct sio_seam *seam, int fd, int events)
+int sio_ready(struct sio_faults *faults, int fd, int events)
 {
 	struct pollfd p = { .fd = fd, .events = (short)events, .revents = 0 };
 
-	return sio_poll(seam, &p, 1, 0) > 0;
+	return sio_poll(faults, &p, 1, 0) > 0;
 }

@@ -96,7 +96,7 @@ static int64_t move_from(struct sio_fanout *f, struct sio_sink *s, int fd,
 	s->full = r == SIO_WANT_DST;
 	/* It was told how much is there; or its time was over, perhaps before it
 	 * began. */
-	f->doubt |= r == SIO_WANT_SRC || r == SIO_BUDGET;
+	f->retry |= r == SIO_WANT_SRC || r == SIO_BUDGET;
 	if (r == SIO_ERROR)
 		detach(f, s, SIO_FATE_FAILED);
 	f->interrupted = r == SIO_INTERRUPTED;
@@ -150,21 +150,21 @@ static int stage(struct sio_fanout *f, struct sio_sink *s)
 	int64_t again = s->got - f->base, n;
 
 	if (s->pipe_r < 0) {
-		n = sio_pipe(f->seam, &s->pipe_r, &s->pipe_w, STAGE_PIPE);
+		n = sio_pipe(f->faults, &s->pipe_r, &s->pipe_w, STAGE_PIPE);
 		if (n < 0) {
 			sio_head_copy(f, (int)-n, SIO_CALL_PIPE);
 			return 0;
 		}
-		if (s->out && s->out->dst.slots < n / SIO_SLOT)
-			s->out->dst.slots = n / SIO_SLOT;
+		if (s->out && s->out->dst.slots < n / SIO_PIPE_SLOT)
+			s->out->dst.slots = n / SIO_PIPE_SLOT;
 	}
-	sio_at(f->in, SIO_SITE_STAGE);
-	n = sio_tee(f->seam, sio_head_fd(f), s->pipe_w, f->end - f->base,
+	sio_at(f->in, SIO_PHASE_STAGE);
+	n = sio_tee(f->faults, sio_head_fd(f), s->pipe_w, f->end - f->base,
 		    NONBLOCK);
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
 	if (n == 0 || n == -EAGAIN) {
-		f->doubt |= !s->staged; /* there is room, and something to fill it */
+		f->retry |= !s->staged; /* there is room, and something to fill it */
 		return 0;
 	}
 	if (refused(f, n, SIO_CALL_TEE))
@@ -198,8 +198,8 @@ static int tee_straight(struct sio_fanout *f, struct sio_sink *s)
 {
 	int64_t want = f->end - s->got, n;
 
-	sio_at(f->in, SIO_SITE_DIRECT);
-	n = sio_tee(f->seam, sio_head_fd(f), s->out->dst.fd, want, NONBLOCK);
+	sio_at(f->in, SIO_PHASE_DIRECT);
+	n = sio_tee(f->faults, sio_head_fd(f), s->out->dst.fd, want, NONBLOCK);
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
 	if (n > 0) {
@@ -211,7 +211,7 @@ static int tee_straight(struct sio_fanout *f, struct sio_sink *s)
 		return 0;
 	}
 	s->full = n == -EAGAIN || (n > 0 && n < want);
-	f->doubt |= n == 0;
+	f->retry |= n == 0;
 	return 0;
 }
 
@@ -372,14 +372,14 @@ static void ask_for(struct sio_fanout *f)
 	f->fds[f->sink_count + 1] = (struct pollfd){ f->wake_fd, POLLIN, 0 };
 }
 
-static void heed(struct sio_fanout *f)
+static void handle_poll(struct sio_fanout *f)
 {
 	short source = f->fds[0].revents;
 
 	f->in->src.ready = source != 0;
 	/* A pipe that is empty and has no writer any more. */
 	if (f->direct && source && !(source & POLLIN) &&
-	    sio_unread(f->seam, f->in->src.fd) <= 0)
+	    sio_unread(f->faults, f->in->src.fd) <= 0)
 		f->eof = 1;
 	for (int32_t i = 0; i < f->sink_count; i++) {
 		struct sio_sink *s = &f->sinks[i];
@@ -411,18 +411,18 @@ static int wait_all(struct sio_fanout *f, int64_t slice_end, int64_t idle_ns)
 		spent = 0;
 	}
 	ask_for(f);
-	n = sio_poll(f->seam, f->fds, f->sink_count + 2,
+	n = sio_poll(f->faults, f->fds, f->sink_count + 2,
 		     sio_wait_ms(slice_end, limit, spent));
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
 	if (n < 0)
 		return sio_fail(f->in, -n, SIO_SIDE_NONE, SIO_CALL_POLL);
 	if (n > 0)
-		heed(f);
+		handle_poll(f);
 	f->woken = n > 0 && f->fds[f->sink_count + 1].revents;
 	if (f->stall_ns >= 0)
 		drop_stalled(f);
-	f->waiting = n == 0 && !f->changed && !f->doubt;
+	f->waiting = n == 0 && !f->changed && !f->retry;
 	if (n > 0 || f->changed || idle_ns < 0)
 		return SIO_BUDGET;
 	idle = sio_idle_for(&f->active_ns, &f->active_mark, f->progress);
@@ -462,7 +462,7 @@ static int advance(struct sio_fanout *f, int64_t *yielded)
 	int64_t before = f->progress;
 	int r;
 
-	f->doubt = 0;
+	f->retry = 0;
 	r = pass(f);
 	if (r)
 		return r;
@@ -518,8 +518,8 @@ int64_t sio_fanout_take(struct sio_fanout *f, int32_t i, void *buf, int64_t len)
 	int64_t n = s->staged < len ? s->staged : len;
 
 	if (n > 0) {
-		sio_at(f->in, SIO_SITE_DRAIN);
-		n = sio_read(f->seam, s->pipe_r, NULL, buf, n);
+		sio_at(f->in, SIO_PHASE_DRAIN);
+		n = sio_read(f->faults, s->pipe_r, NULL, buf, n);
 		if (n > 0)
 			s->staged -= n;
 	} else if (!s->out && is_open(s) && sio_head_in_memory(f) &&

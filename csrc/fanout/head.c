@@ -50,7 +50,7 @@ static int nonblocking(int fd)
 /* The private head, if one is needed and can be had. */
 static void open_head(struct sio_fanout *f)
 {
-	int64_t size = sio_pipe(f->seam, &f->head_r, &f->in->dst.fd, HEAD_PIPE);
+	int64_t size = sio_pipe(f->faults, &f->head_r, &f->in->dst.fd, HEAD_PIPE);
 
 	if (size < 0) {
 		sio_head_copy(f, (int)-size, SIO_CALL_PIPE);
@@ -59,7 +59,7 @@ static void open_head(struct sio_fanout *f)
 	(void)nonblocking(f->head_r);
 	(void)nonblocking(f->in->dst.fd);
 	f->in->dst.kind = SIO_KIND_PIPE;
-	f->in->dst.slots = size / SIO_SLOT;
+	f->in->dst.slots = size / SIO_PIPE_SLOT;
 }
 
 struct sio_fanout *sio_fanout_new(const struct sio_fanout_config *config)
@@ -70,7 +70,7 @@ struct sio_fanout *sio_fanout_new(const struct sio_fanout_config *config)
 	if (!f)
 		return NULL;
 	f->in = config->in;
-	f->seam = f->in->seam;
+	f->faults = f->in->faults;
 	f->sink_count = f->attached = config->sink_count;
 	f->copying = config->copying;
 	f->stall_ns = config->stall_ns;
@@ -139,8 +139,8 @@ static int64_t read_more(struct sio_fanout *f)
 	int64_t n;
 
 	if (f->head_held && !f->direct) {
-		sio_at(f->in, SIO_SITE_FILL);
-		n = sio_read(f->seam, f->head_r, NULL, f->mem,
+		sio_at(f->in, SIO_PHASE_FILL);
+		n = sio_read(f->faults, f->head_r, NULL, f->mem,
 			     least(f->mem_size, f->head_held));
 		if (n > 0)
 			f->head_held -= n;
@@ -150,7 +150,7 @@ static int64_t read_more(struct sio_fanout *f)
 	/* A FIFO that nobody has opened for writing yet reads as ended, but
 	 * does not hang up. */
 	if (n == 0 && f->direct && f->in->left &&
-	    !sio_ready(f->seam, f->in->src.fd, POLLIN)) {
+	    !sio_ready(f->faults, f->in->src.fd, POLLIN)) {
 		f->in->src.eof = 0;
 		return -EAGAIN;
 	}
@@ -189,7 +189,7 @@ static int refill(struct sio_fanout *f)
 /* The source is a pipe, whose bytes are counted where they are. */
 static void count_source(struct sio_fanout *f)
 {
-	int64_t unread = sio_unread(f->seam, f->in->src.fd);
+	int64_t unread = sio_unread(f->faults, f->in->src.fd);
 
 	if (f->in->left >= 0 && unread > f->in->left)
 		unread = f->in->left;
@@ -219,7 +219,7 @@ static int fill(struct sio_fanout *f)
 	else if (r == SIO_WANT_SRC)
 		f->want_src = 1;
 	else if (r == SIO_BUDGET)
-		f->doubt = 1; /* its time was over, perhaps before it began */
+		f->retry = 1; /* its time was over, perhaps before it began */
 	return r == SIO_INTERRUPTED ? r : 0;
 }
 
@@ -251,19 +251,19 @@ static int64_t drop_some(struct sio_fanout *f, int fd, int64_t n)
 	int64_t k = -EINVAL;
 
 	if (f->null_fd >= 0)
-		k = sio_splice(f->seam, fd, NULL, f->null_fd, NULL, n, NONBLOCK);
+		k = sio_splice(f->faults, fd, NULL, f->null_fd, NULL, n, NONBLOCK);
 	if (k > 0 || k == -EINTR)
 		return k;
-	if (!sio_ready(f->seam, fd, POLLIN))
+	if (!sio_ready(f->faults, fd, POLLIN))
 		return -EAGAIN;
-	return sio_read(f->seam, fd, NULL, waste, least(n, sizeof(waste)));
+	return sio_read(f->faults, fd, NULL, waste, least(n, sizeof(waste)));
 }
 
 int64_t sio_pipe_drop(struct sio_fanout *f, int fd, int64_t n)
 {
 	int64_t done = 0, k = 0;
 
-	sio_at(f->in, SIO_SITE_DROP);
+	sio_at(f->in, SIO_PHASE_DROP);
 	while (done < n && (k >= 0 || k == -EINTR)) {
 		k = drop_some(f, fd, n - done);
 		if (k == 0)
@@ -301,7 +301,7 @@ void sio_head_let_go(struct sio_fanout *f)
 	if (n > 0 && !sio_head_in_memory(f)) {
 		int64_t dropped = sio_pipe_drop(f, sio_head_fd(f), n);
 
-		f->doubt |= dropped < n;
+		f->retry |= dropped < n;
 		n = dropped;
 	}
 	if (n > 0) {

@@ -33,7 +33,7 @@ struct sio_sink {
  * else a pipe of its own, or memory where tee() is refused.
  */
 struct sio_fanout {
-	struct sio_seam *seam;
+	struct sio_faults *faults;
 	struct sio_transfer *in;        /* of the source; the caller's */
 	int32_t sink_count;
 	int32_t copying;        /* 1: no tee() from the start */
@@ -56,7 +56,7 @@ struct sio_fanout {
 	int32_t want_src;
 	int32_t interrupted;    /* the last move was, after what it took */
 	int32_t waiting;        /* the slice ended in poll(), with nothing to do */
-	int32_t doubt;          /* a call did nothing that poll() knows nothing of:
+	int32_t retry;          /* a call did nothing that poll() knows nothing of:
 				 * it is made again after the slice */
 	int32_t woken;          /* by wake_fd */
 	int32_t null_fd;        /* /dev/null, or -1 */

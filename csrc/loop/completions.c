@@ -1,10 +1,10 @@
 /*
- * completions.c: what has happened, waiting for Python: a list of connections and an
- * eventfd.
+ * completions.c: what has happened, waiting for Python: a list of connections and
+ * an eventfd.
  *
- * Engines add to it and never wait for it, so a busy interpreter delays the
- * news and not the bytes.  A conn is in the list once at the most; what it has
- * to tell meanwhile adds up in its bits.
+ * Engines add to it and never wait for it, so a busy interpreter delays what it
+ * is told and not the bytes.  A connection is in the list once at the most; the
+ * events that are posted meanwhile add up in its bits.
  */
 #define _GNU_SOURCE
 #include "loop/completions.h"
@@ -17,7 +17,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-struct sio_news {
+struct sio_completions {
 	pthread_mutex_t lock;
 	int fd;
 	struct sio_conn *first;
@@ -25,100 +25,101 @@ struct sio_news {
 	int32_t count;
 };
 
-struct sio_news *sio_news_new(void)
+struct sio_completions *sio_completions_new(void)
 {
-	struct sio_news *news = calloc(1, sizeof(*news));
+	struct sio_completions *completions = calloc(1, sizeof(*completions));
 
-	if (!news)
+	if (!completions)
 		return NULL;
-	news->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (news->fd < 0 || pthread_mutex_init(&news->lock, NULL)) {
-		if (news->fd >= 0)
-			close(news->fd);
-		free(news);
+	completions->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (completions->fd < 0 || pthread_mutex_init(&completions->lock, NULL)) {
+		if (completions->fd >= 0)
+			close(completions->fd);
+		free(completions);
 		return NULL;
 	}
-	return news;
+	return completions;
 }
 
-void sio_news_free(struct sio_news *news)
+void sio_completions_free(struct sio_completions *completions)
 {
-	if (!news)
+	if (!completions)
 		return;
-	close(news->fd);
-	pthread_mutex_destroy(&news->lock);
-	free(news);
+	close(completions->fd);
+	pthread_mutex_destroy(&completions->lock);
+	free(completions);
 }
 
-int sio_news_fd(const struct sio_news *news)
+int sio_completions_fd(const struct sio_completions *completions)
 {
-	return news->fd;
+	return completions->fd;
 }
 
-int sio_news_wait(struct sio_news *news, int ms)
+int sio_completions_wait(struct sio_completions *completions, int ms)
 {
-	struct pollfd p = { .fd = news->fd, .events = POLLIN, .revents = 0 };
+	struct pollfd p = { .fd = completions->fd, .events = POLLIN, .revents = 0 };
 
 	return sio_poll(NULL, &p, 1, ms);
 }
 
-void sio_news_wake(struct sio_news *news)
+void sio_completions_wake(struct sio_completions *completions)
 {
 	/* EAGAIN: it has been woken more often than it can count. */
-	(void)!write(news->fd, &(uint64_t){ 1 }, sizeof(uint64_t));
+	(void)!write(completions->fd, &(uint64_t){ 1 }, sizeof(uint64_t));
 }
 
-int sio_news_tell(struct sio_news *news, struct sio_conn *conn, int32_t what)
+int sio_completions_post(struct sio_completions *completions,
+			 struct sio_conn *conn, int32_t what)
 {
 	int is_new, was_empty;
 
-	pthread_mutex_lock(&news->lock);
-	conn->told |= what;
-	is_new = !conn->is_told;
-	was_empty = !news->first;
+	pthread_mutex_lock(&completions->lock);
+	conn->events |= what;
+	is_new = !conn->is_posted;
+	was_empty = !completions->first;
 	if (is_new) {
-		conn->is_told = 1;
-		conn->next_told = NULL;
+		conn->is_posted = 1;
+		conn->next_posted = NULL;
 		if (was_empty)
-			news->first = conn;
+			completions->first = conn;
 		else
-			news->last->next_told = conn;
-		news->last = conn;
-		news->count++;
+			completions->last->next_posted = conn;
+		completions->last = conn;
+		completions->count++;
 	}
-	/* Under the lock: who takes the last conn may free the news after. */
+	/* Under the lock: who takes the last connection may free this after. */
 	if (is_new && was_empty)
-		sio_news_wake(news);
-	pthread_mutex_unlock(&news->lock);
+		sio_completions_wake(completions);
+	pthread_mutex_unlock(&completions->lock);
 	return is_new;
 }
 
-int32_t sio_news_count(struct sio_news *news)
+int32_t sio_completions_count(struct sio_completions *completions)
 {
 	int32_t count;
 
-	pthread_mutex_lock(&news->lock);
-	count = news->count;
-	pthread_mutex_unlock(&news->lock);
+	pthread_mutex_lock(&completions->lock);
+	count = completions->count;
+	pthread_mutex_unlock(&completions->lock);
 	return count;
 }
 
-struct sio_conn *sio_news_take(struct sio_news *news, int32_t *told)
+struct sio_conn *sio_completions_take(struct sio_completions *completions, int32_t *events)
 {
 	struct sio_conn *conn;
 	uint64_t wakes;
 
-	pthread_mutex_lock(&news->lock);
-	conn = news->first;
+	pthread_mutex_lock(&completions->lock);
+	conn = completions->first;
 	if (conn) {
-		news->first = conn->next_told;
-		news->count--;
-		*told = conn->told;
-		conn->told = conn->is_told = 0;
+		completions->first = conn->next_posted;
+		completions->count--;
+		*events = conn->events;
+		conn->events = conn->is_posted = 0;
 	} else {
 		/* Only an empty list is worth waiting for. */
-		(void)!read(news->fd, &wakes, sizeof(wakes));
+		(void)!read(completions->fd, &wakes, sizeof(wakes));
 	}
-	pthread_mutex_unlock(&news->lock);
+	pthread_mutex_unlock(&completions->lock);
 	return conn;
 }

@@ -3,19 +3,19 @@
  * do is behind their ops; nothing here names it.
  *
  * Rule 1: the thread never waits but in epoll_wait(), and never touches Python.
- * Rule 2: events only mark what may go on; then each conn that may go on gets
+ * Rule 2: events only mark what may go on; then each connection that may go on gets
  *         one turn of bounded size, in the order in which it became so.
  * Rule 3: descriptors are registered once, for everything, edge-triggered.  An
  *         edge is never forgotten: a flow stops only when a call has said
  *         "empty" or "full", and the next edge comes after that.
  * Rule 4: what another thread wants is put into the inbox, under the lock; all
  *         else belongs to the thread.
- * Rule 5: a conn that has ended is announced, or used again, only when all
- *         events that were fetched before are through.  An event names its conn
+ * Rule 5: a connection that has ended is announced, or used again, only when all
+ *         events that were fetched before are through.  An event names its connection
  *         by a number of the table and how often that number has been given
  *         out: an event that comes too late finds nobody.
  * Rule 6: deadlines lie in a heap; nothing looks at all connections.
- * Rule 7: what cannot wait cannot go on: when epoll_wait() fails, every conn ends
+ * Rule 7: what cannot wait cannot go on: when epoll_wait() fails, every connection ends
  *         with that error, and the thread too.
  */
 #define _GNU_SOURCE
@@ -63,8 +63,8 @@ void sio_engine_fails(struct sio_engine *e, int call, int err, int stopped)
 	if (stopped == SIO_STOPPED_ALL)
 		e->stopped = 1;
 	pthread_mutex_unlock(&e->lock);
-	if (e->news)
-		sio_news_wake(e->news);
+	if (e->completions)
+		sio_completions_wake(e->completions);
 }
 
 int sio_end_of(const struct sio_engine *e)
@@ -79,7 +79,7 @@ void sio_engine_trouble(struct sio_engine *e, struct sio_trouble *trouble)
 	pthread_mutex_unlock(&e->lock);
 }
 
-/* ---- a conn's life ------------------------------------------------------------ */
+/* ---- a connection's life ------------------------------------------------------------ */
 
 void sio_push_ready(struct sio_engine *e, struct sio_conn *c)
 {
@@ -94,13 +94,13 @@ void sio_push_ready(struct sio_engine *e, struct sio_conn *c)
 	e->last_ready = c;
 }
 
-void sio_tell(struct sio_conn *c, int32_t what)
+void sio_conn_post(struct sio_conn *c, int32_t what)
 {
-	/* Of a conn that Python owns nothing may be read once it is told. */
+	/* Of a connection that Python owns nothing may be read once it is told. */
 	int accepted = c->accepted;
 
-	if (sio_news_tell(c->news, c, what) && accepted)
-		c->lent++;
+	if (sio_completions_post(c->completions, c, what) && accepted)
+		c->readers++;
 }
 
 static void push_done(struct sio_engine *e, struct sio_conn *c)
@@ -119,7 +119,7 @@ void sio_conn_over(struct sio_engine *e, struct sio_conn *c)
 		c->ended_ns = sio_engine_now(e);
 	sio_timer_clear(&e->timers, &c->timer);
 	c->is_over = 1;
-	if (!c->lent)
+	if (!c->readers)
 		push_done(e, c);
 }
 
@@ -130,8 +130,8 @@ void sio_engine_wake(struct sio_engine *e)
 	(void)!write(e->wakefd, &(uint64_t){ 1 }, sizeof(uint64_t));
 }
 
-/* *is_cancelled: nothing may be read from the conn after this. */
-static int ask(struct sio_engine *e, struct sio_conn *c, int32_t what,
+/* *is_cancelled: nothing may be read from the connection after this. */
+static int request(struct sio_engine *e, struct sio_conn *c, int32_t what,
 	       int *is_cancelled)
 {
 	int err = 0, was_empty;
@@ -142,14 +142,14 @@ static int ask(struct sio_engine *e, struct sio_conn *c, int32_t what,
 	was_empty = !e->inbox;
 	if (e->stopped) {
 		err = sio_end_of(e) ? -sio_end_of(e) : -ESHUTDOWN;
-	} else if (c->asked >= 0) {
-		if (!c->asked) {
-			c->next_asked = e->inbox;
+	} else if (c->requests >= 0) {
+		if (!c->requests) {
+			c->next_request = e->inbox;
 			e->inbox = c;
 		}
-		c->asked |= what;
-		c->is_cancelled |= (what & SIO_ASK_CANCEL) != 0;
-		if (what & SIO_ASK_RELEASE)
+		c->requests |= what;
+		c->is_cancelled |= (what & SIO_REQUEST_CANCEL) != 0;
+		if (what & SIO_REQUEST_RELEASE)
 			c->released++;
 	}
 	*is_cancelled = c->is_cancelled;
@@ -159,11 +159,11 @@ static int ask(struct sio_engine *e, struct sio_conn *c, int32_t what,
 	return err;
 }
 
-int sio_ask(struct sio_engine *e, struct sio_conn *c, int32_t what)
+int sio_request(struct sio_engine *e, struct sio_conn *c, int32_t what)
 {
 	int is_cancelled;
 
-	return ask(e, c, what, &is_cancelled);
+	return request(e, c, what, &is_cancelled);
 }
 
 static void read_inbox(struct sio_engine *e)
@@ -176,35 +176,35 @@ static void read_inbox(struct sio_engine *e)
 	e->stopping = e->stopped;
 	pthread_mutex_unlock(&e->lock);
 	while (first) { /* it was pushed on a stack */
-		struct sio_conn *next = first->next_asked;
+		struct sio_conn *next = first->next_request;
 
-		first->next_asked = turned;
+		first->next_request = turned;
 		turned = first;
 		first = next;
 	}
 	while (turned) {
 		struct sio_conn *c = turned;
-		int32_t asked;
+		int32_t requests;
 		int was_over;
 
 		pthread_mutex_lock(&e->lock);
-		turned = c->next_asked;
-		asked = c->asked;
-		c->asked = 0;
-		c->lent -= c->released;
+		turned = c->next_request;
+		requests = c->requests;
+		c->requests = 0;
+		c->readers -= c->released;
 		c->released = 0;
 		pthread_mutex_unlock(&e->lock);
 		was_over = c->is_over;
-		c->ops->on_request(e, c, asked);
+		c->ops->on_request(e, c, requests);
 		/* It was over before, and waited for Python to let go. */
-		if (c->accepted && was_over && !c->lent)
+		if (c->accepted && was_over && !c->readers)
 			push_done(e, c);
 	}
 	if (e->server)
 		e->server->ops->on_wake(e);
 }
 
-/* ---- what makes a conn go on ---------------------------------------------------- */
+/* ---- what makes a connection go on ---------------------------------------------------- */
 
 static void dispatch(struct sio_engine *e, const struct epoll_event *ev)
 {
@@ -238,31 +238,31 @@ static void fire_timers(struct sio_engine *e)
 /* ---- the end of connections ------------------------------------------------------------ */
 
 /* Nobody will ask anything of it any more: 1.  Else it waits. */
-static int seal(struct sio_engine *e, struct sio_conn *c)
+static int close_requests(struct sio_engine *e, struct sio_conn *c)
 {
-	int sealed;
+	int closed;
 
 	pthread_mutex_lock(&e->lock);
-	sealed = !c->asked;
-	if (sealed)
-		c->asked = -1;
+	closed = !c->requests;
+	if (closed)
+		c->requests = -1;
 	pthread_mutex_unlock(&e->lock);
-	return sealed;
+	return closed;
 }
 
-static void bury(struct sio_engine *e)
+static void reap(struct sio_engine *e)
 {
 	struct sio_conn *c = e->done, *next;
 
 	e->done = NULL;
 	for (; c; c = next) {
 		next = c->next_done;
-		if (!c->accepted && !seal(e, c)) {
+		if (!c->accepted && !close_requests(e, c)) {
 			push_done(e, c);
 			continue;
 		}
 		if (c->index >= 0)
-			sio_unseat(e, c);
+			sio_slot_free(e, c);
 		sio_count(&e->counts.active, -1);
 		c->ops->on_free(e, c);
 	}
@@ -303,7 +303,7 @@ static void *engine_thread(void *engine)
 	struct epoll_event events[EVENTS];
 
 	while (!e->stopping) {
-		int n = sio_epoll_wait(e->seam, e->epfd, events, EVENTS,
+		int n = sio_epoll_wait(e->faults, e->epfd, events, EVENTS,
 				       wait_ms(e));
 
 		e->now = sio_engine_now(e);
@@ -317,21 +317,21 @@ static void *engine_thread(void *engine)
 		/* What is there goes before the shortest of timeouts counts. */
 		run_ready(e);
 		fire_timers(e);
-		bury(e);
+		reap(e);
 	}
 	for (int32_t i = 0; i < e->size; i++)
 		if (e->table[i].conn)
 			e->table[i].conn->ops->on_request(e, e->table[i].conn,
-							  SIO_ASK_CUT);
+							  SIO_REQUEST_ABORT);
 	e->first_ready = NULL;
-	bury(e);
+	reap(e);
 	return NULL;
 }
 
 /* ---- from outside ------------------------------------------------------------------ */
 
 /* What is missing to a new engine: 0, or -errno of *call. */
-static int furnish(struct sio_engine *e, int32_t pipes, const char **call)
+static int init_engine(struct sio_engine *e, int32_t pipes, const char **call)
 {
 	*call = "epoll_create1";
 	e->epfd = epoll_create1(EPOLL_CLOEXEC);
@@ -342,7 +342,7 @@ static int furnish(struct sio_engine *e, int32_t pipes, const char **call)
 	if (e->wakefd < 0)
 		return -errno;
 	*call = "malloc";
-	if (sio_pool_open(&e->pool, pipes) || sio_table_grow(e))
+	if (sio_pool_open(&e->pool, pipes) || sio_slots_grow(e))
 		return -ENOMEM;
 	*call = "epoll_ctl";
 	/* Each write to it is an edge, so it need never be read. */
@@ -360,11 +360,11 @@ struct sio_engine *sio_engine_new(int32_t pipes, int32_t *err,
 	if (!e)
 		return NULL;
 	e->pid = getpid();
-	e->free_seat = -1;
+	e->free_slot = -1;
 	e->stall_ns = STALL_NS;
 	e->epfd = e->wakefd = -1;
 	pthread_mutex_init(&e->lock, NULL);
-	*err = -furnish(e, pipes, call);
+	*err = -init_engine(e, pipes, call);
 	if (!*err)
 		return e;
 	sio_engine_free(e);
@@ -441,13 +441,13 @@ int sio_engine_cancel(struct sio_conn *conn)
 {
 	int is_cancelled = 0;
 
-	(void)ask(conn->engine, conn, SIO_ASK_CANCEL, &is_cancelled);
+	(void)request(conn->engine, conn, SIO_REQUEST_CANCEL, &is_cancelled);
 	return is_cancelled;
 }
 
-void sio_engine_cut(struct sio_conn *conn)
+void sio_engine_abort(struct sio_conn *conn)
 {
-	(void)sio_ask(conn->engine, conn, SIO_ASK_CUT);
+	(void)sio_request(conn->engine, conn, SIO_REQUEST_ABORT);
 }
 
 void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts)

@@ -15,12 +15,12 @@
 
 /* What another thread asks of a connection.  RELEASE goes with what says that
  * Python looks at it no more; what a floor above asks begins at OWN. */
-enum sio_ask {
-	SIO_ASK_ADD = 1,
-	SIO_ASK_CANCEL = 2,
-	SIO_ASK_CUT = 4,
-	SIO_ASK_RELEASE = 8,
-	SIO_ASK_OWN = 16
+enum sio_request {
+	SIO_REQUEST_ADD = 1,
+	SIO_REQUEST_CANCEL = 2,
+	SIO_REQUEST_ABORT = 4,
+	SIO_REQUEST_RELEASE = 8,
+	SIO_REQUEST_OWN = 16
 };
 
 /* What the engine calls, on its thread.  Each may end the connection. */
@@ -31,9 +31,9 @@ struct sio_conn_ops {
 	/* It was ready, and this is its turn. */
 	void (*on_run)(struct sio_engine *e, struct sio_conn *c);
 	/* Another thread asks something of it, or the engine that it ends:
-	 * enum sio_ask. */
+	 * enum sio_request. */
 	void (*on_request)(struct sio_engine *e, struct sio_conn *c,
-			   int32_t asked);
+			   int32_t requests);
 	/* It is over, or was refused: close what it has. */
 	void (*on_end)(struct sio_engine *e, struct sio_conn *c);
 	/* No event can name it any more: announce it, or use it again. */
@@ -45,7 +45,7 @@ struct sio_conn_ops {
 struct sio_conn {
 	const struct sio_conn_ops *ops;
 	struct sio_engine *engine;
-	struct sio_news *news;
+	struct sio_completions *completions;
 	struct sio_timer timer;
 	struct sio_conn *next_ready;
 	struct sio_conn *next_done;
@@ -55,17 +55,17 @@ struct sio_conn {
 	int32_t is_ready;
 	int32_t is_over;
 	int32_t accepted;       /* made by the engine itself, which uses it again */
-	int32_t lent;           /* Python looks at it: it may not be used again */
+	int32_t readers;           /* Python looks at it: it may not be used again */
 
 	/* Guarded by the engine's lock. */
-	int32_t asked;          /* what Python asks of it; -1: it may not any more */
+	int32_t requests;          /* what Python asks of it; -1: it may not any more */
 	int32_t is_cancelled;   /* before that, so that it ends as cancelled */
 	int32_t released;
-	struct sio_conn *next_asked;
-	/* Guarded by the lock of the news. */
-	int32_t told;
-	int32_t is_told;
-	struct sio_conn *next_told;
+	struct sio_conn *next_request;
+	/* Guarded by the lock of the completions. */
+	int32_t events;
+	int32_t is_posted;
+	struct sio_conn *next_posted;
 };
 
 /* Whoever accepts connections for an engine: the first member of what it knows. */
@@ -90,14 +90,14 @@ struct sio_engine {
 	int wakefd;
 	int started;
 	pthread_t thread;
-	struct sio_seam *seam;
+	struct sio_faults *faults;
 	int64_t stall_ns;
 	int64_t now;            /* of this round */
 	int64_t skipped_ns;
 	int32_t stopping;
-	struct sio_seat *table;
+	struct sio_slot *table;
 	int32_t size;
-	int32_t free_seat;
+	int32_t free_slot;
 	struct sio_conn *first_ready;
 	struct sio_conn *last_ready;
 	struct sio_conn *done;
@@ -106,7 +106,7 @@ struct sio_engine {
 	struct sio_pipe_pool pool;
 	struct sio_counts counts;
 	struct sio_server *server;      /* NULL: it accepts nothing */
-	struct sio_news *news;          /* woken when the engine is in trouble */
+	struct sio_completions *completions;          /* woken when the engine is in trouble */
 	pthread_mutex_t lock;
 	/* Guarded by it. */
 	struct sio_conn *inbox;
@@ -124,13 +124,13 @@ int sio_end_of(const struct sio_engine *e);
 
 /* It gets a turn in the next round. */
 void sio_push_ready(struct sio_engine *e, struct sio_conn *c);
-void sio_tell(struct sio_conn *c, int32_t what);
+void sio_conn_post(struct sio_conn *c, int32_t what);
 
 /* All that it owned is closed: what is left is to announce it. */
 void sio_conn_over(struct sio_engine *e, struct sio_conn *c);
 
 /* 0, or -ESHUTDOWN, -ECHILD. */
-int sio_ask(struct sio_engine *e, struct sio_conn *c, int32_t what);
+int sio_request(struct sio_engine *e, struct sio_conn *c, int32_t what);
 void sio_engine_wake(struct sio_engine *e);
 
 static inline struct sio_conn *sio_conn_of(struct sio_timer *timer)

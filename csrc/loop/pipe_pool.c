@@ -60,13 +60,13 @@ static void lose_pipe(struct sio_pipe_pool *pool, struct sio_pipe *pipe)
 }
 
 static int64_t make_pipe(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
-			 struct sio_seam *seam)
+			 struct sio_faults *faults)
 {
 	int64_t size;
 
 	if (pool->open >= pool->most || sio_now() < pool->refused_until)
 		return -EMFILE;
-	size = sio_pipe(seam, &pipe->reader, &pipe->writer, PIPE_SIZE);
+	size = sio_pipe(faults, &pipe->reader, &pipe->writer, PIPE_SIZE);
 	if (size >= 0)
 		sio_count(&pool->open, 1);
 	if (size >= SIO_SMALLEST_PIPE)
@@ -78,7 +78,7 @@ static int64_t make_pipe(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
 }
 
 int sio_pipe_acquire(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
-		     struct sio_seam *seam)
+		     struct sio_faults *faults)
 {
 	int64_t size;
 
@@ -89,7 +89,7 @@ int sio_pipe_acquire(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
 		pipe->writer = s->writer;
 		size = s->size;
 	} else {
-		size = make_pipe(pool, pipe, seam);
+		size = make_pipe(pool, pipe, faults);
 	}
 	if (size < 0)
 		return (int)size;

@@ -53,7 +53,7 @@ void sio_pool_close(struct sio_pipe_pool *pool);
 
 /* A pipe for who has none: 0, or -errno. */
 int sio_pipe_acquire(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
-		     struct sio_seam *seam);
+		     struct sio_faults *faults);
 
 /* A buffer, if there is none yet; 0 or -ENOMEM.  Without a pool it is its own,
  * a small one unless `bulk`. */

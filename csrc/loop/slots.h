@@ -14,14 +14,14 @@
 /* Events after which "empty" has to be proved. */
 #define SIO_SPECIAL (EPOLLRDHUP | EPOLLPRI | EPOLLHUP | EPOLLERR)
 
-struct sio_seat {
+struct sio_slot {
 	struct sio_conn *conn;
 	uint32_t given;         /* how often */
 	int32_t next_free;
 };
 
 /* A place in the table; 0 or -ENOMEM. */
-int sio_seat(struct sio_engine *e, struct sio_conn *c);
+int sio_slot_take(struct sio_engine *e, struct sio_conn *c);
 
 /* Register for every event, once; 0 or -errno. */
 int sio_watch(struct sio_engine *e, struct sio_conn *c, int slot, int fd);
@@ -31,7 +31,7 @@ int sio_watch(struct sio_engine *e, struct sio_conn *c, int slot, int fd);
 void sio_watch_again(struct sio_engine *e, struct sio_conn *c, int slot, int fd,
 		     int in);
 
-/* The same for what is no conn's: 0 the wake-up, from 1 on listeners. */
+/* The same for what is no connection's: 0 the wake-up, from 1 on listeners. */
 int sio_watch_engine(struct sio_engine *e, int number, int fd, int op,
 		     uint32_t events);
 
@@ -39,7 +39,7 @@ int sio_watch_engine(struct sio_engine *e, int number, int fd, int op,
  * would keep it watched, and its events would come in the name of what has its
  * place next. */
 void sio_unwatch(struct sio_engine *e, int fd);
-void sio_unseat(struct sio_engine *e, struct sio_conn *c);
-int sio_table_grow(struct sio_engine *e);
+void sio_slot_free(struct sio_engine *e, struct sio_conn *c);
+int sio_slots_grow(struct sio_engine *e);
 
 #endif

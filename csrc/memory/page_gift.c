@@ -38,29 +38,29 @@
 #define PUT (1 << 20)
 
 /* Owns its mapping; `used` counts the bytes given away from the beginning. */
-struct sio_gift {
+struct sio_page_gift {
 	unsigned char *base;
 	int64_t used;
 	int64_t page;
 };
 
-struct sio_gift *sio_gift_new(void)
+struct sio_page_gift *sio_page_gift_new(void)
 {
-	struct sio_gift *g = calloc(1, sizeof(*g));
+	struct sio_page_gift *g = calloc(1, sizeof(*g));
 
 	if (g)
 		g->page = sysconf(_SC_PAGESIZE);
 	return g;
 }
 
-static void drop(struct sio_gift *g)
+static void drop(struct sio_page_gift *g)
 {
 	if (g->base)
-		munmap(g->base, SIO_GIFT_REGION);
+		munmap(g->base, SIO_PAGE_GIFT_REGION);
 	g->base = NULL;
 }
 
-void sio_gift_free(struct sio_gift *g)
+void sio_page_gift_free(struct sio_page_gift *g)
 {
 	if (g)
 		drop(g);
@@ -69,9 +69,9 @@ void sio_gift_free(struct sio_gift *g)
 
 /* Map twice the size and cut the aligned half out: only aligned memory can
  * become one huge page. */
-static int64_t reserve(struct sio_gift *g)
+static int64_t reserve(struct sio_page_gift *g)
 {
-	const size_t size = SIO_GIFT_REGION;
+	const size_t size = SIO_PAGE_GIFT_REGION;
 	unsigned char *got, *base;
 	size_t before;
 
@@ -98,36 +98,36 @@ static int64_t reserve(struct sio_gift *g)
 }
 
 /* One byte was touched: is all of it there? */
-static int have_huge(const struct sio_gift *g)
+static int have_huge(const struct sio_page_gift *g)
 {
 	unsigned char there = 0;
 
 	g->base[0] = 0;
-	return !mincore(g->base + SIO_GIFT_REGION - g->page, (size_t)g->page,
+	return !mincore(g->base + SIO_PAGE_GIFT_REGION - g->page, (size_t)g->page,
 			&there) && (there & 1);
 }
 
 /* See to it that there is a page to give which nobody has seen. */
-static int64_t refresh(struct sio_gift *g, int small)
+static int64_t refresh(struct sio_page_gift *g, int small)
 {
 	int64_t failed = 0;
 
-	if (g->base && g->used < SIO_GIFT_REGION)
+	if (g->base && g->used < SIO_PAGE_GIFT_REGION)
 		return 0;
 	/* Locked memory (mlockall) cannot be dropped, only unmapped. */
-	if (g->base && madvise(g->base, SIO_GIFT_REGION, MADV_DONTNEED))
+	if (g->base && madvise(g->base, SIO_PAGE_GIFT_REGION, MADV_DONTNEED))
 		drop(g);
 	if (!g->base)
 		failed = reserve(g);
 	if (failed)
 		return failed;
-	g->used = small || have_huge(g) ? 0 : SIO_GIFT_REGION;
-	return g->used ? SIO_GIFT_SMALL : 0;
+	g->used = small || have_huge(g) ? 0 : SIO_PAGE_GIFT_REGION;
+	return g->used ? SIO_PAGE_GIFT_SMALL : 0;
 }
 
 /* Give one piece; how much of it is in the pipe, or why nothing is.  *stop is
  * set when the pipe, a signal or the time ended it early. */
-static int64_t give(struct sio_seam *seam, struct sio_gift *g, int fd,
+static int64_t give(struct sio_faults *faults, struct sio_page_gift *g, int fd,
 		    const unsigned char *data, int64_t len, uint32_t flags,
 		    int64_t until, int *stop)
 {
@@ -139,7 +139,7 @@ static int64_t give(struct sio_seam *seam, struct sio_gift *g, int fd,
 		void *at = piece + given;
 		size_t left = (size_t)(len - given);
 
-		n = sio_vmsplice(seam, fd, &at, &left, 1, flags);
+		n = sio_vmsplice(faults, fd, &at, &left, 1, flags);
 		if (n > 0)
 			given += n;
 		*stop = n <= 0 || sio_now() >= until;
@@ -153,7 +153,7 @@ static int64_t least(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-int64_t sio_gift_write(struct sio_seam *seam, struct sio_gift *g, int fd,
+int64_t sio_page_gift_write(struct sio_faults *faults, struct sio_page_gift *g, int fd,
 		       const unsigned char *data, int64_t len, uint32_t flags,
 		       int small, int64_t budget_ns, int64_t *count)
 {
@@ -163,15 +163,15 @@ int64_t sio_gift_write(struct sio_seam *seam, struct sio_gift *g, int fd,
 	while (moved < len && !stop) {
 		/* A full pipe is not worth a copy. */
 		if ((flags & SPLICE_F_NONBLOCK) &&
-		    !sio_ready(seam, fd, POLLOUT)) {
+		    !sio_ready(faults, fd, POLLOUT)) {
 			n = -EAGAIN;
 			break;
 		}
 		n = refresh(g, small);
 		if (n)
 			break;
-		n = least(len - moved, least(PIECE, SIO_GIFT_REGION - g->used));
-		n = give(seam, g, fd, data + moved, n, flags, until, &stop);
+		n = least(len - moved, least(PIECE, SIO_PAGE_GIFT_REGION - g->used));
+		n = give(faults, g, fd, data + moved, n, flags, until, &stop);
 		if (n > 0)
 			moved += n;
 	}
@@ -179,7 +179,7 @@ int64_t sio_gift_write(struct sio_seam *seam, struct sio_gift *g, int fd,
 	return moved ? moved : n;
 }
 
-int64_t sio_gift_put(struct sio_seam *seam, int fd, const unsigned char *data,
+int64_t sio_page_gift_put(struct sio_faults *faults, int fd, const unsigned char *data,
 		     int64_t len, int64_t budget_ns, int64_t *count)
 {
 	int64_t moved = 0, n = 0, until = sio_now() + budget_ns;
@@ -187,7 +187,7 @@ int64_t sio_gift_put(struct sio_seam *seam, int fd, const unsigned char *data,
 	while (moved < len) {
 		int64_t asked = least(len - moved, PUT);
 
-		n = sio_write(seam, fd, NULL, data + moved, asked);
+		n = sio_write(faults, fd, NULL, data + moved, asked);
 		if (n > 0)
 			moved += n;
 		/* Short: a signal came, or a nonblocking pipe is full. */
@@ -198,22 +198,22 @@ int64_t sio_gift_put(struct sio_seam *seam, int fd, const unsigned char *data,
 	return moved ? moved : n;
 }
 
-int64_t sio_gift_maps(struct sio_seam *seam)
+int64_t sio_page_gift_maps(struct sio_faults *faults)
 {
 	int reader = -1, writer = -1;
-	struct sio_gift *g = sio_gift_new();
+	struct sio_page_gift *g = sio_page_gift_new();
 	int64_t count = 0;
 	unsigned char byte = 1;
 	int64_t n = g ? sio_pipe(NULL, &reader, &writer, 0) : -ENOMEM;
 
 	if (n >= 0)
-		n = sio_gift_write(seam, g, writer, &byte, 1, SPLICE_F_NONBLOCK,
+		n = sio_page_gift_write(faults, g, writer, &byte, 1, SPLICE_F_NONBLOCK,
 				   1, 0, &count);
 	if (n > 0 && g->base) {
 		g->base[0] = 2;
 		n = sio_read(NULL, reader, NULL, &byte, 1);
 	}
 	sio_pipe_close(&reader, &writer);
-	sio_gift_free(g);
+	sio_page_gift_free(g);
 	return n < 0 ? n : byte == 2;
 }

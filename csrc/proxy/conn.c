@@ -5,7 +5,7 @@
  *         PROXY protocol header are still there for the upstream.
  * Rule 2: an end is passed on as what it was: end of file as end of file, a
  *         reset as a reset, and that only once what came before has arrived.
- *         What is cut, or idle for too long, is reset: it has not ended.
+ *         What is aborted, or idle for too long, is reset: it has not ended.
  * Rule 3: what is too much to tell is counted instead.
  */
 #define _GNU_SOURCE
@@ -31,7 +31,7 @@
 #include <unistd.h>
 
 /* So many that have ended may wait for Python to hear of it. */
-#define MOST_TOLD 4096
+#define MOST_POSTED 4096
 /* What has been sent and not acknowledged is looked at after so long, then after
  * twice as long again, and so on: no event tells of it. */
 #define LINGER_STEP_NS 1000000
@@ -73,8 +73,8 @@ static void over(struct sio_engine *e, struct sio_proxy_conn *c)
 	}
 	c->base.conn.ended_ns = sio_engine_now(e); /* Python may read it at once */
 	if (sio_proxy_of(e)->config.tell || c->base.err || c->base.failed) {
-		if (sio_news_count(c->base.conn.news) < MOST_TOLD)
-			sio_tell(&c->base.conn, SIO_TOLD_OVER);
+		if (sio_completions_count(c->base.conn.completions) < MOST_POSTED)
+			sio_conn_post(&c->base.conn, SIO_EVENT_OVER);
 		else
 			sio_count(&e->counts.untold, 1);
 	}
@@ -94,7 +94,7 @@ static int has_arrived(struct sio_engine *e, const struct sio_proxy_conn *c)
 	socklen_t size = sizeof(err);
 
 	return fd < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size) < 0 ||
-	       err || sio_unsent(e->seam, fd) <
+	       err || sio_unsent(e->faults, fd) <
 			      (is_unix(c, side) ? LEAST_UNSENT : 1);
 }
 
@@ -116,7 +116,7 @@ static void begin_linger(struct sio_engine *e, struct sio_proxy_conn *c)
 {
 	int side = lingering_side(c), fd = c->base.fds[side];
 
-	c->base.phase = SIO_PHASE_LINGER;
+	c->base.phase = SIO_CONN_LINGER;
 	c->step_ns = 0;
 	if (!c->base.deadline)
 		c->base.deadline = e->now + SIO_ARRIVE_NS;
@@ -141,19 +141,19 @@ static void linger_event(struct sio_engine *e, struct sio_proxy_conn *c, int slo
 void sio_proxy_conn_end(struct sio_engine *e, struct sio_proxy_conn *c)
 {
 	int reason = c->base.relay.reason;
-	int cut = reason == SIO_REASON_CANCELLED || reason == SIO_REASON_IDLE ||
-		  c->base.failed || c->base.phase == SIO_PHASE_LINGER;
+	int aborted = reason == SIO_REASON_CANCELLED || reason == SIO_REASON_IDLE ||
+		  c->base.failed || c->base.phase == SIO_CONN_LINGER;
 
 	sio_connect_end(e, c);
 	sio_timer_clear(&e->timers, &c->base.conn.timer);
-	if (!cut && c->base.phase == SIO_PHASE_RELAY &&
+	if (!aborted && c->base.phase == SIO_CONN_RELAY &&
 	    (reason == SIO_REASON_RESET_A || reason == SIO_REASON_RESET_B)) {
 		sio_close_side(e, c, reason == SIO_REASON_RESET_A ? A : B, 0);
 		begin_linger(e, c);
 		return;
 	}
-	sio_close_side(e, c, A, cut);
-	sio_close_side(e, c, B, cut);
+	sio_close_side(e, c, A, aborted);
+	sio_close_side(e, c, B, aborted);
 	over(e, c);
 }
 
@@ -169,7 +169,7 @@ static void set_flow(struct sio_engine *e, struct sio_proxy_conn *c, int d, int 
 	};
 
 	sio_transfer_init(t, &(struct sio_transfer_config){
-		.seam = e->seam,
+		.faults = e->faults,
 		.pid = e->pid,
 		.src_kind = kinds[d],
 		.dst_kind = kinds[!d],
@@ -219,12 +219,12 @@ static int send_header(struct sio_engine *e, struct sio_proxy_conn *c)
 	len = sio_proxy_write(sio_proxy_of(e)->config.proxy_protocol, &c->client,
 			      &c->server, head);
 	/* Into an empty socket it goes whole. */
-	return sio_send(e->seam, c->base.fds[B], head, len, 0) == len;
+	return sio_send(e->faults, c->base.fds[B], head, len, 0) == len;
 }
 
 void sio_proxy_conn_connected(struct sio_engine *e, struct sio_proxy_conn *c, int to_unix)
 {
-	c->base.phase = SIO_PHASE_RELAY;
+	c->base.phase = SIO_CONN_RELAY;
 	c->base.deadline = 0;
 	if (sio_proxy_of(e)->config.proxy_protocol && !c->base.relay.reason &&
 	    !send_header(e, c)) {
@@ -253,14 +253,14 @@ static void ask(struct sio_engine *e, struct sio_proxy_conn *c, int64_t len)
 		memcpy(c->peeked, sio_proxy_of(e)->peek_buf, (size_t)len);
 		c->peeked_len = (int32_t)len;
 	}
-	c->base.phase = SIO_PHASE_ASKED;
+	c->base.phase = SIO_CONN_ASKED;
 	sio_timer_clear(&e->timers, &c->base.conn.timer);
-	sio_tell(&c->base.conn, SIO_TOLD_ROUTE);
+	sio_conn_post(&c->base.conn, SIO_EVENT_ROUTE);
 }
 
 static void peek(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	int64_t n = sio_peek(e->seam, c->base.fds[A], sio_proxy_of(e)->peek_buf, SIO_PEEK);
+	int64_t n = sio_peek(e->faults, c->base.fds[A], sio_proxy_of(e)->peek_buf, SIO_PEEK);
 
 	if (n < 0 && n != -EAGAIN && n != -EINTR) {
 		c->base.err = (int)-n;
@@ -282,7 +282,7 @@ static void greet(struct sio_engine *e, struct sio_proxy_conn *c)
 {
 	c->base.deadline = e->now + sio_proxy_of(e)->config.peek_ns;
 	if (sio_proxy_of(e)->config.route) {
-		c->base.phase = SIO_PHASE_PEEK;
+		c->base.phase = SIO_CONN_PEEK;
 		peek(e, c);
 	} else {
 		sio_connect(e, c);
@@ -292,7 +292,7 @@ static void greet(struct sio_engine *e, struct sio_proxy_conn *c)
 static void read_header(struct sio_engine *e, struct sio_proxy_conn *c)
 {
 	unsigned char *buf = sio_proxy_of(e)->peek_buf;
-	int64_t n = sio_peek(e->seam, c->base.fds[A], buf, SIO_PEEK);
+	int64_t n = sio_peek(e->faults, c->base.fds[A], buf, SIO_PEEK);
 	int r = 0;
 
 	if (n > 0)
@@ -303,7 +303,7 @@ static void read_header(struct sio_engine *e, struct sio_proxy_conn *c)
 	if (n < 0 && n != -EAGAIN && n != -EINTR)
 		r = (int)n;
 	/* It is all there, so it is read whole. */
-	if (r > 0 && sio_recv(e->seam, c->base.fds[A], buf, r) != r)
+	if (r > 0 && sio_recv(e->faults, c->base.fds[A], buf, r) != r)
 		r = -EPROTO;
 	if (r < 0) {
 		c->base.err = -r;
@@ -321,7 +321,7 @@ void sio_proxy_conn_begin(struct sio_engine *e, struct sio_proxy_conn *c, int tr
 	if (c->base.err) {
 		sio_proxy_conn_end(e, c);
 	} else if (trusted) {
-		c->base.phase = SIO_PHASE_HEADER;
+		c->base.phase = SIO_CONN_HEADER;
 		read_header(e, c);
 	} else {
 		greet(e, c);
@@ -333,31 +333,31 @@ void sio_proxy_conn_event(struct sio_engine *e, struct sio_conn *conn, int slot,
 {
 	struct sio_proxy_conn *c = sio_proxy_conn_of(conn);
 
-	if (slot >= SIO_SLOT_ATTEMPT && c->base.phase != SIO_PHASE_CONNECT) {
+	if (slot >= SIO_SLOT_ATTEMPT && c->base.phase != SIO_CONN_CONNECT) {
 		if (slot != c->base.tag_b)
 			return;
 		slot = B;
 	}
-	if (c->base.phase == SIO_PHASE_RELAY) {
+	if (c->base.phase == SIO_CONN_RELAY) {
 		sio_relay_conn_event(e, &c->base, slot, events);
 		return;
 	}
 	if (slot < SIO_SLOT_ATTEMPT)
 		c->base.seen[slot] |= (int)(events & SIO_SPECIAL);
-	if (c->base.phase == SIO_PHASE_CONNECT && slot >= SIO_SLOT_ATTEMPT) {
+	if (c->base.phase == SIO_CONN_CONNECT && slot >= SIO_SLOT_ATTEMPT) {
 		sio_connect_event(e, c, slot, events);
-	} else if (c->base.phase == SIO_PHASE_LINGER) {
+	} else if (c->base.phase == SIO_CONN_LINGER) {
 		linger_event(e, c, slot, events);
-	} else if (c->base.phase != SIO_PHASE_OVER && slot == A &&
+	} else if (c->base.phase != SIO_CONN_OVER && slot == A &&
 		   events & (c->client.family == AF_UNIX ? EPOLLERR :
 			     EPOLLERR | EPOLLHUP)) {
 		/* On a unix socket a hang-up may have bytes before it. */
 		/* The client has gone before anything was done for it. */
 		c->base.err = ECONNRESET;
 		sio_proxy_conn_end(e, c);
-	} else if (c->base.phase == SIO_PHASE_HEADER) {
+	} else if (c->base.phase == SIO_CONN_HEADER) {
 		read_header(e, c);
-	} else if (c->base.phase == SIO_PHASE_PEEK) {
+	} else if (c->base.phase == SIO_CONN_PEEK) {
 		peek(e, c);
 	}
 }
@@ -366,15 +366,15 @@ void sio_proxy_conn_timer(struct sio_engine *e, struct sio_timer *timer)
 {
 	struct sio_proxy_conn *c = sio_proxy_conn_of(sio_conn_of(timer));
 
-	if (c->base.phase == SIO_PHASE_RELAY) {
+	if (c->base.phase == SIO_CONN_RELAY) {
 		sio_relay_conn_timer(e, &c->base);
-	} else if (c->base.phase == SIO_PHASE_CONNECT) {
+	} else if (c->base.phase == SIO_CONN_CONNECT) {
 		sio_connect_timer(e, c);
-	} else if (c->base.phase == SIO_PHASE_PEEK) {
+	} else if (c->base.phase == SIO_CONN_PEEK) {
 		peek(e, c);
-	} else if (c->base.phase == SIO_PHASE_HEADER) {
+	} else if (c->base.phase == SIO_CONN_HEADER) {
 		read_header(e, c);
-	} else if (c->base.phase == SIO_PHASE_LINGER) {
+	} else if (c->base.phase == SIO_CONN_LINGER) {
 		c->step_ns *= 2;
 		linger_on(e, c);
 	}
@@ -387,12 +387,12 @@ static void routed(struct sio_engine *e, struct sio_proxy_conn *c, int more)
 		c->routed = c->answer;
 	c->answer = NULL;
 	pthread_mutex_unlock(&e->lock);
-	if (c->base.phase != SIO_PHASE_ASKED) {
+	if (c->base.phase != SIO_CONN_ASKED) {
 		sio_connect_end(e, c);
 	} else if (c->routed) {
 		sio_connect(e, c);
 	} else if (more && !c->last_peek) {
-		c->base.phase = SIO_PHASE_PEEK;
+		c->base.phase = SIO_CONN_PEEK;
 		peek(e, c);
 	} else {
 		c->base.err = more ? ENODATA : 0;
@@ -401,12 +401,12 @@ static void routed(struct sio_engine *e, struct sio_proxy_conn *c, int more)
 }
 
 void sio_proxy_conn_request(struct sio_engine *e, struct sio_conn *conn,
-			    int32_t asked)
+			    int32_t requests)
 {
 	struct sio_proxy_conn *c = sio_proxy_conn_of(conn);
 
-	if (asked & (SIO_ASK_CANCEL | SIO_ASK_CUT))
-		sio_relay_conn_cut(e, &c->base, asked);
-	if (asked & SIO_ASK_ROUTE)
-		routed(e, c, asked & SIO_ASK_MORE);
+	if (requests & (SIO_REQUEST_CANCEL | SIO_REQUEST_ABORT))
+		sio_relay_conn_abort(e, &c->base, requests);
+	if (requests & SIO_REQUEST_ROUTE)
+		routed(e, c, requests & SIO_REQUEST_MORE);
 }

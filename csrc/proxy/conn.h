@@ -14,7 +14,7 @@ void sio_proxy_conn_begin(struct sio_engine *e, struct sio_proxy_conn *c, int tr
 void sio_proxy_conn_event(struct sio_engine *e, struct sio_conn *conn, int slot,
 			  uint32_t events);
 void sio_proxy_conn_request(struct sio_engine *e, struct sio_conn *conn,
-			    int32_t asked);
+			    int32_t requests);
 void sio_proxy_conn_timer(struct sio_engine *e, struct sio_timer *timer);
 
 /* The callbacks of the connector. */

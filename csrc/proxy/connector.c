@@ -247,8 +247,8 @@ static void won(struct sio_engine *e, struct sio_proxy_conn *c, int attempt,
 	c->base.tag_b = SIO_SLOT_ATTEMPT + attempt;
 	c->base.seen[2] = seen;
 	if (u->failures && !c->routed) {
-		c->told_upstream = c->upstream;
-		sio_tell(&c->base.conn, SIO_TOLD_UP);
+		c->event_upstream = c->upstream;
+		sio_conn_post(&c->base.conn, SIO_EVENT_UP);
 	}
 	u->failures = 0;
 	u->shunned_until = 0;
@@ -259,7 +259,7 @@ static void won(struct sio_engine *e, struct sio_proxy_conn *c, int attempt,
 
 static int open_socket(struct sio_engine *e, const struct address *to)
 {
-	int fd = (int)sio_socket(e->seam, to->name.ss_family);
+	int fd = (int)sio_socket(e->faults, to->name.ss_family);
 
 	if (fd >= 0 && to->name.ss_family != AF_UNIX)
 		sio_tune_new(fd, sio_connector_of(e)->keepalive);
@@ -274,7 +274,7 @@ static int attempt(struct sio_engine *e, struct sio_proxy_conn *c, int slot,
 
 	if (fd < 0)
 		return fd;
-	err = (int)sio_connect_to(e->seam, fd, &to->name, to->len);
+	err = (int)sio_connect_to(e->faults, fd, &to->name, to->len);
 	if (!err || err == -EINPROGRESS) {
 		int watched = sio_watch(e, &c->base.conn, SIO_SLOT_ATTEMPT + slot, fd);
 
@@ -312,9 +312,9 @@ static void shun(struct sio_engine *e, struct sio_proxy_conn *c)
 	u->shunned_at = e->now;
 	u->shunned_until = e->now + while_ns;
 	if (!u->failures++ && !c->routed) {
-		c->told_upstream = c->upstream;
-		c->told_err = c->base.err;
-		sio_tell(&c->base.conn, SIO_TOLD_DOWN);
+		c->event_upstream = c->upstream;
+		c->event_err = c->base.err;
+		sio_conn_post(&c->base.conn, SIO_EVENT_DOWN);
 	}
 }
 
@@ -391,7 +391,7 @@ static void go_on(struct sio_engine *e, struct sio_proxy_conn *c)
 
 void sio_connect(struct sio_engine *e, struct sio_proxy_conn *c)
 {
-	c->base.phase = SIO_PHASE_CONNECT;
+	c->base.phase = SIO_CONN_CONNECT;
 	c->tried = c->routed ? c->routed : sio_connector_of(e)->ups;
 	c->tried->refs++;
 	c->tries = 0;

@@ -156,7 +156,7 @@ static void recycle(struct sio_engine *e, struct sio_conn *conn)
 	if (p->paused)
 		resume_accepting(e);
 	if (p->closed)
-		sio_news_wake(p->config.news); /* somebody waits for the last */
+		sio_completions_wake(p->config.completions); /* somebody waits for the last */
 }
 
 static void on_end(struct sio_engine *e, struct sio_conn *conn)
@@ -213,7 +213,7 @@ static struct sio_proxy_conn *new_conn(struct sio_engine *e)
 	conn->accepted = 1;
 	conn->ops = &accepted_ops;
 	conn->timer.fire = sio_proxy_conn_timer;
-	conn->news = p->config.news;
+	conn->completions = p->config.completions;
 	conn->engine = e;
 	conn->begun_ns = e->now;
 	c->upstream = conn->index = -1;
@@ -247,7 +247,7 @@ static void begin(struct sio_engine *e, int fd,
 	struct sio_proxy_conn *c = new_conn(e);
 	int err;
 
-	if (!c || sio_seat(e, &c->base.conn)) {
+	if (!c || sio_slot_take(e, &c->base.conn)) {
 		if (c) {
 			c->base.conn.next_done = sio_proxy_of(e)->unused;
 			sio_proxy_of(e)->unused = &c->base.conn;
@@ -284,11 +284,11 @@ static int is_refused(struct sio_engine *e)
 {
 	struct sockaddr_storage from;
 
-	return sio_accept(e->seam, -1, &from) != -EBADF;
+	return sio_accept(e->faults, -1, &from) != -EBADF;
 }
 
 /* There was no connection in the answer: 1 to ask on. */
-static int heed_failure(struct sio_engine *e, int number, int err)
+static int handle_failure(struct sio_engine *e, int number, int err)
 {
 	struct sio_proxy *p = sio_proxy_of(e);
 	int suspect = ++p->failures >= SUSPECT;
@@ -316,7 +316,7 @@ static int heed_failure(struct sio_engine *e, int number, int err)
 		 * be to spin. */
 		sio_pool_trim(&e->pool);
 		sio_count(&e->counts.full, 1);
-		sio_news_wake(p->config.news);
+		sio_completions_wake(p->config.completions);
 		pause_accepting(e);
 		return 0;
 	default:
@@ -345,7 +345,7 @@ static void accept_all(struct sio_engine *e, int number)
 				pause_accepting(e);
 			return;
 		}
-		fd = sio_accept(e->seam, p->listeners[number], &from);
+		fd = sio_accept(e->faults, p->listeners[number], &from);
 		if (fd >= 0) {
 			p->failures = 0;
 			if (p->early[number] && from.ss_family != AF_UNIX)
@@ -354,21 +354,21 @@ static void accept_all(struct sio_engine *e, int number)
 			continue;
 		}
 		__atomic_fetch_sub(p->config.open, 1, __ATOMIC_RELAXED);
-		if (!heed_failure(e, number, (int)-fd))
+		if (!handle_failure(e, number, (int)-fd))
 			return;
 	}
 }
 
-static void heed_requests(struct sio_engine *e)
+static void handle_requests(struct sio_engine *e)
 {
 	struct sio_proxy *p = sio_proxy_of(e);
 	struct sio_upstreams *ups;
-	int close_asked;
+	int close_requested;
 
 	pthread_mutex_lock(&e->lock);
 	ups = p->next_ups;
 	p->next_ups = NULL;
-	close_asked = p->close_asked;
+	close_requested = p->close_requested;
 	pthread_mutex_unlock(&e->lock);
 	if (ups) {
 		sio_upstreams_inherit(ups, p->connector.ups);
@@ -377,10 +377,10 @@ static void heed_requests(struct sio_engine *e)
 		if (p->paused)
 			resume_accepting(e);
 	}
-	if (close_asked && !p->closed) {
+	if (close_requested && !p->closed) {
 		close_listeners(e);
 		p->closed = 1;
-		sio_news_wake(p->config.news);
+		sio_completions_wake(p->config.completions);
 	}
 }
 
@@ -433,7 +433,7 @@ static void abandon(struct sio_engine *e)
 
 static const struct sio_server_ops server_ops = {
 	.on_listener = accept_all,
-	.on_wake = heed_requests,
+	.on_wake = handle_requests,
 	.on_free = free_proxy,
 	.on_abandon = abandon,
 };
@@ -453,7 +453,7 @@ int sio_engine_serve(struct sio_engine *e, const struct sio_proxy_config *config
 		return -ENOMEM;
 	p->connector.server.ops = &server_ops;
 	e->server = (void *)p;
-	e->news = config->news;
+	e->completions = config->completions;
 	p->config = *config;
 	p->pause.fire = pause_over;
 	p->connector.connected = sio_proxy_conn_connected;
@@ -505,7 +505,7 @@ void sio_engine_close_listeners(struct sio_engine *e)
 	if (e->pid != getpid() || !sio_proxy_of(e))
 		return;
 	pthread_mutex_lock(&e->lock);
-	sio_proxy_of(e)->close_asked = 1;
+	sio_proxy_of(e)->close_requested = 1;
 	pthread_mutex_unlock(&e->lock);
 	sio_engine_wake(e);
 }
@@ -517,8 +517,8 @@ void sio_proxy_report(const struct sio_conn *conn,
 
 	report->client = c->client;
 	report->upstream = c->upstream;
-	report->told_upstream = c->told_upstream;
-	report->told_err = c->told_err;
+	report->event_upstream = c->event_upstream;
+	report->event_err = c->event_err;
 	report->err = c->base.err;
 	report->reason = c->base.relay.reason;
 	report->tries = c->tries;
@@ -540,11 +540,11 @@ void sio_proxy_route(struct sio_conn *conn, struct sio_upstreams *ups,
 		sio_proxy_conn_of(conn)->answer = ups;
 		pthread_mutex_unlock(&e->lock);
 	}
-	(void)sio_ask(e, conn, SIO_ASK_RELEASE | SIO_ASK_ROUTE |
-			       (more ? SIO_ASK_MORE : 0));
+	(void)sio_request(e, conn, SIO_REQUEST_RELEASE | SIO_REQUEST_ROUTE |
+			       (more ? SIO_REQUEST_MORE : 0));
 }
 
 void sio_proxy_release(struct sio_conn *conn)
 {
-	(void)sio_ask(conn->engine, conn, SIO_ASK_RELEASE);
+	(void)sio_request(conn->engine, conn, SIO_REQUEST_RELEASE);
 }

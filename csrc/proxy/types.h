@@ -14,15 +14,15 @@
 /* Of which attempt an event speaks: this and the two after it. */
 #define SIO_SLOT_ATTEMPT 4
 
-/* With SIO_ASK_RELEASE: the answer to SIO_TOLD_ROUTE; MORE: peek again. */
-enum { SIO_ASK_ROUTE = SIO_ASK_OWN, SIO_ASK_MORE = 2 * SIO_ASK_OWN };
+/* With SIO_REQUEST_RELEASE: the answer to SIO_EVENT_ROUTE; MORE: peek again. */
+enum { SIO_REQUEST_ROUTE = SIO_REQUEST_OWN, SIO_REQUEST_MORE = 2 * SIO_REQUEST_OWN };
 
-/* Before SIO_PHASE_RELAY. */
+/* Before SIO_CONN_RELAY. */
 enum {
-	SIO_PHASE_HEADER = SIO_PHASE_OWN, /* a PROXY protocol header is awaited */
-	SIO_PHASE_PEEK,         /* the first bytes are awaited */
-	SIO_PHASE_ASKED,        /* Python has been asked for the upstream */
-	SIO_PHASE_CONNECT
+	SIO_CONN_HEADER = SIO_CONN_OWN, /* a PROXY protocol header is awaited */
+	SIO_CONN_PEEK,         /* the first bytes are awaited */
+	SIO_CONN_ASKED,        /* Python has been asked for the upstream */
+	SIO_CONN_CONNECT
 };
 
 /* An accepted connection.  Owns fds[0] and fds[2], the sockets that connect, the
@@ -37,7 +37,7 @@ struct sio_proxy_conn {
 	struct sio_upstreams *tried;
 	/* Guarded by the engine's lock: what Python has just answered. */
 	struct sio_upstreams *answer;
-	int64_t step_ns;        /* of SIO_PHASE_LINGER: between two looks */
+	int64_t step_ns;        /* of SIO_CONN_LINGER: between two looks */
 	int32_t peeked_len;
 	int32_t last_peek;      /* no more is awaited: the client has ended or the time is up */
 	int32_t tries;          /* upstreams tried */
@@ -45,8 +45,8 @@ struct sio_proxy_conn {
 	int32_t upstream;       /* its number, from the set's first on; -1: none */
 	int32_t short_of;       /* this machine could not even try */
 	int32_t shortages;      /* how often, for this upstream */
-	int32_t told_upstream;  /* of SIO_TOLD_DOWN and UP */
-	int32_t told_err;
+	int32_t event_upstream;  /* of SIO_EVENT_DOWN and UP */
+	int32_t event_err;
 	int32_t next_address;
 	int32_t attempts[3];    /* sockets that connect; -1: none */
 	int32_t attempted[3];   /* to which address */
@@ -89,7 +89,7 @@ struct sio_proxy {
 	struct sio_slab *slabs;
 	/* Guarded by the lock. */
 	struct sio_upstreams *next_ups;
-	int32_t close_asked;
+	int32_t close_requested;
 };
 
 static inline struct sio_connector *sio_connector_of(const struct sio_engine *e)

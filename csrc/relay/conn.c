@@ -57,7 +57,7 @@ void sio_start_relay(struct sio_engine *e, struct sio_relay_conn *c)
 		t->eagain.level_poll = 0;
 		c->state[d] = SIO_BUDGET;
 	}
-	c->phase = SIO_PHASE_RELAY;
+	c->phase = SIO_CONN_RELAY;
 	c->connected_ns = c->moved_ns = e->now;
 	if (c->idle_ns >= 0)
 		sio_timer_set(&e->timers, &c->conn.timer, e->now + c->idle_ns);
@@ -71,7 +71,7 @@ static int step(struct sio_relay_conn *c, int d)
 	int state;
 
 	if (!c->one_way) {
-		state = sio_relay_turn(&c->relay, d, TURN_BYTES, -1);
+		state = sio_relay_step(&c->relay, d, TURN_BYTES, -1);
 	} else {
 		state = sio_transfer_step(c->relay.ab, TURN_BYTES, -1);
 		c->relay.failed = AB;
@@ -112,7 +112,7 @@ static void look_at_dst(struct sio_relay_conn *c, int d)
 	if (!seen || is_over(c, d) || c->state[d] != SIO_WANT_SRC)
 		return;
 	if (!c->one_way) {
-		sio_relay_look(&c->relay, d, seen);
+		sio_relay_check_dst(&c->relay, d, seen);
 	} else if (!c->relay.ab->dst.unwatch) {
 		int err = sio_dst_gone(c->relay.ab, seen);
 
@@ -189,7 +189,7 @@ static void close_writers(struct sio_engine *e, struct sio_relay_conn *c)
 		close(c->fds[slot]);
 		c->fds[slot] = flow(c, d)->dst.fd = -1;
 	}
-	sio_tell(&c->conn, c->relay.finished * SIO_TOLD_WRITER_B);
+	sio_conn_post(&c->conn, c->relay.finished * SIO_EVENT_WRITER_B);
 	c->relay.finished = 0;
 }
 
@@ -212,7 +212,7 @@ static void look_at_src(struct sio_relay_conn *c, int d)
 }
 
 /* A side has been reset, and a flow is not through: it has so much time. */
-static void heed_reset(struct sio_engine *e, struct sio_relay_conn *c)
+static void handle_reset(struct sio_engine *e, struct sio_relay_conn *c)
 {
 	int32_t reason;
 
@@ -234,7 +234,7 @@ void sio_relay_conn_run(struct sio_engine *e, struct sio_conn *conn)
 	struct sio_relay *r = &c->relay;
 	int64_t again;
 
-	if (c->phase != SIO_PHASE_RELAY || c->parked)
+	if (c->phase != SIO_CONN_RELAY || c->parked)
 		return;
 	take_turns(e, c);
 	if (r->finished)
@@ -248,8 +248,8 @@ void sio_relay_conn_run(struct sio_engine *e, struct sio_conn *conn)
 	if (c->parked)
 		return;
 	if (c->conn.accepted)
-		heed_reset(e, c);
-	sio_relay_heed_limit(&c->relay, c->state);
+		handle_reset(e, c);
+	sio_relay_apply_limit(&c->relay, c->state);
 	if ((!is_over(c, AB) && c->state[AB] == SIO_BUDGET) ||
 	    (!is_over(c, BA) && c->state[BA] == SIO_BUDGET)) {
 		sio_push_ready(e, &c->conn);
@@ -317,14 +317,14 @@ void sio_relay_conn_timer(struct sio_engine *e, struct sio_relay_conn *c)
 
 /* ---- the end ----------------------------------------------------------------------- */
 
-void sio_relay_conn_cut(struct sio_engine *e, struct sio_relay_conn *c,
-			int32_t asked)
+void sio_relay_conn_abort(struct sio_engine *e, struct sio_relay_conn *c,
+			int32_t requests)
 {
 	int err = sio_end_of(e);
 
-	if (c->phase != SIO_PHASE_OVER) {
+	if (c->phase != SIO_CONN_OVER) {
 		c->relay.over = BOTH;
-		if (c->phase != SIO_PHASE_LINGER)
+		if (c->phase != SIO_CONN_LINGER)
 			c->relay.reason = SIO_REASON_CANCELLED;
 		if (err && c->conn.accepted) {
 			c->err = err;
@@ -337,12 +337,12 @@ void sio_relay_conn_cut(struct sio_engine *e, struct sio_relay_conn *c,
 	}
 	/* It may have ended by itself meanwhile; but whoever has cancelled it
 	 * has been told that it ends like this. */
-	if (asked & SIO_ASK_CANCEL)
+	if (requests & SIO_REQUEST_CANCEL)
 		c->relay.reason = SIO_REASON_CANCELLED;
 }
 
 void sio_relay_conn_over(struct sio_engine *e, struct sio_relay_conn *c)
 {
-	c->phase = SIO_PHASE_OVER;
+	c->phase = SIO_CONN_OVER;
 	sio_conn_over(e, &c->conn);
 }

@@ -16,12 +16,12 @@
 #define SIO_SLOT_B 2
 
 /* Those of whoever prepares the relay begin at OWN. */
-enum sio_phase {
-	SIO_PHASE_NEW,
-	SIO_PHASE_RELAY,
-	SIO_PHASE_LINGER,       /* what was sent arrives before the reset does */
-	SIO_PHASE_OVER,
-	SIO_PHASE_OWN
+enum sio_conn_phase {
+	SIO_CONN_NEW,
+	SIO_CONN_RELAY,
+	SIO_CONN_LINGER,       /* what was sent arrives before the reset does */
+	SIO_CONN_OVER,
+	SIO_CONN_OWN
 };
 
 /* Owns none of the descriptors: whoever embeds it says whose they are. */
@@ -52,8 +52,8 @@ void sio_relay_conn_event(struct sio_engine *e, struct sio_relay_conn *c,
 void sio_relay_conn_timer(struct sio_engine *e, struct sio_relay_conn *c);
 
 /* Someone wants it to end, or the engine does. */
-void sio_relay_conn_cut(struct sio_engine *e, struct sio_relay_conn *c,
-			int32_t asked);
+void sio_relay_conn_abort(struct sio_engine *e, struct sio_relay_conn *c,
+			int32_t requests);
 
 /* All that it owned is closed: what is left is to announce it. */
 void sio_relay_conn_over(struct sio_engine *e, struct sio_relay_conn *c);

@@ -1,7 +1,7 @@
 /*
  * job.c: a relay, or one flow, that Python has submitted to an engine.
  *
- * Rule 1: from sio_engine_submit until SIO_TOLD_OVER it is the engine's.
+ * Rule 1: from sio_engine_submit until SIO_EVENT_OVER it is the engine's.
  * Rule 2: it is freed with the modes of its sockets put back.
  */
 #define _GNU_SOURCE
@@ -27,7 +27,7 @@ static void on_event(struct sio_engine *e, struct sio_conn *conn, int slot,
 {
 	struct sio_relay_conn *c = relay_of(conn);
 
-	if (c->phase == SIO_PHASE_RELAY)
+	if (c->phase == SIO_CONN_RELAY)
 		sio_relay_conn_event(e, c, slot, events);
 }
 
@@ -55,7 +55,7 @@ static void add(struct sio_engine *e, struct sio_relay_conn *c)
 	c->relay.closes_later = 1;
 	sio_count(&e->counts.total, 1);
 	sio_count(&e->counts.active, 1);
-	c->err = -sio_seat(e, &c->conn);
+	c->err = -sio_slot_take(e, &c->conn);
 	for (int slot = 0; slot < 4 && !c->err; slot++) {
 		int err = c->fds[slot] < 0 ? 0 :
 			  -sio_watch(e, &c->conn, slot, c->fds[slot]);
@@ -75,18 +75,18 @@ static void add(struct sio_engine *e, struct sio_relay_conn *c)
 }
 
 static void on_request(struct sio_engine *e, struct sio_conn *conn,
-		       int32_t asked)
+		       int32_t requests)
 {
-	if (asked & SIO_ASK_ADD)
+	if (requests & SIO_REQUEST_ADD)
 		add(e, relay_of(conn));
-	if (asked & (SIO_ASK_CANCEL | SIO_ASK_CUT))
-		sio_relay_conn_cut(e, relay_of(conn), asked);
+	if (requests & (SIO_REQUEST_CANCEL | SIO_REQUEST_ABORT))
+		sio_relay_conn_abort(e, relay_of(conn), requests);
 }
 
 static void on_free(struct sio_engine *e, struct sio_conn *conn)
 {
 	(void)e;
-	sio_tell(conn, SIO_TOLD_OVER);
+	sio_conn_post(conn, SIO_EVENT_OVER);
 }
 
 static const struct sio_conn_ops job_ops = {
@@ -113,25 +113,25 @@ struct sio_conn *sio_job_new(const struct sio_job_config *config)
 	job->base.one_way = one_way;
 	job->base.idle_ns = config->idle_ns;
 	memcpy(job->base.fds, config->fds, sizeof(job->base.fds));
-	job->base.conn.news = config->news;
+	job->base.conn.completions = config->completions;
 	return &job->base.conn;
 }
 
 void sio_job_free(struct sio_conn *conn)
 {
 	if (conn)
-		sio_loans_end(&sio_job_of(conn)->loans);
+		sio_modes_restore(&sio_job_of(conn)->saved_modes);
 	free(conn);
 }
 
-void sio_job_lend(struct sio_conn *conn, struct sio_modes *modes)
+void sio_job_acquire(struct sio_conn *conn, struct sio_modes *modes)
 {
-	sio_loans_take(&sio_job_of(conn)->loans, modes, relay_of(conn)->fds);
+	sio_modes_set(&sio_job_of(conn)->saved_modes, modes, relay_of(conn)->fds);
 }
 
-void sio_job_give_back(struct sio_conn *conn)
+void sio_job_release(struct sio_conn *conn)
 {
-	sio_loans_end(&sio_job_of(conn)->loans);
+	sio_modes_restore(&sio_job_of(conn)->saved_modes);
 }
 
 int sio_job_is_taken(const struct sio_conn *conn)
@@ -156,7 +156,7 @@ int sio_engine_submit(struct sio_engine *e, struct sio_conn *conn)
 
 	conn->ops = &job_ops;
 	conn->engine = e;
-	err = sio_ask(e, conn, SIO_ASK_ADD);
+	err = sio_request(e, conn, SIO_REQUEST_ADD);
 	if (err)
 		conn->engine = NULL;
 	return err;

@@ -10,10 +10,10 @@
 #include "transfer/transfer.h"
 
 /* Python owns it, both flows and the descriptors, and leaves them alone until
- * SIO_TOLD_OVER. */
+ * SIO_EVENT_OVER. */
 struct sio_job {
 	struct sio_relay_conn base;
-	struct sio_loans loans;
+	struct sio_saved_modes saved_modes;
 	struct sio_transfer none[];     /* the way back of one flow: zeroed */
 };
 

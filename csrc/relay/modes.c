@@ -1,10 +1,10 @@
 /*
- * modes.c: the blocking mode of sockets that are lent to engines.
+ * modes.c: the blocking mode of sockets that engines have.
  *
- * Rule 1: a lent socket is nonblocking; once nobody has it any more it gets the
+ * Rule 1: a socket is nonblocking in an engine; once none has it any more it gets the
  *         mode back that it had.  Several jobs may have one socket, by
  *         descriptors of their own: it is known by device and inode.
- * Rule 2: one call lends all of a job, one gives all back, under the table's
+ * Rule 2: one call sets all of a job, one restores all, under the table's
  *         mutex: no signal handler of Python can leave half of it.
  * Rule 3: a number that is no longer that socket is left alone.
  */
@@ -22,7 +22,7 @@
 /* The chains run through the jobs, which are their owners' memory. */
 struct sio_modes {
 	pthread_mutex_t lock;
-	struct sio_loan *buckets[BUCKETS];
+	struct sio_saved_mode *buckets[BUCKETS];
 };
 
 struct sio_modes *sio_modes_new(void)
@@ -40,87 +40,89 @@ void sio_modes_reset(struct sio_modes *modes)
 	pthread_mutex_init(&modes->lock, NULL);
 }
 
-static struct sio_loan **bucket(struct sio_modes *modes, const struct sio_loan *loan)
+static struct sio_saved_mode **bucket(struct sio_modes *modes,
+				      const struct sio_saved_mode *saved)
 {
-	return &modes->buckets[loan->inode % BUCKETS];
+	return &modes->buckets[saved->inode % BUCKETS];
 }
 
-static int identify(int fd, struct sio_loan *loan)
+static int identify(int fd, struct sio_saved_mode *saved)
 {
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
 		return 0;
-	loan->fd = fd;
-	loan->device = st.st_dev;
-	loan->inode = st.st_ino;
+	saved->fd = fd;
+	saved->device = st.st_dev;
+	saved->inode = st.st_ino;
 	return 1;
 }
 
-static int is_same(const struct sio_loan *a, const struct sio_loan *b)
+static int is_same(const struct sio_saved_mode *a, const struct sio_saved_mode *b)
 {
 	return a->inode == b->inode && a->device == b->device;
 }
 
-/* The next loan of the same socket, from one in its chain on. */
-static struct sio_loan *other(struct sio_loan *from, const struct sio_loan *loan)
+/* The next one of the same socket, from one in its chain on. */
+static struct sio_saved_mode *other(struct sio_saved_mode *from,
+				    const struct sio_saved_mode *saved)
 {
-	while (from && !is_same(from, loan))
+	while (from && !is_same(from, saved))
 		from = from->next;
 	return from;
 }
 
-void sio_loans_take(struct sio_loans *loans, struct sio_modes *modes,
+void sio_modes_set(struct sio_saved_modes *saved_modes, struct sio_modes *modes,
 		    const int32_t *fds)
 {
 	pthread_mutex_lock(&modes->lock);
-	for (int slot = loans->modes ? 4 : 0; slot < 4; slot++) {
-		struct sio_loan *loan = &loans->each[slot], **first;
+	for (int slot = saved_modes->modes ? 4 : 0; slot < 4; slot++) {
+		struct sio_saved_mode *saved = &saved_modes->each[slot], **first;
 		int flags;
 
-		loan->fd = -1;
-		if (!identify(fds[slot], loan))
+		saved->fd = -1;
+		if (!identify(fds[slot], saved))
 			continue;
-		flags = fcntl(loan->fd, F_GETFL);
-		loan->was_blocking = !(flags & O_NONBLOCK);
-		if (loan->was_blocking)
-			(void)fcntl(loan->fd, F_SETFL, flags | O_NONBLOCK);
-		first = bucket(modes, loan);
-		loan->next = *first;
-		*first = loan;
+		flags = fcntl(saved->fd, F_GETFL);
+		saved->was_blocking = !(flags & O_NONBLOCK);
+		if (saved->was_blocking)
+			(void)fcntl(saved->fd, F_SETFL, flags | O_NONBLOCK);
+		first = bucket(modes, saved);
+		saved->next = *first;
+		*first = saved;
 	}
-	loans->modes = modes;
+	saved_modes->modes = modes;
 	pthread_mutex_unlock(&modes->lock);
 }
 
-static void give_back(struct sio_modes *modes, struct sio_loan *loan)
+static void restore(struct sio_modes *modes, struct sio_saved_mode *saved)
 {
-	struct sio_loan **at = bucket(modes, loan), *left, now;
+	struct sio_saved_mode **at = bucket(modes, saved), *left, now;
 	int flags;
 
-	while (*at && *at != loan)
+	while (*at && *at != saved)
 		at = &(*at)->next;
-	if (!*at) /* lent before a fork */
+	if (!*at) /* set before a fork */
 		return;
-	*at = loan->next;
-	left = other(*bucket(modes, loan), loan);
+	*at = saved->next;
+	left = other(*bucket(modes, saved), saved);
 	if (left)
-		left->was_blocking |= loan->was_blocking;
-	else if (loan->was_blocking && identify(loan->fd, &now) &&
-		 is_same(&now, loan) && (flags = fcntl(loan->fd, F_GETFL)) >= 0)
-		(void)fcntl(loan->fd, F_SETFL, flags & ~O_NONBLOCK);
+		left->was_blocking |= saved->was_blocking;
+	else if (saved->was_blocking && identify(saved->fd, &now) &&
+		 is_same(&now, saved) && (flags = fcntl(saved->fd, F_GETFL)) >= 0)
+		(void)fcntl(saved->fd, F_SETFL, flags & ~O_NONBLOCK);
 }
 
-void sio_loans_end(struct sio_loans *loans)
+void sio_modes_restore(struct sio_saved_modes *saved_modes)
 {
-	struct sio_modes *modes = loans->modes;
+	struct sio_modes *modes = saved_modes->modes;
 
 	if (!modes)
 		return;
 	pthread_mutex_lock(&modes->lock);
-	for (int slot = loans->modes ? 0 : 4; slot < 4; slot++)
-		if (loans->each[slot].fd >= 0)
-			give_back(modes, &loans->each[slot]);
-	loans->modes = NULL;
+	for (int slot = saved_modes->modes ? 0 : 4; slot < 4; slot++)
+		if (saved_modes->each[slot].fd >= 0)
+			restore(modes, &saved_modes->each[slot]);
+	saved_modes->modes = NULL;
 	pthread_mutex_unlock(&modes->lock);
 }

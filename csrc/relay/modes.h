@@ -7,24 +7,24 @@
 #include "api.h"
 
 /* A socket that is nonblocking meanwhile. */
-struct sio_loan {
+struct sio_saved_mode {
 	uint64_t device;
 	uint64_t inode;
 	int32_t fd;             /* -1: none */
 	int32_t was_blocking;
-	struct sio_loan *next;
+	struct sio_saved_mode *next;
 };
 
 /* Those of one job; zeroed, it has none. */
-struct sio_loans {
+struct sio_saved_modes {
 	struct sio_modes *modes; /* NULL: no mode is to be put back */
-	struct sio_loan each[4];
+	struct sio_saved_mode each[4];
 };
 
 /* Make the sockets among fds nonblocking; put their modes back.  Both are safe to
  * repeat. */
-void sio_loans_take(struct sio_loans *loans, struct sio_modes *modes,
+void sio_modes_set(struct sio_saved_modes *saved_modes, struct sio_modes *modes,
 		    const int32_t *fds);
-void sio_loans_end(struct sio_loans *loans);
+void sio_modes_restore(struct sio_saved_modes *saved_modes);
 
 #endif

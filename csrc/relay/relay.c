@@ -50,7 +50,7 @@ static void half_close(struct sio_relay *r, int d)
 		return; /* which says the same with one call less */
 	if (sio_is_socket(t->dst.kind)) {
 		/* ENOTCONN: it has gone already, which the other flow tells. */
-		(void)sio_shutdown_write(t->seam, t->dst.fd);
+		(void)sio_shutdown_write(t->faults, t->dst.fd);
 		return;
 	}
 	if (!r->closes_later) {
@@ -153,7 +153,7 @@ int sio_relay_reason(const struct sio_relay *r)
 	return r->reason;
 }
 
-int sio_relay_turn(struct sio_relay *r, int d, int64_t bytes, int64_t ns)
+int sio_relay_step(struct sio_relay *r, int d, int64_t bytes, int64_t ns)
 {
 	struct sio_transfer *t = flow(r, d);
 	int64_t before = t->taken;
@@ -171,7 +171,7 @@ int sio_relay_turn(struct sio_relay *r, int d, int64_t bytes, int64_t ns)
 	return state;
 }
 
-void sio_relay_look(struct sio_relay *r, int d, int revents)
+void sio_relay_check_dst(struct sio_relay *r, int d, int revents)
 {
 	struct sio_transfer *t = flow(r, d);
 	int err;
@@ -202,7 +202,7 @@ static int wait_both(struct sio_relay *r, int *state, int ms)
 		fds[2 * d + 1] = (struct pollfd){ dst || watch ? t->dst.fd : -1,
 						  dst ? POLLOUT : 0, 0 };
 	}
-	n = sio_poll(r->ab->seam, fds, 4, ms);
+	n = sio_poll(r->ab->faults, fds, 4, ms);
 	for (int d = AB; n > 0 && d <= BA; d++) {
 		struct sio_transfer *t = flow(r, d);
 
@@ -212,7 +212,7 @@ static int wait_both(struct sio_relay *r, int *state, int ms)
 			state[d] = SIO_BUDGET;
 			continue;
 		}
-		sio_relay_look(r, d, fds[2 * d + 1].revents);
+		sio_relay_check_dst(r, d, fds[2 * d + 1].revents);
 	}
 	return n;
 }
@@ -273,7 +273,7 @@ static int wait_turn(struct sio_relay *r, int64_t end, int64_t idle_ns)
 	return SIO_DONE;
 }
 
-void sio_relay_heed_limit(const struct sio_relay *r, int32_t *state)
+void sio_relay_apply_limit(const struct sio_relay *r, int32_t *state)
 {
 	for (int d = AB; d <= BA; d++)
 		if (!r->limit_left && state[d] == SIO_WANT_SRC)
@@ -285,12 +285,12 @@ static int take_turns(struct sio_relay *r)
 	for (int d = AB; d <= BA; d++) {
 		if (is_over(r, d) || r->state[d] != SIO_BUDGET)
 			continue;
-		r->state[d] = sio_relay_turn(r, d, TURN_BYTES, TURN_NS);
+		r->state[d] = sio_relay_step(r, d, TURN_BYTES, TURN_NS);
 		if (r->state[d] == SIO_INTERRUPTED ||
 		    r->state[d] == SIO_ERROR)
 			return r->state[d];
 	}
-	sio_relay_heed_limit(r, r->state);
+	sio_relay_apply_limit(r, r->state);
 	if (r->finished)
 		return SIO_EVENT;
 	return r->over == BOTH ? sio_relay_ended(r) : SIO_GO;

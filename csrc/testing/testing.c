@@ -45,9 +45,9 @@ int64_t sio_test_idle_at(const struct sio_conn *conn)
 	return c->moved_ns + c->idle_ns;
 }
 
-void sio_test_transfer(struct sio_transfer *t, struct sio_seam *seam)
+void sio_test_transfer(struct sio_transfer *t, struct sio_faults *faults)
 {
-	t->seam = seam;
+	t->faults = faults;
 }
 
 int sio_test_pipe_writer(const struct sio_transfer *t)
@@ -65,10 +65,10 @@ void sio_test_set_left(struct sio_transfer *t, int64_t left)
 	t->left = left;
 }
 
-void sio_test_engine(struct sio_engine *e, struct sio_seam *seam,
+void sio_test_engine(struct sio_engine *e, struct sio_faults *faults,
 		     int64_t stall_ns)
 {
-	e->seam = seam;
+	e->faults = faults;
 	e->stall_ns = stall_ns;
 }
 

@@ -11,7 +11,7 @@
 /* cffi: begin */
 
 /* Before the first step: what the system calls of a flow shall answer. */
-void sio_test_transfer(struct sio_transfer *t, struct sio_seam *seam);
+void sio_test_transfer(struct sio_transfer *t, struct sio_faults *faults);
 /* The writer of its private pipe, and what ends a wait; -1: there is none. */
 int sio_test_pipe_writer(const struct sio_transfer *t);
 int sio_test_wake_fd(const struct sio_transfer *t);
@@ -31,7 +31,7 @@ void sio_test_set_left(struct sio_transfer *t, int64_t left);
 
 /* Before start: what the engine's system calls shall answer, and after how long
  * a full destination is asked again. */
-void sio_test_engine(struct sio_engine *e, struct sio_seam *seam,
+void sio_test_engine(struct sio_engine *e, struct sio_faults *faults,
 		     int64_t stall_ns);
 /* Let so much time pass for it. */
 void sio_test_skip(struct sio_engine *e, int64_t ns);

@@ -20,16 +20,16 @@
 #include <unistd.h>
 
 /* Which side made the call answer EAGAIN?  Into an empty pipe, only one can. */
-static int side_not_ready(struct sio_transfer *t, int site)
+static int side_not_ready(struct sio_transfer *t, int phase)
 {
 	struct pollfd fds[2] = {
-		{ .fd = site == SIO_SITE_DRAIN ? -1 : t->src.fd,
+		{ .fd = phase == SIO_PHASE_DRAIN ? -1 : t->src.fd,
 		  .events = POLLIN, .revents = 0 },
-		{ .fd = site == SIO_SITE_FILL ? -1 : t->dst.fd,
+		{ .fd = phase == SIO_PHASE_FILL ? -1 : t->dst.fd,
 		  .events = POLLOUT, .revents = 0 },
 	};
 
-	(void)sio_poll(t->seam, fds, 2, 0);
+	(void)sio_poll(t->faults, fds, 2, 0);
 	if (fds[1].fd >= 0 && !fds[1].revents)
 		return SIO_WANT_DST;
 	return fds[0].fd < 0 || fds[0].revents ? SIO_GO : SIO_WANT_SRC;
@@ -38,17 +38,17 @@ static int side_not_ready(struct sio_transfer *t, int site)
 /* The same for a driver whose poll() tells again what is left: name the
  * likelier side without asking.  When it is the other one, poll() returns at
  * once, and that one is next. */
-static int guess_side(struct sio_transfer *t, int site)
+static int guess_side(struct sio_transfer *t, int phase)
 {
-	if (site == SIO_SITE_DRAIN) {
+	if (phase == SIO_PHASE_DRAIN) {
 		t->eagain.guessed = 1;
 		return SIO_WANT_DST;
 	}
 	if (t->src.kind == SIO_KIND_FILE) {
-		t->eagain.guessed = 2; /* a file is never the one; if dst is not either, doubt */
+		t->eagain.guessed = 2; /* a file is never the one; if dst is not either, copy */
 		return SIO_WANT_DST;
 	}
-	if (site == SIO_SITE_DIRECT && !t->eagain.yielded) {
+	if (phase == SIO_PHASE_DIRECT && !t->eagain.yielded) {
 		/* The other process gets its turn first: on a processor that
 		 * is shared it has filled the pipe when we are back, for less
 		 * than poll() costs. */
@@ -58,32 +58,32 @@ static int guess_side(struct sio_transfer *t, int site)
 	}
 	if (t->eagain.guessed++)
 		t->eagain.guess_dst = !t->eagain.guess_dst;
-	return site == SIO_SITE_DIRECT && t->eagain.guess_dst ? SIO_WANT_DST
+	return phase == SIO_PHASE_DIRECT && t->eagain.guess_dst ? SIO_WANT_DST
 						       : SIO_WANT_SRC;
 }
 
-int sio_blocked_side(struct sio_transfer *t, int site)
+int sio_blocked_side(struct sio_transfer *t, int phase)
 {
 	int r;
 
 	/* A nonblocking socket that says so is empty, or full, and its epoll
 	 * will tell the change; but at an urgent byte it is not empty. */
-	if (t->eagain.edge_poll && site == SIO_SITE_DRAIN && sio_is_socket(t->dst.kind))
+	if (t->eagain.edge_poll && phase == SIO_PHASE_DRAIN && sio_is_socket(t->dst.kind))
 		return SIO_WANT_DST;
-	if (t->eagain.edge_poll && site == SIO_SITE_FILL && !t->src.special &&
+	if (t->eagain.edge_poll && phase == SIO_PHASE_FILL && !t->src.special &&
 	    sio_is_socket(t->src.kind))
 		return SIO_WANT_SRC;
-	if (t->eagain.level_poll && t->eagain.guessed < (site == SIO_SITE_DIRECT ? 2 : 1))
-		return guess_side(t, site);
-	r = side_not_ready(t, site);
+	if (t->eagain.level_poll && t->eagain.guessed < (phase == SIO_PHASE_DIRECT ? 2 : 1))
+		return guess_side(t, phase);
+	r = side_not_ready(t, phase);
 	if (r != SIO_GO)
 		return r;
 	/* Ready by now, perhaps; or one of them lies: ask twice. */
-	if (!t->eagain.doubt) {
-		t->eagain.doubt = 1;
+	if (!t->eagain.unclear) {
+		t->eagain.unclear = 1;
 		return SIO_GO;
 	}
-	return SIO_DOUBT;
+	return SIO_TRY_COPY;
 }
 
 /* The file has no more at the position, as a read that takes nothing says. */
@@ -104,9 +104,9 @@ static int stream_state(struct sio_transfer *t)
 {
 	struct pollfd p = { .fd = t->src.fd, .events = POLLIN, .revents = 0 };
 
-	if (sio_unread(t->seam, t->src.fd) > 0)
+	if (sio_unread(t->faults, t->src.fd) > 0)
 		return SIO_WANT_DST;
-	if (sio_poll(t->seam, &p, 1, 0) <= 0)
+	if (sio_poll(t->faults, &p, 1, 0) <= 0)
 		return SIO_WANT_SRC;
 	return p.revents & POLLHUP && !(p.revents & POLLIN) ? SIO_DONE :
 							      SIO_WANT_DST;
@@ -115,7 +115,7 @@ static int stream_state(struct sio_transfer *t)
 static int socket_state(struct sio_transfer *t)
 {
 	char byte;
-	int64_t n = sio_peek(t->seam, t->src.fd, &byte, 1);
+	int64_t n = sio_peek(t->faults, t->src.fd, &byte, 1);
 
 	if (n == -EAGAIN)
 		return SIO_WANT_SRC;
@@ -146,7 +146,7 @@ int sio_src_first(struct sio_transfer *t)
 /* A test that made the kernel's answer short did not make it say "empty". */
 static int is_made_up(const struct sio_transfer *t)
 {
-	return t->seam && t->seam->capped;
+	return t->faults && t->faults->capped;
 }
 
 int sio_short_is_dry(const struct sio_transfer *t)

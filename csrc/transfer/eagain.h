@@ -7,11 +7,11 @@
 #include "transfer/transfer.h"
 
 /* Neither end says that it is the one: only a copying call can tell. */
-#define SIO_DOUBT 65
+#define SIO_TRY_COPY 65
 
 /* Which end made the call answer EAGAIN: SIO_WANT_SRC, SIO_WANT_DST,
- * SIO_GO to ask again, SIO_DOUBT. */
-int sio_blocked_side(struct sio_transfer *t, int site);
+ * SIO_GO to ask again, SIO_TRY_COPY. */
+int sio_blocked_side(struct sio_transfer *t, int phase);
 
 /* The destination takes no more, and nothing is held: SIO_WANT_DST if the source
  * has more, SIO_WANT_SRC if it is empty, SIO_DONE at its end, or SIO_ERROR. */

@@ -42,7 +42,7 @@ void sio_transfer_init(struct sio_transfer *t,
 		       const struct sio_transfer_config *config)
 {
 	memset(t, 0, sizeof(*t));
-	t->seam = config->seam;
+	t->faults = config->faults;
 	t->pid = config->pid ? config->pid : getpid();
 	t->left = config->left;
 	t->chunk = CHUNK;
@@ -59,8 +59,8 @@ void sio_transfer_init(struct sio_transfer *t,
 	t->eagain.level_poll = config->level_poll;
 	t->src.nonblock = t->dst.nonblock = config->nonblock;
 	t->pipe.reader = t->pipe.writer = t->wait.wake_fd = -1;
-	t->segments.parts = config->parts;
-	t->segments.count = config->part_count;
+	t->segments.each = config->segments;
+	t->segments.count = config->segment_count;
 	t->sparse.holes = config->holes;
 	t->sparse.extent = config->extent;
 	t->sparse.reserve = config->reserve;
@@ -124,7 +124,7 @@ void sio_transfer_refresh(struct sio_transfer *t)
 	if (t->src.kind == SIO_KIND_PIPE && t->src.fd >= 0) {
 		int size = fcntl(t->src.fd, F_GETPIPE_SZ);
 
-		t->dst.slots = size > 0 ? size / SIO_SLOT : 0;
+		t->dst.slots = size > 0 ? size / SIO_PIPE_SLOT : 0;
 	}
 }
 

@@ -51,7 +51,7 @@ static void uncork(struct sio_transfer *t)
 	}
 }
 
-void sio_mind_cork(struct sio_transfer *t)
+void sio_cork_if_needed(struct sio_transfer *t)
 {
 	if (!t->segments.count || t->dst.kind != SIO_KIND_TCP)
 		return;
@@ -79,7 +79,7 @@ void sio_push(struct sio_transfer *t)
 		(void)set(t->dst.fd, TCP_NODELAY, 0);
 }
 
-int sio_more_parts(const struct sio_transfer *t)
+int sio_more_segments(const struct sio_transfer *t)
 {
 	return t->segments.next < t->segments.count &&
 	       (t->left == 0 || (t->left < 0 && t->src.eof));
@@ -92,21 +92,21 @@ static int next(struct sio_transfer *t)
 	return SIO_GO;
 }
 
-static int send_memory(struct sio_transfer *t, const struct sio_part *part)
+static int send_memory(struct sio_transfer *t, const struct sio_segment *part)
 {
 	const unsigned char *from = part->memory + t->segments.pos;
 	int64_t len = part->len - t->segments.pos, n;
 
 	if (!len)
 		return next(t);
-	len = sio_dst_room(t, len, 1);
+	len = sio_sockbuf_room(t, len, 1);
 	if (!len)
 		return SIO_WANT_DST;
-	sio_at(t, SIO_SITE_MEMORY);
+	sio_at(t, SIO_PHASE_MEMORY);
 	n = sio_is_socket(t->dst.kind) ?
-		    sio_send(t->seam, t->dst.fd, from, len,
+		    sio_send(t->faults, t->dst.fd, from, len,
 			     t->segments.next + 1 < t->segments.count) :
-		    sio_write(t->seam, t->dst.fd,
+		    sio_write(t->faults, t->dst.fd,
 			      t->dst.offset >= 0 ? &t->dst.offset : NULL, from, len);
 	if (n == -EAGAIN)
 		return SIO_WANT_DST;
@@ -120,9 +120,9 @@ static int send_memory(struct sio_transfer *t, const struct sio_part *part)
 	return t->segments.pos == part->len ? next(t) : SIO_GO;
 }
 
-int sio_next_part(struct sio_transfer *t)
+int sio_next_segment(struct sio_transfer *t)
 {
-	const struct sio_part *part = &t->segments.parts[t->segments.next];
+	const struct sio_segment *part = &t->segments.each[t->segments.next];
 
 	if (part->memory)
 		return send_memory(t, part);

@@ -11,13 +11,13 @@
 #define SIO_TAIL (128 << 10)
 
 /* Is the current part through, and is there another? */
-int sio_more_parts(const struct sio_transfer *t);
+int sio_more_segments(const struct sio_transfer *t);
 
 /* Begin a part of the source, or send some of a part of memory. */
-int sio_next_part(struct sio_transfer *t);
+int sio_next_segment(struct sio_transfer *t);
 
 /* Before the source is read: cork the end of a range that memory follows. */
-void sio_mind_cork(struct sio_transfer *t);
+void sio_cork_if_needed(struct sio_transfer *t);
 
 /* Take our cork off, and let nothing hold back what is in the socket. */
 void sio_push(struct sio_transfer *t);

@@ -30,7 +30,7 @@ int sio_src_ready(struct sio_transfer *t)
 	t->src.ready = 0;
 	if (!ready && t->eagain.level_poll)
 		return 0; /* the driver's poll() asks for both flows in one call */
-	return ready || sio_ready(t->seam, t->src.fd, POLLIN);
+	return ready || sio_ready(t->faults, t->src.fd, POLLIN);
 }
 
 int64_t sio_src_has(struct sio_transfer *t, int64_t len)
@@ -40,7 +40,7 @@ int64_t sio_src_has(struct sio_transfer *t, int64_t len)
 	if (t->src.kind == SIO_KIND_PIPE)
 		return len; /* splice's own NONBLOCK flag covers a pipe */
 	if (t->src.kind == SIO_KIND_TCP && !t->src.nonblock)
-		unread = sio_unread(t->seam, t->src.fd);
+		unread = sio_unread(t->faults, t->src.fd);
 	/* Asked for more than is there, a blocking TCP socket goes on looking
 	 * for it and works off the packets that arrive meanwhile, which costs
 	 * processor time for the same bytes. */
@@ -56,13 +56,13 @@ static int64_t socket_room(struct sio_transfer *t, int64_t len)
 {
 	int64_t enough = len < ENOUGH_ROOM ? len : ENOUGH_ROOM;
 
-	if (t->dst.free && sio_room_for(t->dst.free, t->dst.slots) >= enough)
-		return sio_room_for(t->dst.free, t->dst.slots);
-	t->dst.free = sio_socket_free(t->dst.fd, t->dst.kind == SIO_KIND_TCP);
-	return t->dst.free ? sio_room_for(t->dst.free, t->dst.slots) : 0;
+	if (t->dst.free && sio_sockbuf_fits(t->dst.free, t->dst.slots) >= enough)
+		return sio_sockbuf_fits(t->dst.free, t->dst.slots);
+	t->dst.free = sio_sockbuf_free(t->dst.fd, t->dst.kind == SIO_KIND_TCP);
+	return t->dst.free ? sio_sockbuf_fits(t->dst.free, t->dst.slots) : 0;
 }
 
-int64_t sio_dst_room(struct sio_transfer *t, int64_t len, int by_write)
+int64_t sio_sockbuf_room(struct sio_transfer *t, int64_t len, int by_write)
 {
 	int64_t room = len;
 
@@ -73,8 +73,8 @@ int64_t sio_dst_room(struct sio_transfer *t, int64_t len, int by_write)
 		room = by_write ? len : socket_room(t, len);
 	else if (t->dst.kind == SIO_KIND_PIPE)
 		room = !by_write ? len :
-		       sio_ready(t->seam, t->dst.fd, POLLOUT) ? PIPE_BUF : 0;
-	else if (!sio_ready(t->seam, t->dst.fd, POLLOUT))
+		       sio_ready(t->faults, t->dst.fd, POLLOUT) ? PIPE_BUF : 0;
+	else if (!sio_ready(t->faults, t->dst.fd, POLLOUT))
 		room = 0;
 	else if (t->dst.kind == SIO_KIND_TTY)
 		room = TTY_WRITE;

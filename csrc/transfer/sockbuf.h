@@ -15,6 +15,6 @@ int sio_src_ready(struct sio_transfer *t);
 int64_t sio_src_has(struct sio_transfer *t, int64_t len);
 
 /* How much of len the destination surely takes without blocking; 0: wait. */
-int64_t sio_dst_room(struct sio_transfer *t, int64_t len, int by_write);
+int64_t sio_sockbuf_room(struct sio_transfer *t, int64_t len, int by_write);
 
 #endif

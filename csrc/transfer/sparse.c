@@ -26,8 +26,8 @@ int sio_reserve(struct sio_transfer *t)
 {
 	int err;
 
-	sio_at(t, SIO_SITE_DIRECT);
-	err = -sio_fallocate(t->seam, t->dst.fd, t->sparse.reserve);
+	sio_at(t, SIO_PHASE_DIRECT);
+	err = -sio_fallocate(t->faults, t->dst.fd, t->sparse.reserve);
 	if (err == EINTR)
 		return SIO_INTERRUPTED;
 	if (!err)
@@ -54,8 +54,8 @@ int sio_next_extent(struct sio_transfer *t)
 	int64_t data, end, hole;
 	int r;
 
-	sio_at(t, SIO_SITE_FILL);
-	data = sio_seek(t->seam, t->src.fd, t->src.offset, 0);
+	sio_at(t, SIO_PHASE_FILL);
+	data = sio_seek(t->faults, t->src.fd, t->src.offset, 0);
 	if (data == -ENXIO) {
 		end = lseek(t->src.fd, 0, SEEK_END);
 		hole = end - t->src.offset;
@@ -70,7 +70,7 @@ int sio_next_extent(struct sio_transfer *t)
 		return SIO_GO;
 	} else {
 		hole = data - t->src.offset;
-		end = sio_seek(t->seam, t->src.fd, data, 1);
+		end = sio_seek(t->faults, t->src.fd, data, 1);
 		if (end == -EINTR)
 			return SIO_INTERRUPTED;
 		t->sparse.extent = end > data ? end - data : INT64_MAX;
@@ -130,8 +130,8 @@ int sio_settle(struct sio_transfer *t)
 	if (!t->sparse.hole_last && t->sparse.reserved <= t->moved)
 		return SIO_DONE;
 	at = lseek(t->dst.fd, 0, SEEK_CUR);
-	sio_at(t, SIO_SITE_DRAIN);
-	err = at < 0 ? errno : -sio_truncate(t->seam, t->dst.fd, at);
+	sio_at(t, SIO_PHASE_DRAIN);
+	err = at < 0 ? errno : -sio_truncate(t->faults, t->dst.fd, at);
 	if (err)
 		return sio_fail(t, err, SIO_SIDE_DST, SIO_CALL_TRUNCATE);
 	t->sparse.hole_last = 0;

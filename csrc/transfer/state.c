@@ -21,7 +21,7 @@ void sio_sent(struct sio_transfer *t, int64_t n)
 	sio_count(&t->moved, n);
 	if (t->dst.offset >= 0)
 		t->dst.offset += n;
-	t->dst.free -= n + sio_packet_cost(t->dst.slots ? t->dst.slots : n / SIO_SLOT);
+	t->dst.free -= n + sio_packet_cost(t->dst.slots ? t->dst.slots : n / SIO_PIPE_SLOT);
 	if (t->dst.free < 0)
 		t->dst.free = 0;
 	t->sparse.hole_last = 0;
@@ -47,10 +47,10 @@ int sio_fail(struct sio_transfer *t, int err, int side, int call)
 	return SIO_ERROR;
 }
 
-void sio_at(struct sio_transfer *t, int site)
+void sio_at(struct sio_transfer *t, int phase)
 {
-	if (t->seam)
-		t->seam->site = site;
+	if (t->faults)
+		t->faults->phase = phase;
 }
 
 int64_t sio_transfer_moved(const struct sio_transfer *t)

@@ -15,13 +15,13 @@ static inline int sio_method_of(const struct sio_transfer *t)
 	return t->methods.order[t->methods.current];
 }
 
-/* Which site the next call is made from, for the seam. */
-void sio_at(struct sio_transfer *t, int site);
+/* Which phase the next call belongs to, for the faults. */
+void sio_at(struct sio_transfer *t, int phase);
 
 /* Bytes flow: what was suspected of either side is settled. */
 static inline void sio_trust(struct sio_transfer *t)
 {
-	t->eagain.doubt = t->eagain.guessed = t->eagain.yielded = 0;
+	t->eagain.unclear = t->eagain.guessed = t->eagain.yielded = 0;
 }
 
 /* So many bytes have reached dst. */

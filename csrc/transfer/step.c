@@ -7,7 +7,7 @@
  *         holding means the destination, EAGAIN while empty the source.
  * Rule 3: neither 0 nor EAGAIN from a zero-copy call is final.  A TCP urgent
  *         byte, a /proc file or a file that has just grown answer so too.
- *         Whoever doubts, copies: the answer of recv() or read() is final.
+ *         So then it is copied: the answer of recv() or read() is final.
  * Rule 4: a method is left only for a refusal, and only with nothing moved by
  *         it; that is recorded.
  * Rule 5: a length given to splice is never more than what the pipe holds, and
@@ -66,14 +66,14 @@ static int64_t want(const struct sio_transfer *t, int64_t most)
 	return t->left >= 0 && t->left < most ? t->left : most;
 }
 
-static int next_method(struct sio_transfer *t, int err, int call, int site)
+static int next_method(struct sio_transfer *t, int err, int call, int phase)
 {
 	struct sio_refusal *r = &t->methods.refusals[t->methods.refusal_count++];
 
 	r->method = sio_method_of(t);
 	r->err = err;
 	r->call = call;
-	r->site = site;
+	r->phase = phase;
 	t->methods.current++;
 	sio_trust(t);
 	return SIO_GO;
@@ -97,14 +97,14 @@ static int is_no_verdict(const struct sio_transfer *t, int err)
 }
 
 static int refuse_or_fail(struct sio_transfer *t, int err, int side, int call,
-			  int site)
+			  int phase)
 {
 	/* What fails at the drain has been read. */
 	int refused = sio_is_refusal(err) ||
-		      (site != SIO_SITE_DRAIN && is_no_verdict(t, err));
+		      (phase != SIO_PHASE_DRAIN && is_no_verdict(t, err));
 
 	if (refused && has_next(t) && !t->methods.moved[sio_method_of(t)])
-		return next_method(t, err, call, site);
+		return next_method(t, err, call, phase);
 	return sio_fail(t, err, side, call);
 }
 
@@ -123,14 +123,14 @@ static int64_t or_end(const struct sio_transfer *t, int64_t answer)
 
 static int64_t read_some(struct sio_transfer *t, void *buf, int64_t len)
 {
-	sio_at(t, SIO_SITE_FILL);
+	sio_at(t, SIO_PHASE_FILL);
 	if (sio_is_socket(t->src.kind)) {
 		t->src.ready = 0;
-		return sio_recv(t->seam, t->src.fd, buf, len);
+		return sio_recv(t->faults, t->src.fd, buf, len);
 	}
 	if (!sio_src_ready(t))
 		return -EAGAIN;
-	return or_end(t, sio_read(t->seam, t->src.fd,
+	return or_end(t, sio_read(t->faults, t->src.fd,
 				  t->src.offset >= 0 ? &t->src.offset : NULL, buf,
 				  len));
 }
@@ -171,13 +171,13 @@ static int copy_out(struct sio_transfer *t)
 		if (n)
 			return sio_make_hole(t, n);
 	}
-	len = sio_dst_room(t, len, 1);
+	len = sio_sockbuf_room(t, len, 1);
 	if (!len)
 		return SIO_WANT_DST;
-	sio_at(t, SIO_SITE_DRAIN);
+	sio_at(t, SIO_PHASE_DRAIN);
 	n = sio_is_socket(t->dst.kind)
-		? sio_send(t->seam, t->dst.fd, from, len, 0)
-		: sio_write(t->seam, t->dst.fd,
+		? sio_send(t->faults, t->dst.fd, from, len, 0)
+		: sio_write(t->faults, t->dst.fd,
 			    t->dst.offset >= 0 ? &t->dst.offset : NULL, from, len);
 	if (n > 0) {
 		t->buf.pos += n;
@@ -197,8 +197,8 @@ static int copy_from_pipe(struct sio_transfer *t)
 	if (sio_buf_acquire(t->pool, &t->buf, sio_method_of(t) == SIO_READ_WRITE))
 		return sio_fail(t, ENOMEM, SIO_SIDE_NONE, SIO_CALL_READ);
 	len = t->pipe.held < t->buf.size ? t->pipe.held : t->buf.size;
-	sio_at(t, SIO_SITE_FILL);
-	n = sio_read(t->seam, t->pipe.reader, NULL, t->buf.data, len);
+	sio_at(t, SIO_PHASE_FILL);
+	n = sio_read(t->faults, t->pipe.reader, NULL, t->buf.data, len);
 	if (n <= 0)
 		return sio_fail(t, n ? (int)-n : EIO, SIO_SIDE_NONE, SIO_CALL_READ);
 	t->pipe.held -= n;
@@ -208,16 +208,16 @@ static int copy_from_pipe(struct sio_transfer *t)
 }
 
 /* A zero-copy call took nothing, saying 0 or EAGAIN. */
-static int doubt(struct sio_transfer *t, int64_t answer, int call, int site)
+static int took_nothing(struct sio_transfer *t, int64_t answer, int call, int phase)
 {
 	int r;
 
 	if (answer == -EAGAIN) {
-		r = sio_blocked_side(t, site);
-		if (r != SIO_DOUBT)
+		r = sio_blocked_side(t, phase);
+		if (r != SIO_TRY_COPY)
 			return r;
 	}
-	t->eagain.doubt = 0;
+	t->eagain.unclear = 0;
 	/* A terminal says its end once: whoever asks again waits for another. */
 	if (!answer && t->src.kind == SIO_KIND_TTY) {
 		t->src.eof = 1;
@@ -229,7 +229,7 @@ static int doubt(struct sio_transfer *t, int64_t answer, int call, int site)
 		return r;
 	/* 0 from the start, and yet there is data: not a way to read it. */
 	if (has_next(t))
-		return next_method(t, 0, call, site);
+		return next_method(t, 0, call, phase);
 	return sio_fail(t, EINVAL, SIO_SIDE_SRC, call);
 }
 
@@ -246,16 +246,16 @@ static int64_t call_direct(struct sio_transfer *t, int method, int64_t len)
 	int64_t *src_at = t->src.offset >= 0 ? &t->src.offset : NULL;
 	int64_t *dst_at = t->dst.offset >= 0 ? &t->dst.offset : NULL;
 
-	sio_at(t, SIO_SITE_DIRECT);
+	sio_at(t, SIO_PHASE_DIRECT);
 	switch (method) {
 	case SIO_COPY_FILE_RANGE:
-		return sio_copy_file_range(t->seam, t->src.fd, src_at, t->dst.fd,
+		return sio_copy_file_range(t->faults, t->src.fd, src_at, t->dst.fd,
 					   dst_at, len);
 	case SIO_SENDFILE:
-		return sio_sendfile(t->seam, t->dst.fd, t->src.fd, src_at, len);
+		return sio_sendfile(t->faults, t->dst.fd, t->src.fd, src_at, len);
 	default:
 		/* SPLICE_F_NONBLOCK */
-		return or_end(t, sio_splice(t->seam, t->src.fd, src_at, t->dst.fd,
+		return or_end(t, sio_splice(t->faults, t->src.fd, src_at, t->dst.fd,
 					    dst_at, len, 2));
 	}
 }
@@ -285,7 +285,7 @@ static int direct(struct sio_transfer *t, int method)
 
 	if (!len)
 		return SIO_WANT_SRC;
-	len = sio_dst_room(t, len, 0);
+	len = sio_sockbuf_room(t, len, 0);
 	if (!len)
 		return SIO_WANT_DST;
 	if (method == SIO_COPY_FILE_RANGE) {
@@ -309,9 +309,9 @@ static int direct(struct sio_transfer *t, int method)
 		return SIO_GO;
 	}
 	if (n == 0 || n == -EAGAIN)
-		return doubt(t, n, call_of(method), SIO_SITE_DIRECT);
+		return took_nothing(t, n, call_of(method), SIO_PHASE_DIRECT);
 	return refuse_or_fail(t, (int)-n, blame(t, (int)-n), call_of(method),
-			      SIO_SITE_DIRECT);
+			      SIO_PHASE_DIRECT);
 }
 
 /* ---- two splices, through the private pipe ---------------------------------------- */
@@ -334,8 +334,8 @@ static int need_pipe(struct sio_transfer *t)
 	int64_t size;
 
 	if (t->pool)
-		return sio_pipe_acquire(t->pool, &t->pipe, t->seam);
-	size = sio_pipe(t->seam, &t->pipe.reader, &t->pipe.writer, own_size(t));
+		return sio_pipe_acquire(t->pool, &t->pipe, t->faults);
+	size = sio_pipe(t->faults, &t->pipe.reader, &t->pipe.writer, own_size(t));
 	if (size < 0)
 		return (int)size;
 	t->pipe.size = size;
@@ -355,16 +355,16 @@ static int fill(struct sio_transfer *t)
 			return copy_in(t);
 		if (n < 0 && has_next(t))
 			return next_method(t, (int)-n, SIO_CALL_PIPE,
-					   SIO_SITE_FILL);
+					   SIO_PHASE_FILL);
 		if (n < 0)
 			return sio_fail(t, (int)-n, SIO_SIDE_NONE, SIO_CALL_PIPE);
-		t->dst.slots = t->pipe.size / SIO_SLOT;
+		t->dst.slots = t->pipe.size / SIO_PIPE_SLOT;
 	}
 	len = sio_src_has(t, want(t, t->chunk));
 	if (!len)
 		return SIO_WANT_SRC;
-	sio_at(t, SIO_SITE_FILL);
-	n = or_end(t, sio_splice(t->seam, t->src.fd,
+	sio_at(t, SIO_PHASE_FILL);
+	n = or_end(t, sio_splice(t->faults, t->src.fd,
 				 t->src.offset >= 0 ? &t->src.offset : NULL,
 				 t->pipe.writer, NULL, len, 2));
 	if (n > 0) {
@@ -374,9 +374,9 @@ static int fill(struct sio_transfer *t)
 		return SIO_GO;
 	}
 	if (n == 0 || n == -EAGAIN)
-		return doubt(t, n, SIO_CALL_SPLICE, SIO_SITE_FILL);
+		return took_nothing(t, n, SIO_CALL_SPLICE, SIO_PHASE_FILL);
 	return refuse_or_fail(t, (int)-n, SIO_SIDE_SRC, SIO_CALL_SPLICE,
-			      SIO_SITE_FILL);
+			      SIO_PHASE_FILL);
 }
 
 static int drain_pipe(struct sio_transfer *t)
@@ -386,11 +386,11 @@ static int drain_pipe(struct sio_transfer *t)
 
 	if (sio_method_of(t) != SIO_SPLICE_PIPE)
 		return copy_from_pipe(t);
-	len = sio_dst_room(t, t->pipe.held, 0);
+	len = sio_sockbuf_room(t, t->pipe.held, 0);
 	if (!len)
 		return SIO_WANT_DST;
-	sio_at(t, SIO_SITE_DRAIN);
-	n = sio_splice(t->seam, t->pipe.reader, NULL, t->dst.fd,
+	sio_at(t, SIO_PHASE_DRAIN);
+	n = sio_splice(t->faults, t->pipe.reader, NULL, t->dst.fd,
 		       t->dst.offset >= 0 ? &t->dst.offset : NULL, len, 2);
 	if (n > 0) {
 		t->pipe.held -= n;
@@ -399,9 +399,9 @@ static int drain_pipe(struct sio_transfer *t)
 	}
 	if (n < 0 && n != -EAGAIN)
 		return refuse_or_fail(t, (int)-n, SIO_SIDE_DST, SIO_CALL_SPLICE,
-				      SIO_SITE_DRAIN);
-	r = sio_blocked_side(t, SIO_SITE_DRAIN);
-	return r == SIO_DOUBT ? copy_from_pipe(t) : r;
+				      SIO_PHASE_DRAIN);
+	r = sio_blocked_side(t, SIO_PHASE_DRAIN);
+	return r == SIO_TRY_COPY ? copy_from_pipe(t) : r;
 }
 
 /* ---- the machine ------------------------------------------------------------------- */
@@ -411,11 +411,11 @@ static int share_blocks(struct sio_transfer *t)
 {
 	int64_t n;
 
-	sio_at(t, SIO_SITE_DIRECT);
-	n = sio_clone(t->seam, t->src.fd, t->dst.fd);
+	sio_at(t, SIO_PHASE_DIRECT);
+	n = sio_clone(t->faults, t->src.fd, t->dst.fd);
 	if (n < 0)
 		return refuse_or_fail(t, (int)-n, SIO_SIDE_NONE, SIO_CALL_CLONE,
-				      SIO_SITE_DIRECT);
+				      SIO_PHASE_DIRECT);
 	took(t, n);
 	arrived(t, SIO_CLONE, n);
 	t->src.eof = 1;
@@ -430,8 +430,8 @@ static int advance(struct sio_transfer *t)
 		return copy_out(t);
 	if (t->pipe.held)
 		return drain_pipe(t);
-	if (sio_more_parts(t))
-		return sio_next_part(t);
+	if (sio_more_segments(t))
+		return sio_next_segment(t);
 	if (t->src.eof || t->left == 0)
 		return SIO_DONE;
 	if (t->src.dry) {
@@ -444,7 +444,7 @@ static int advance(struct sio_transfer *t)
 	}
 	if (method == SIO_CLONE)
 		return share_blocks(t);
-	sio_mind_cork(t);
+	sio_cork_if_needed(t);
 	if (t->sparse.reserve)
 		return sio_reserve(t);
 	if (t->sparse.holes && !t->sparse.extent)
@@ -480,10 +480,10 @@ int sio_transfer_step(struct sio_transfer *t, int64_t bytes, int64_t ns)
 	for (;;) {
 		r = advance(t);
 		if (r == SIO_WANT_DST && !sio_transfer_held(t) &&
-		    !sio_more_parts(t))
+		    !sio_more_segments(t))
 			r = sio_src_first(t);
 		if (r == SIO_DONE)
-			r = sio_more_parts(t) ? SIO_GO : sio_settle(t);
+			r = sio_more_segments(t) ? SIO_GO : sio_settle(t);
 		if (r == SIO_DONE || r == SIO_ERROR)
 			sio_push(t);
 		if (r != SIO_GO)

@@ -23,7 +23,7 @@ struct sio_src {
 	int32_t eof;
 	int32_t ready;          /* poll has just said so */
 	int32_t dry;            /* a short recv has just emptied it */
-	int32_t special;        /* an end or an urgent byte is due: "empty" is doubted */
+	int32_t special;        /* an end or an urgent byte is due: it may look empty and not be */
 };
 
 /* Where they go; `fd` as of the source, -1: they are only read. */
@@ -54,7 +54,7 @@ struct sio_methods {
 /* What is sent besides one stretch of the source: see segments.c.  The array
  * and the memory that it names are the caller's. */
 struct sio_segments {
-	const struct sio_part *parts;
+	const struct sio_segment *each;
 	int32_t count;
 	int32_t next;           /* to begin, or in memory to go on with */
 	int64_t pos;            /* in that */
@@ -73,11 +73,11 @@ struct sio_sparse {
 	int64_t reserved;
 };
 
-/* What is suspected of either side, until a byte moves: see eagain.c. */
+/* Which end an EAGAIN may have come from, until a byte moves: see eagain.c. */
 struct sio_eagain {
 	int32_t level_poll;     /* the driver's poll tells again what is left */
 	int32_t edge_poll;      /* or: it tells each change of a socket once */
-	int32_t doubt;          /* EAGAIN though both ends looked ready */
+	int32_t unclear;        /* EAGAIN though both ends looked ready */
 	int32_t yielded;        /* the processor was given up once for it */
 	int32_t guessed;        /* how many sides were waited for in vain */
 	int32_t guess_dst;      /* the side that was right last time */
@@ -92,7 +92,7 @@ struct sio_wait {
 };
 
 struct sio_transfer {
-	struct sio_seam *seam;
+	struct sio_faults *faults;
 	int32_t pid;            /* who opened it, and alone may move its bytes */
 	int32_t shares;         /* src and dst are another's to close */
 	int64_t left;           /* still to be taken from src; -1: to its end */

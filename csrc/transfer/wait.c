@@ -98,7 +98,7 @@ static int wait_for(struct sio_transfer *t, int state, int64_t slice_end,
 	} else if (t->dst.unwatch) {
 		fds[1].fd = -1;
 	}
-	n = sio_poll(t->seam, fds, t->wait.wake_fd >= 0 ? 3 : 2,
+	n = sio_poll(t->faults, fds, t->wait.wake_fd >= 0 ? 3 : 2,
 		     sio_wait_ms(slice_end, idle_ns, idle));
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
@@ -144,7 +144,7 @@ void sio_transfer_wake(struct sio_transfer *t)
 		(void)!write(t->wait.wake_fd, &(uint64_t){ 1 }, sizeof(uint64_t));
 }
 
-void sio_transfer_heard(struct sio_transfer *t)
+void sio_transfer_clear_wake(struct sio_transfer *t)
 {
 	uint64_t wakes;
 

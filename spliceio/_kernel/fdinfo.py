@@ -161,8 +161,8 @@ def _device_name(rdev: int) -> str:
 
 def about(fd: int) -> About:
     """Look at a descriptor; never fails."""
-    found = ffi.new("struct sio_about *")
-    lib.sio_about(fd, found)
+    found = ffi.new("struct sio_fdinfo *")
+    lib.sio_fdinfo(fd, found)
     return About(
         fd,
         found.err,

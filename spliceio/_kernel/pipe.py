@@ -344,5 +344,5 @@ def _room(fd: int, capacity: int) -> int | None:
         return _TTY_WRITE if poll.poll(0) else 0
     if not end.is_stream or not end.connected:
         return None
-    free = lib.sio_socket_free(fd, end.kind == lib.SIO_KIND_TCP)
-    return int(lib.sio_room_for(free, capacity // _SLOT)) if free else 0
+    free = lib.sio_sockbuf_free(fd, end.kind == lib.SIO_KIND_TCP)
+    return int(lib.sio_sockbuf_fits(free, capacity // _SLOT)) if free else 0

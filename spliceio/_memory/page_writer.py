@@ -33,8 +33,8 @@ __all__ = ["PageWriter"]
 _METHODS = ("auto", "vmsplice", "write")
 _GIFT_FROM = 128 << 10
 """Bytes from which gifting costs the writer no more than write(2); measured, see the reference."""
-_REGION: int = lib.SIO_GIFT_REGION
-_SMALL: int = lib.SIO_GIFT_SMALL
+_REGION: int = lib.SIO_PAGE_GIFT_REGION
+_SMALL: int = lib.SIO_PAGE_GIFT_SMALL
 _REFUSALS = (errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL)
 _NO_HUGE = (
     "the kernel had no huge page to give (see /sys/kernel/mm/transparent_hugepage/enabled), and "
@@ -202,7 +202,7 @@ class PageWriter(io.RawIOBase):
         self._called = "write"
         # A small write stays whole: up to PIPE_BUF it is atomic.
         put = min(left, self._apart or left) if gifted else left
-        n = int(lib.sio_gift_put(self._seam, self._fd, at, put, SLICE_NS, self._counts + 1))
+        n = int(lib.sio_page_gift_put(self._seam, self._fd, at, put, SLICE_NS, self._counts + 1))
         if n > 0:
             self._apart = max(0, self._apart - n)
         return n
@@ -214,7 +214,7 @@ class PageWriter(io.RawIOBase):
         small = self._wanted == "vmsplice"
         self._called = "vmsplice"
         n = int(
-            lib.sio_gift_write(
+            lib.sio_page_gift_write(
                 self._seam, self._gift, self._fd, at, left, flags, small, SLICE_NS, self._counts
             )
         )
@@ -231,7 +231,7 @@ class PageWriter(io.RawIOBase):
     def _begin(self) -> bool:
         """Find out, before the first gift, whether it does here what it is for."""
         if self._wanted == "auto":
-            maps = int(lib.sio_gift_maps(self._seam))
+            maps = int(lib.sio_page_gift_maps(self._seam))
             if maps <= 0 and -maps not in (0, *_REFUSALS):
                 # No descriptor or memory for the trial: nothing was learned, ask another time.
                 self._apart = _REGION
@@ -240,10 +240,10 @@ class PageWriter(io.RawIOBase):
             if maps <= 0:
                 self._refused(-maps)
                 return False
-        made = lib.sio_gift_new()
+        made = lib.sio_page_gift_new()
         if not made:
             raise MemoryError
-        self._gift = ffi.gc(made, lib.sio_gift_free)
+        self._gift = ffi.gc(made, lib.sio_page_gift_free)
         return True
 
     def _refused(self, err: int) -> None:

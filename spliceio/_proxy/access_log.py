@@ -72,9 +72,9 @@ class ProxyLog:
 
     def tell(self, report: Any, told: int, routed: Sequence[str] | None = None) -> None:
         """Log what a connection has to tell; `routed` are the upstreams that the route gave it."""
-        if told & (lib.SIO_TOLD_DOWN | lib.SIO_TOLD_UP):
-            self._health(report, bool(told & lib.SIO_TOLD_DOWN))
-        if told & lib.SIO_TOLD_OVER and log.isEnabledFor(logging.INFO):
+        if told & (lib.SIO_EVENT_DOWN | lib.SIO_EVENT_UP):
+            self._health(report, bool(told & lib.SIO_EVENT_DOWN))
+        if told & lib.SIO_EVENT_OVER and log.isEnabledFor(logging.INFO):
             if routed is None:
                 name = self._name(report.upstream)
             else:
@@ -82,10 +82,10 @@ class ProxyLog:
             self._over(report, name)
 
     def _health(self, report: Any, is_down: bool) -> None:
-        name = self._name(report.told_upstream)
+        name = self._name(report.event_upstream)
         if is_down:
-            why = os.strerror(report.told_err) if report.told_err else "it has no address"
-            extra = {"event": "upstream-down", "upstream": name, "errno": int(report.told_err)}
+            why = os.strerror(report.event_err) if report.event_err else "it has no address"
+            extra = {"event": "upstream-down", "upstream": name, "errno": int(report.event_err)}
             log.warning("%s: %s", name, why, extra=extra)
         else:
             log.info("%s: reached again", name, extra={"event": "upstream-up", "upstream": name})

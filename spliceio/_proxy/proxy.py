@@ -195,7 +195,10 @@ class Proxy:
             raise RuntimeError("Proxy.start: it has been started")
         self._state = "started"
         self._engines.owner = self
-        self._setup.news, self._setup.tell = self._engines.news, log.isEnabledFor(logging.INFO)
+        self._setup.completions, self._setup.tell = (
+            self._engines.news,
+            log.isEnabledFor(logging.INFO),
+        )
         fds = self._listeners.fds
         for engine in self._engines.each:
             if err := lib.sio_engine_serve(engine, self._setup, fds, len(fds)):
@@ -282,19 +285,19 @@ class Proxy:
     # -- news --------------------------------------------------------------------------------------
 
     def _hear(self, link: Any, told: int) -> None:
-        over = told & lib.SIO_TOLD_OVER
+        over = told & lib.SIO_EVENT_OVER
         routed = self._router.forget(link) if self._router is not None and over else None
         report = ffi.new("struct sio_proxy_report *")
         lib.sio_proxy_report(link, report)
         try:
-            if told & lib.SIO_TOLD_UP:
-                self._down.discard(report.told_upstream)
-            elif told & lib.SIO_TOLD_DOWN and report.told_upstream in self._upstreams.numbers:
-                self._down.add(report.told_upstream)
+            if told & lib.SIO_EVENT_UP:
+                self._down.discard(report.event_upstream)
+            elif told & lib.SIO_EVENT_DOWN and report.event_upstream in self._upstreams.numbers:
+                self._down.add(report.event_upstream)
                 self._names.look_up_again()
             self._log.tell(report, told, routed)
         finally:  # a handler of the logger may have failed
-            if told & lib.SIO_TOLD_ROUTE and not over and self._router is not None:
+            if told & lib.SIO_EVENT_ROUTE and not over and self._router is not None:
                 self._router.ask(link, report, self._log.client(report))
             else:
                 lib.sio_proxy_release(link)

@@ -4,7 +4,7 @@ An engine never takes the GIL. What has happened waits in its news, and the thre
 out and gives it to whoever made the engines. So a busy interpreter delays the news, never the
 bytes.
 
-Rule 1: the memory of a link belongs to its owner again only once SIO_TOLD_OVER was taken.
+Rule 1: the memory of a link belongs to its owner again only once SIO_EVENT_OVER was taken.
 Rule 2: after a fork the child has no threads: its copies of the descriptors are closed, and every
         use is refused with an error.
 Rule 3: what a caller could leave undone, when a signal handler raises, is done by the thread of the
@@ -75,7 +75,7 @@ class Engines:
         self._name = name
         self.news: Any = None
         self._thread: Thread | None = None
-        self.news = _owned(lib.sio_news_free, lib.sio_news_new)
+        self.news = _owned(lib.sio_completions_free, lib.sio_completions_new)
         if self.news == ffi.NULL:
             raise errors.failure("eventfd", ffi.errno)
         err, call = ffi.new("int32_t *"), ffi.new("char **")
@@ -171,7 +171,7 @@ class Engines:
         """Let `heard` be called soon."""
         news = self.news
         if news is not None:
-            lib.sio_news_wake(news)
+            lib.sio_completions_wake(news)
 
     def close(self) -> None:
         """Cut what is open, let all news be heard, end the threads; safe to repeat.
@@ -203,7 +203,7 @@ class Engines:
 
     def _take(self) -> None:
         told = ffi.new("int32_t *")
-        while (link := lib.sio_news_take(self.news, told)) != ffi.NULL:
+        while (link := lib.sio_completions_take(self.news, told)) != ffi.NULL:
             self._try(self.hear, link, told[0])
         self._try(self.heard)
 
@@ -219,7 +219,7 @@ class Engines:
         for engine in self.each:
             lib.sio_engine_abandon(engine)
         ffi.gc(self.news, None)
-        os.close(lib.sio_news_fd(self.news))
+        os.close(lib.sio_completions_fd(self.news))
         self.on_fork()
 
 
@@ -237,7 +237,7 @@ def _listen(engines: Engines) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     # close() wakes it after it has said so, so that the word of the end is not lost.
     while not engines._closing:
-        lib.sio_news_wait(engines.news, -1)
+        lib.sio_completions_wait(engines.news, -1)
         engines._take()
     engines._cut()
     engines._take()

@@ -24,11 +24,11 @@ os.register_at_fork(after_in_child=lambda: lib.sio_modes_reset(_modes))
 
 
 class Link:
-    """Flows as an engine takes them; they are the engine's from `lend` to SIO_TOLD_OVER."""
+    """Flows as an engine takes them; they are the engine's from `lend` to SIO_EVENT_OVER."""
 
     def __init__(self, news: Any, idle: int) -> None:
         self._config = ffi.new("struct sio_job_config *")
-        self._config.news, self._config.idle_ns = news, idle
+        self._config.completions, self._config.idle_ns = news, idle
         self.c: Any = None
         self.flows: list[Flow] = []
         self.pair: Pair | None = None
@@ -65,7 +65,7 @@ class Link:
 
         Until `returned`, that is, whatever is raised in between.
         """
-        lib.sio_job_lend(self.c, _modes)
+        lib.sio_job_acquire(self.c, _modes)
         for flow in self.flows:
             flow.is_lent = True
             lib.sio_transfer_refresh(flow.c)
@@ -73,14 +73,14 @@ class Link:
     def returned(self) -> None:
         """Take the flows back; the sockets get the mode that they had."""
         if self.c is not None:
-            lib.sio_job_give_back(self.c)
+            lib.sio_job_release(self.c)
         for flow in self.flows:
             flow.is_lent = False
 
     def close_writers(self, told: int) -> None:
         """Close the writers of pairs that have been told of."""
         if self.pair is not None:
-            self.pair.close_writers(told // lib.SIO_TOLD_WRITER_B & 3)
+            self.pair.close_writers(told // lib.SIO_EVENT_WRITER_B & 3)
 
     def submit(self, engine: Any) -> int:
         """Give it to an engine; 0, or a negative errno: it has not taken it."""
@@ -98,7 +98,7 @@ class Link:
 
     def cut(self) -> None:
         """End it for another reason than that somebody has cancelled it."""
-        lib.sio_engine_cut(self.c)
+        lib.sio_engine_abort(self.c)
 
     @property
     def is_taken(self) -> bool:

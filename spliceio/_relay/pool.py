@@ -220,9 +220,9 @@ class RelayPool:
 def _hear(jobs: dict[int, _Job], link: Any, told: int) -> None:
     key = int(ffi.cast("intptr_t", link))
     job = jobs[key]
-    if told & (lib.SIO_TOLD_WRITER_A | lib.SIO_TOLD_WRITER_B):
+    if told & (lib.SIO_EVENT_WRITER_A | lib.SIO_EVENT_WRITER_B):
         job.close_writers(told)
-    if told & lib.SIO_TOLD_OVER:
+    if told & lib.SIO_EVENT_OVER:
         del jobs[key]
         job.load.discard(key)
         try:

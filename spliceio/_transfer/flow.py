@@ -119,7 +119,7 @@ def _in_c(parts: Sequence[Part]) -> tuple[Any, list[Any]]:
     """
     if not parts:
         return ffi.NULL, []
-    laid, memories = ffi.new("struct sio_part[]", len(parts)), []
+    laid, memories = ffi.new("struct sio_segment[]", len(parts)), []
     for slot, (memory, offset, length) in zip(laid, parts, strict=True):
         if memory is not None:
             memories.append(ffi.from_buffer("unsigned char[]", memory))
@@ -182,7 +182,7 @@ class Flow:
         config.adaptive = adaptive
         config.small = config.level_poll = interactive
         self._parts = _in_c(parts)
-        config.parts, config.part_count = self._parts[0], len(parts)
+        config.segments, config.segment_count = self._parts[0], len(parts)
         config.holes, config.reserve, config.extent = holes, reserve, extent
         # In one call, so that no signal handler can raise before the collector is in place.
         self.c = next(map(ffi.gc, map(lib.sio_transfer_new, [config]), [lib.sio_transfer_free]))
@@ -292,8 +292,8 @@ class Flow:
         name, err = plan.NAMES[refusal.method], int(refusal.err)
         if err == 0:
             return Fallback(name, 0, "it reported the end of a file that has data")
-        src = self.src.about if refusal.site != lib.SIO_SITE_DRAIN else None
-        dst = self.dst.about if self.dst and refusal.site != lib.SIO_SITE_FILL else None
+        src = self.src.about if refusal.phase != lib.SIO_PHASE_DRAIN else None
+        dst = self.dst.about if self.dst and refusal.phase != lib.SIO_PHASE_FILL else None
         names = (self.src.name, self.dst.name if self.dst else "dst")
         # Its way out is copy(), which this is.
         why = errors.why(CALLS[refusal.call], err, src, dst, names=names).partition("; ")[0]

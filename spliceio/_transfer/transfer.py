@@ -212,7 +212,7 @@ class Transfer:
             self._state = advance()
             refuse_child(self._state)
             if self._state == lib.SIO_INTERRUPTED:
-                lib.sio_transfer_heard(self._flow.c)
+                lib.sio_transfer_clear_wake(self._flow.c)
             if self._state != lib.SIO_BUDGET:
                 self._flow.synchronise()
             if self._state == lib.SIO_ERROR:

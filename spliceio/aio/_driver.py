@@ -91,7 +91,9 @@ class _News:
     def __init__(self) -> None:
         self._told = ffi.new("int32_t *")
         # One call, so that no signal handler can raise before the collector is in place.
-        made = map(ffi.gc, itertools.starmap(lib.sio_news_new, [()]), [lib.sio_news_free])
+        made = map(
+            ffi.gc, itertools.starmap(lib.sio_completions_new, [()]), [lib.sio_completions_free]
+        )
         self.c = next(made)
         if self.c == ffi.NULL:
             raise errors.failure("eventfd", ffi.errno)
@@ -100,11 +102,11 @@ class _News:
     @property
     def is_over(self) -> bool:
         """Whether the end has been told, which is the last; it is known as soon as it is taken."""
-        return bool(self._told[0] & lib.SIO_TOLD_OVER)
+        return bool(self._told[0] & lib.SIO_EVENT_OVER)
 
     def take(self) -> int:
         """Return what has been told since; 0 when nothing was."""
-        if lib.sio_news_take(self.c, self._told) == ffi.NULL:
+        if lib.sio_completions_take(self.c, self._told) == ffi.NULL:
             return 0
         return int(self._told[0])
 
@@ -117,7 +119,7 @@ class _News:
         """Wait for what is told next; tell of progress at this pace meanwhile."""
         while not (told := self.take()):
             with anyio.move_on_after(math.inf if pace is None else pace.seconds):
-                await anyio.wait_readable(lib.sio_news_fd(self.c))
+                await anyio.wait_readable(lib.sio_completions_fd(self.c))
                 continue
             if pace is not None:
                 pace.tell()
@@ -142,7 +144,7 @@ async def _let_go(news: _News) -> None:
             # No loop to wait in any more.
             while not news.is_over:
                 if not news.take():
-                    lib.sio_news_wait(news.c, -1)
+                    lib.sio_completions_wait(news.c, -1)
             raise
 
 

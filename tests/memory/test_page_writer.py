@@ -861,7 +861,7 @@ def test_where_vmsplice_copies_auto_writes(wires, monkeypatch):
     reader, writer_fd = wires.pipe(MIB)
     real = spliceio._memory.page_writer.lib
     copying = type("Lib", (), {"__getattr__": lambda _, name: getattr(real, name)})()
-    copying.sio_gift_maps = lambda _seam: 0
+    copying.sio_page_gift_maps = lambda _seam: 0
     monkeypatch.setattr(spliceio._memory.page_writer, "lib", copying)
     with PageWriter(writer_fd) as writer:
         assert writer.write(b"x" * FROM) == FROM
@@ -873,6 +873,8 @@ def test_where_vmsplice_copies_auto_writes(wires, monkeypatch):
 
 def test_the_trial_agrees_with_features():
     """Both found out by doing it."""
-    real = spliceio._memory.page_writer.lib.sio_gift_maps(spliceio._memory.page_writer.ffi.NULL)
+    real = spliceio._memory.page_writer.lib.sio_page_gift_maps(
+        spliceio._memory.page_writer.ffi.NULL
+    )
     status = spliceio.features().vmsplice.status
     assert (real == 1) == (status == "works")

@@ -622,7 +622,7 @@ def test_shutdown_ends_whatever_the_news_thread_is_doing(monkeypatch):
     take = _engine.Engines._take
 
     def wake(news):
-        lib.sio_news_wake(news)
+        lib.sio_completions_wake(news)
         woken.set()
 
     def slow(engines):
@@ -633,9 +633,9 @@ def test_shutdown_ends_whatever_the_news_thread_is_doing(monkeypatch):
 
     proxy = Proxy(ANY, ":1")
     monkeypatch.setattr(_engine.Engines, "_take", slow)
-    monkeypatch.setattr(_engine, "lib", Watched("sio_news_wake", wake))
+    monkeypatch.setattr(_engine, "lib", Watched("sio_completions_wake", wake))
     proxy.start()
-    lib.sio_news_wake(proxy._engines.news)
+    lib.sio_completions_wake(proxy._engines.news)
     hearing.wait()
     proxy.shutdown()
 

@@ -16,7 +16,7 @@ def lend(*fds: int):
     config = ffi.new("struct sio_job_config *")
     config.fds = [*fds, *[-1] * (4 - len(fds))]
     link = ffi.gc(lib.sio_job_new(config), lib.sio_job_free)
-    lib.sio_job_lend(link, _modes)
+    lib.sio_job_acquire(link, _modes)
     return link
 
 
@@ -35,10 +35,10 @@ def test_it_is_nonblocking_while_it_is_lent(sock, blocking, times):
     os.set_blocking(sock.fileno(), blocking)
     link = lend(sock.fileno())
     for _ in range(times):
-        lib.sio_job_lend(link, _modes)
+        lib.sio_job_acquire(link, _modes)
         assert not os.get_blocking(sock.fileno())
     for _ in range(times):
-        lib.sio_job_give_back(link)
+        lib.sio_job_release(link)
         assert os.get_blocking(sock.fileno()) == blocking
 
 
@@ -49,7 +49,7 @@ def test_the_last_of_several_puts_it_back(sock, order):
         links = [lend(sock.fileno(), second.fileno()), lend(second.fileno()), lend(sock.fileno())]
         for number in order:
             assert not os.get_blocking(sock.fileno())
-            lib.sio_job_give_back(links[number])
+            lib.sio_job_release(links[number])
         assert os.get_blocking(sock.fileno())
 
 
@@ -70,7 +70,7 @@ def test_a_strangers_number_is_left_alone(sock):
     stranger = near.detach()  # it has got the number, or gets it now
     os.dup2(stranger, number)
     os.set_blocking(number, False)
-    lib.sio_job_give_back(link)
+    lib.sio_job_release(link)
     assert not os.get_blocking(number)
     for fd in {stranger, number}:
         os.close(fd)
@@ -83,7 +83,7 @@ def test_what_is_no_socket_is_left_alone():
     link = lend(-1, reader, writer)
     assert os.get_blocking(reader)
     assert os.get_blocking(writer)
-    lib.sio_job_give_back(link)
+    lib.sio_job_release(link)
     os.close(reader)
     os.close(writer)
 
@@ -93,11 +93,11 @@ def test_a_child_begins_with_none_lent(sock):
     link = lend(sock.fileno())
     child = os.fork()
     if child == 0:
-        lib.sio_job_give_back(link)
+        lib.sio_job_release(link)
         again = lend(sock.fileno())
-        lib.sio_job_give_back(again)
+        lib.sio_job_release(again)
         os._exit(0 if not os.get_blocking(sock.fileno()) else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert not os.get_blocking(sock.fileno())
-    lib.sio_job_give_back(link)
+    lib.sio_job_release(link)
     assert os.get_blocking(sock.fileno())

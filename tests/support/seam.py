@@ -42,13 +42,13 @@ CALLS = {
     "epoll_wait": lib.SIO_CALL_EPOLL_WAIT,
 }
 SITES = {
-    "any": lib.SIO_SITE_ANY,
-    "direct": lib.SIO_SITE_DIRECT,
-    "fill": lib.SIO_SITE_FILL,
-    "drain": lib.SIO_SITE_DRAIN,
-    "memory": lib.SIO_SITE_MEMORY,
-    "stage": lib.SIO_SITE_STAGE,
-    "drop": lib.SIO_SITE_DROP,
+    "any": lib.SIO_PHASE_ANY,
+    "direct": lib.SIO_PHASE_DIRECT,
+    "fill": lib.SIO_PHASE_FILL,
+    "drain": lib.SIO_PHASE_DRAIN,
+    "memory": lib.SIO_PHASE_MEMORY,
+    "stage": lib.SIO_PHASE_STAGE,
+    "drop": lib.SIO_PHASE_DROP,
 }
 _CALL_NAMES = {number: name for name, number in CALLS.items()}
 _SITE_NAMES = {number: name for name, number in SITES.items()}
@@ -98,11 +98,11 @@ class Seam:
     """Rules and a log, for one flow or several."""
 
     def __init__(self, *rules: Rule, log_size: int = 100_000) -> None:
-        self.c = ffi.new("struct sio_seam *")
+        self.c = ffi.new("struct sio_faults *")
         self._rules = ffi.new("struct sio_rule[]", max(1, len(rules)))
         self._log = ffi.new("struct sio_log_row[]", log_size)
         for slot, rule in zip(self._rules, rules, strict=False):
-            slot.call, slot.site = CALLS[rule.call], SITES[rule.site]
+            slot.call, slot.phase = CALLS[rule.call], SITES[rule.site]
             slot.skip, slot.times = rule.skip, rule.times
             slot.action, slot.value = rule.action, rule.value
         self.c.rules, self.c.rule_count = self._rules, len(rules)
@@ -143,7 +143,7 @@ class Seam:
         return [
             Row(
                 _CALL_NAMES[row.call],
-                _SITE_NAMES[row.site],
+                _SITE_NAMES[row.phase],
                 row.__getattribute__("in"),
                 row.out,
                 row.flags,
