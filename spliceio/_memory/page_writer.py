@@ -82,7 +82,7 @@ class PageWriter(io.RawIOBase):
         self._gift: Any = None
         self._apart = 0
         # Counted in C: a signal handler may raise between a call and the line after it.
-        self._counts: Any = ffi.new("int64_t[2]")
+        self._counts: Any = ffi.new("int64_t[]", 2)
         self._called = "write"
         self._fallbacks: list[Fallback] = []
         self._seam: Any = ffi.NULL
