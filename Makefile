@@ -49,8 +49,14 @@ format: $(call group,lint) ## let ruff put the code in order
 	$(BIN)/ruff format .
 
 .PHONY: types
-types: $(BUILT) $(call group,types) ## mypy --strict on the package
+types: $(BUILT) $(call group,types) ## mypy --strict on the package; the types of the C, and their use
+	$(BIN)/python tools/stub.py --check
 	$(BIN)/mypy --strict spliceio
+	$(BIN)/python tools/check_stub.py
+
+.PHONY: stub
+stub: $(BUILT) ## write spliceio/_cffi.pyi, the types of the C, after a change of csrc/api.h
+	$(BIN)/python tools/stub.py
 
 .PHONY: cwarn
 cwarn: $(BUILT) ## compile every C file with all warnings as errors

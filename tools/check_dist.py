@@ -77,7 +77,9 @@ def check_wheel(wheel: Path, root: Path) -> None:
         sys.exit(f"check_dist: {wheel.name} is not tagged cp310-abi3")
     with zipfile.ZipFile(wheel) as archive:
         have = set(archive.namelist())
-    compare(wheel.name, have, sources(root, "spliceio") | {"spliceio/py.typed"})
+    compare(
+        wheel.name, have, sources(root, "spliceio") | {"spliceio/py.typed", "spliceio/_cffi.pyi"}
+    )
     if not any(name.startswith("spliceio/_cffi.") and name.endswith(".so") for name in have):
         sys.exit(f"check_dist: {wheel.name} has no compiled module")
     if strays := sorted(n for n in have if not n.startswith(("spliceio/", "spliceio-"))):

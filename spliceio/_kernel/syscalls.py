@@ -115,11 +115,11 @@ def splice(
     # The plain case is checked by the C conversions; whatever they do not take goes the long way.
     if offset_src is None and offset_dst is None:
         try:
-            # cffi takes whatever has __int__; what an integer is, `|` knows.
+            # cffi takes whatever has __int__, and refuses the rest; what an integer is, `|` knows.
             src | dst | count  # type: ignore[operator]
             if flags and flags.__class__ is not int:
                 flags = flags_of(flags)
-            n: int = _splice_plain(src, dst, count, flags)
+            n: int = _splice_plain(src, dst, count, flags)  # type: ignore[arg-type]
             if n >= 0:
                 return n
         except (TypeError, OverflowError):
@@ -150,7 +150,7 @@ def try_splice(
             src | dst | count  # type: ignore[operator]
             if flags and flags.__class__ is not int:
                 flags = flags_of(flags)
-            n: int = _try_splice_plain(src, dst, count, flags)
+            n: int = _try_splice_plain(src, dst, count, flags)  # type: ignore[arg-type]
             if n >= 0:
                 return n
         except (TypeError, OverflowError):
