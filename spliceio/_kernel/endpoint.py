@@ -13,13 +13,16 @@ import io
 import os
 import socket
 import stat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._cffi import lib
 from . import ahead, errors, objects, owned
 from .arguments import FileDescriptorLike, Window
 from .fdinfo import About, about
 from .number import number
+
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_owned_ptr
 
 __all__ = [
     "Stream",
@@ -59,7 +62,7 @@ class Stream:
         self.offset: int | None = None
         # (offset, length) of the part that may be read; None: all of it, from its position on.
         self.window = (given.offset, len(given)) if isinstance(given, Window) else None
-        self.owned: Any = None
+        self.owned: struct_sio_owned_ptr | None = None
         self._resync: Any = None
 
     @property
@@ -102,7 +105,7 @@ class Stream:
         if now != self._number:
             raise ValueError(f"{call}: {self.name} was closed by another thread as the call began")
 
-    def duplicate(self, owner: Any, call: str) -> int:
+    def duplicate(self, owner: struct_sio_owned_ptr, call: str) -> int:
         """Give `owner` a duplicate of what was looked at, whatever has its number now."""
         fd = owned.duplicate(owner, self.fd)
         try:

@@ -14,12 +14,15 @@ import fcntl
 import mmap
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from .._cffi import lib
 from . import errors
 from . import owned as _owned
+
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_owned_ptr
 
 __all__ = ["Memory", "filled"]
 
@@ -122,7 +125,7 @@ def filled() -> Iterator[Memory]:
         raise
 
 
-def _make(owned: Any) -> None:
+def _make(owned: struct_sio_owned_ptr) -> None:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     err = _create(owned, b"spliceio.Blob", flags | _MFD_NOEXEC_SEAL)
     if err == -errno.EINVAL:
@@ -131,7 +134,7 @@ def _make(owned: Any) -> None:
         raise _failure("memfd_create", OSError(-err, os.strerror(-err)))
 
 
-_create: Callable[[Any, bytes, int], int] = lib.sio_owned_memfd
+_create = lib.sio_owned_memfd
 
 
 _SAID = {

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
+
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_owned_ptr
 
 __all__ = ["close", "duplicate", "open_at", "owner"]
 
@@ -18,12 +21,14 @@ _AT_FDCWD = -100
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
-def owner() -> Any:
+def owner() -> struct_sio_owned_ptr:
     """Make a `struct sio_owned` that owns nothing yet: its `fd` is -1."""
     return ffi.gc(ffi.new("struct sio_owned *", [-1]), lib.sio_owned_close)
 
 
-def open_at(owned: Any, path: _Path, flags: int, mode: int = 0, folder: int = -1) -> int:
+def open_at(
+    owned: struct_sio_owned_ptr, path: _Path, flags: int, mode: int = 0, folder: int = -1
+) -> int:
     """Open a file, close-on-exec; raises as os.open does."""
     where, name = _AT_FDCWD if folder < 0 else folder, os.fsencode(path)
     err = -errno.EINTR
@@ -32,17 +37,17 @@ def open_at(owned: Any, path: _Path, flags: int, mode: int = 0, folder: int = -1
     return _number(owned, err, path)
 
 
-def duplicate(owned: Any, fd: int) -> int:
+def duplicate(owned: struct_sio_owned_ptr, fd: int) -> int:
     """Duplicate a descriptor, close-on-exec."""
     return _number(owned, lib.sio_owned_dup(owned, fd))
 
 
-def close(owned: Any) -> None:
+def close(owned: struct_sio_owned_ptr) -> None:
     """Close what it owns; safe to repeat, and from another thread."""
     lib.sio_owned_close(owned)
 
 
-def _number(owned: Any, err: int, *path: _Path) -> int:
+def _number(owned: struct_sio_owned_ptr, err: int, *path: _Path) -> int:
     if err:
         raise OSError(-err, os.strerror(-err), *path)
     return int(owned.fd)

@@ -19,6 +19,8 @@ from .objects import fileno_of
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from .._cffi import Array, c_char
+
 __all__ = ["try_vmsplice", "vmsplice"]
 
 _vmsplice_plain = lib.sio_vmsplice_plain
@@ -31,7 +33,7 @@ _EINTR = -errno.EINTR
 _EAGAIN = -errno.EAGAIN
 
 
-def _pin(buffers: Buffer | Sequence[Buffer], writable: bool, views: list[Any]) -> None:
+def _pin(buffers: Buffer | Sequence[Buffer], writable: bool, views: list[Array[c_char]]) -> None:
     """Pin each buffer, or explain what is wrong with it."""
     parts: list[Any] = [buffers] if _is_buffer(buffers) else list(buffers)  # type: ignore[arg-type]
     for part in parts:
@@ -78,7 +80,7 @@ def _do_vmsplice(fd: FileDescriptorLike, buffers: Buffer | Sequence[Buffer], fla
     end = about(fd)
     if end.err:
         raise errors.failure("vmsplice", errno.EBADF, dst=fd, names=_FD)
-    views: list[Any] = []
+    views: list[Array[c_char]] = []
     try:
         _pin(buffers, end.is_pipe and not end.writes, views)
         bases = ffi.new("void *[]", [ffi.cast("void *", view) for view in views] or 1)
