@@ -9,11 +9,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
 from .._kernel import endpoint, errors
 from . import plan
+
+if TYPE_CHECKING:
+    from .._cffi import Array, Pointer, c_unsigned_char, struct_sio_part, struct_sio_refusal
 
 __all__ = [
     "CALLS",
@@ -111,7 +114,9 @@ Part = tuple[bytes | None, int, int]
 """(memory, 0, its length) or (None, offset, length); a length of -1 is to the end of the source."""
 
 
-def _in_c(parts: Sequence[Part]) -> tuple[Any, list[Any]]:
+def _in_c(
+    parts: Sequence[Part],
+) -> tuple[Pointer[struct_sio_part], list[Array[c_unsigned_char]]]:
     """Lay parts out for the C; the list keeps their memory where it is.
 
     Only of bytes: a memoryview that is pinned here and cleared by the collector, with the exception
@@ -119,7 +124,8 @@ def _in_c(parts: Sequence[Part]) -> tuple[Any, list[Any]]:
     """
     if not parts:
         return ffi.NULL, []
-    laid, memories = ffi.new("struct sio_segment[]", len(parts)), []
+    laid = ffi.new("struct sio_segment[]", len(parts))
+    memories: list[Array[c_unsigned_char]] = []
     for slot, (memory, offset, length) in zip(laid, parts, strict=True):
         if memory is not None:
             memories.append(ffi.from_buffer("unsigned char[]", memory))
@@ -288,7 +294,7 @@ class Flow:
             found.append(self._fallback(refusal))
         return tuple(found)
 
-    def _fallback(self, refusal: Any) -> Fallback:
+    def _fallback(self, refusal: struct_sio_refusal) -> Fallback:
         name, err = plan.NAMES[refusal.method], int(refusal.err)
         if err == 0:
             return Fallback(name, 0, "it reported the end of a file that has data")
