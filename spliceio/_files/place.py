@@ -12,11 +12,14 @@ import contextlib
 import errno
 import os
 import stat
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .._cffi import lib
 from .._kernel import owned as _owned
 from .._kernel.fdinfo import PROC, about
+
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_owned_ptr
 
 __all__ = ["APPEND_ONLY", "MOUNT_POINT", "Path", "Place", "open_in_place", "statx_attributes"]
 
@@ -85,7 +88,7 @@ class Place:
             here = _owned.open_at(self._owned, folder or b".", _HOLD, 0, here)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
-    def open(self, owned: Any, flags: int, mode: int = 0) -> int:
+    def open(self, owned: struct_sio_owned_ptr, flags: int, mode: int = 0) -> int:
         """Open what is there as open() does it, with two exceptions for an open file.
 
         One that is open for appending is appended to, and keeps what it has. A pipe, a socket or a
@@ -131,7 +134,7 @@ class Place:
         return False
 
 
-def open_in_place(owned: Any, path: Path, flags: int, mode: int = 0) -> int:
+def open_in_place(owned: struct_sio_owned_ptr, path: Path, flags: int, mode: int = 0) -> int:
     """Open a path as open() does, and an open file as `Place.open` does."""
     place = Place(path)
     try:
