@@ -15,7 +15,7 @@ import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from .._cffi import ffi, lib
 from .._kernel import endpoint, errors
@@ -34,6 +34,9 @@ from .sinks import (
     listed,
     pipe_between,
 )
+
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_fanout_ptr
 
 __all__ = ["Fanout", "fanout"]
 
@@ -289,8 +292,8 @@ class Fanout:
         source = self._source
         for sink in mine:
             sink.let_go()
-        if self.c is not None:
-            lib.sio_fanout_close(self.c)
+        if self._opened is not None:
+            lib.sio_fanout_close(self._opened)
         if source is not None:
             source.close()
         # Objects of the caller, which may raise: each is told all the same.

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import errno
 import resource
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
 from .._kernel import errors
 from .._transfer.flow import CALLS, Fallback
 
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_fanout_ptr, struct_sio_transfer_ptr
+
 __all__ = ["refusals", "rest", "too_many"]
 
 
-def rest(c: Any) -> bytes:
+def rest(c: struct_sio_fanout_ptr) -> bytes:
     """Take out of the head of a fan-out what not every sink has got."""
     parts = []
     while (left := lib.sio_fanout_rest(c)) > 0:

@@ -15,13 +15,16 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._cffi import lib
 from .._kernel import endpoint, errors, objects
 from .._kernel.handlers import came_from_handler
 from .._kernel.pipe import Pipe
 from .._transfer.flow import CALLS, Fallback, Flow
+
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_sink
 
 __all__ = [
     "DescriptorSink",
