@@ -13,7 +13,7 @@ import errno
 import io
 import os
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
 from .._kernel import endpoint, errors
@@ -26,6 +26,14 @@ from .._transfer.flow import SLICE_NS, Fallback
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from .._cffi import (
+        Array,
+        Pointer,
+        c_unsigned_char,
+        struct_sio_gift_ptr,
+        struct_sio_owned_ptr,
+        struct_sio_seam,
+    )
     from .._kernel.arguments import FileDescriptorLike
 
 __all__ = ["PageWriter"]
@@ -71,7 +79,7 @@ class PageWriter(io.RawIOBase):
     sent more than once and not changed in between a `Blob` needs none.
     """
 
-    _owned: Any = None
+    _owned: struct_sio_owned_ptr | None = None
     _closing = False
 
     def __init__(self, pipe: FileDescriptorLike | Pipe, *, method: str = "auto") -> None:
@@ -79,13 +87,13 @@ class PageWriter(io.RawIOBase):
             raise ValueError(f"PageWriter: method must be one of {_METHODS}, not {method!r}")
         self._wanted = method
         self._gifts = method != "write"
-        self._gift: Any = None
+        self._gift: struct_sio_gift_ptr | None = None
         self._apart = 0
         # Counted in C: a signal handler may raise between a call and the line after it.
-        self._counts: Any = ffi.new("int64_t[]", 2)
+        self._counts = ffi.new("int64_t[]", 2)
         self._called = "write"
         self._fallbacks: list[Fallback] = []
-        self._seam: Any = ffi.NULL
+        self._seam: Pointer[struct_sio_seam] = ffi.NULL
         self._lock = ForkLock()
         self._writing = False
         self._owned = _owned.owner()
@@ -151,7 +159,7 @@ class PageWriter(io.RawIOBase):
         if isinstance(data, str):
             raise TypeError("PageWriter.write: a str has no bytes yet; encode() it first")
         with memoryview(data) as view:
-            flat: Any = data if view.c_contiguous else view.tobytes()
+            flat: Buffer = data if view.c_contiguous else view.tobytes()
         self._check_open()
         try:
             with self._lock.mine(self._forget_writer):
@@ -179,7 +187,7 @@ class PageWriter(io.RawIOBase):
                 ffi.release(pinned)
             self._writing = False
 
-    def _write_all(self, data: Any, count: int) -> int | None:
+    def _write_all(self, data: Array[c_unsigned_char], count: int) -> int | None:
         flags = 0 if os.get_blocking(self._fd) else SPLICE_F_NONBLOCK.value
         gifted = count > 0 and (self._wanted == "vmsplice" or count >= _GIFT_FROM)
         moved = 0
@@ -193,7 +201,7 @@ class PageWriter(io.RawIOBase):
                 raise self._failure(-n or errno.EIO)
         return moved
 
-    def _step(self, at: Any, left: int, flags: int, gifted: bool) -> int:
+    def _step(self, at: Pointer[c_unsigned_char], left: int, flags: int, gifted: bool) -> int:
         """Move some of what is left, without the GIL; how much, or -errno."""
         if gifted and self._gifts and not self._apart:
             n = self._give(at, left, flags)
@@ -207,10 +215,11 @@ class PageWriter(io.RawIOBase):
             self._apart = max(0, self._apart - n)
         return n
 
-    def _give(self, at: Any, left: int, flags: int) -> int:
+    def _give(self, at: Pointer[c_unsigned_char], left: int, flags: int) -> int:
         """Gift some of what is left; _SMALL when write() shall do it."""
         if self._gift is None and not self._begin():
             return _SMALL
+        assert self._gift is not None
         small = self._wanted == "vmsplice"
         self._called = "vmsplice"
         n = int(
@@ -278,7 +287,7 @@ class PageWriter(io.RawIOBase):
         if not self._closing or not lock.acquire(blocking=False):
             return
         try:
-            if self._fd >= 0 and not self._writing:
+            if self._owned is not None and self._fd >= 0 and not self._writing:
                 self._gift = None
                 _owned.close(self._owned)
         finally:
@@ -303,7 +312,7 @@ class PageWriter(io.RawIOBase):
         return f"<PageWriter fd={self._fd} moved={self.moved}>"
 
 
-def _duplicate(owned: Any, pipe: FileDescriptorLike | Pipe) -> None:
+def _duplicate(owned: struct_sio_owned_ptr, pipe: FileDescriptorLike | Pipe) -> None:
     """Duplicate the write end of a pipe, or say what is wrong with it."""
     if isinstance(pipe, Pipe):
         with pipe._writer.use() as fd:
