@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from ._proxy.sniff import MORE as MORE
     from ._proxy.sniff import http_host as http_host
     from ._proxy.sniff import tls_server_name as tls_server_name
+    from ._relay.future import RelayFuture as RelayFuture
     from ._relay.pool import PoolStats as PoolStats
-    from ._relay.pool import RelayFuture as RelayFuture
     from ._relay.pool import RelayPool as RelayPool
     from ._relay.relay import RelayResult as RelayResult
     from ._relay.relay import relay as relay
@@ -99,7 +99,8 @@ _WHERE = {
     "_http.wsgi": ("FileWrapper",),
     "_http.mixin": ("SendfileMixin",),
     "_relay.relay": ("RelayResult", "relay"),
-    "_relay.pool": ("PoolStats", "RelayFuture", "RelayPool"),
+    "_relay.future": ("RelayFuture",),
+    "_relay.pool": ("PoolStats", "RelayPool"),
     "_proxy.proxy": ("Proxy", "ProxyStats"),
     "_kernel.features": ("Features", "Probe", "features"),
 }

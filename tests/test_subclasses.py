@@ -14,6 +14,7 @@ import functools
 import http.server
 import importlib
 import inspect
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,13 @@ def is_ours(cls: type) -> bool:
     return cls.__module__.partition(".")[0] in ("spliceio", __name__.partition(".")[0])
 
 
+def home(cls: type) -> str:
+    """The module that a class is written in."""
+    if cls.__module__ == "spliceio":
+        return f"spliceio.{spliceio._MODULE_OF[cls.__qualname__]}"
+    return cls.__module__
+
+
 def ours() -> Iterator[type]:
     """Every class of the package that has a base class from elsewhere."""
     yield MixedIn
@@ -72,7 +80,7 @@ def ours() -> Iterator[type]:
             )
         )
         for cls in vars(module).values():
-            if isinstance(cls, type) and cls.__module__ == module.__name__ and theirs(cls):
+            if isinstance(cls, type) and home(cls) == module.__name__ and theirs(cls):
                 yield cls
 
 
@@ -102,7 +110,7 @@ def definitions(path: str) -> dict[str, ast.ClassDef]:
 def body(cls: type) -> ast.ClassDef | None:
     """The definition of a class; None for one that is written in C."""
     try:
-        path = inspect.getsourcefile(cls)
+        path = inspect.getsourcefile(sys.modules[home(cls)])
     except TypeError:
         return None
     return definitions(path).get(cls.__qualname__) if path else None

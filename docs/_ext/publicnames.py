@@ -1,10 +1,13 @@
 """Cross-references by the public name, whatever module a class is written in.
 
-Annotations carry the module of definition (``spliceio._transfer.transfer.Transfer``);
-the reference documents ``spliceio.Transfer``. Names of the standard library
+Annotations may carry the module of definition (``spliceio._proxy.sniff.MORE``);
+the reference documents ``spliceio.MORE``. Names of the standard library
 stay plain text: the site is built without network, so without inventories.
 So do the few names that only annotations use; reference/syscalls says what
 they stand for.
+
+autodoc reads the docstrings below attributes, and the order of members, in the
+file of the module that a class says it is of: the package, which has none.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.pycode import ModuleAnalyzer
+
+import spliceio
 
 ONLY_IN_ANNOTATIONS = {
     "AddressLike",
@@ -85,7 +91,19 @@ def _reference(
     )
 
 
+def read_sources(app: Sphinx) -> None:
+    """Give the analyzer of the package what is written in the files of its public classes."""
+    package = ModuleAnalyzer.for_module("spliceio")
+    package.analyze()
+    for module in spliceio._WHERE:
+        written = ModuleAnalyzer.for_module(f"spliceio.{module}")
+        written.analyze()
+        package.attr_docs.update(written.attr_docs)
+        package.tagorder.update(written.tagorder)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-signature", parseable)
+    app.connect("builder-inited", read_sources)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -21,6 +21,7 @@ from .._cffi import ffi, lib
 from .._kernel import endpoint, errors
 from .._kernel.arguments import FileDescriptorLike
 from .._kernel.handlers import installed
+from .._public import public
 from .._transfer.build import begin, checked_count, least, refuse_circle, within
 from .._transfer.flow import IDLE_NS, INT64_MAX, SLICE_NS, Flow, idle_ns, refuse_child
 from .ending import Ending
@@ -305,6 +306,7 @@ class Fanout:
             self._is_closed = True
 
 
+@public
 def fanout(
     src: FileDescriptorLike,
     sinks: Iterable[object],

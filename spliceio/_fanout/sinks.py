@@ -21,6 +21,7 @@ from .._cffi import lib
 from .._kernel import endpoint, errors, objects
 from .._kernel.handlers import came_from_handler
 from .._kernel.pipe import Pipe
+from .._public import public
 from .._transfer.flow import CALLS, Fallback, Flow
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = [
 _METHODS = [lib.SIO_SPLICE, lib.SIO_READ_WRITE]
 
 
+@public
 @dataclass(frozen=True)
 class SinkResult:
     """What became of one sink.
@@ -64,6 +66,7 @@ class SinkResult:
     held: bytes = b""
 
 
+@public
 @dataclass(frozen=True)
 class FanoutResult:
     """What a fan-out did.

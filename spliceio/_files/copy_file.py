@@ -24,6 +24,7 @@ from .._kernel import endpoint
 from .._kernel import owned as _owned
 from .._kernel.arguments import FileDescriptorLike
 from .._kernel.fdinfo import About
+from .._public import public
 from .._transfer import plan
 from .._transfer.flow import INT64_MAX, Flow
 from .._transfer.transfer import TransferResult, driven, finished
@@ -36,6 +37,7 @@ __all__ = ["CopyResult", "copy_file"]
 _WHEN = ("auto", "always", "never")
 
 
+@public
 @dataclass(frozen=True)
 class CopyResult(TransferResult):
     """What `copy_file` did.
@@ -52,6 +54,7 @@ class CopyResult(TransferResult):
     not_preserved: tuple[str, ...] = ()
 
 
+@public
 def copy_file(
     src: Path,
     dst: Path | FileDescriptorLike,

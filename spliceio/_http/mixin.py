@@ -25,6 +25,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from .._kernel.arguments import FileDescriptorLike
 from .._kernel.errors import UnexpectedEOF
 from .._kernel.number import number
+from .._public import public
 from .._transfer.transfer import TransferResult
 from .base import changed, location
 from .body import Body, Remaining, rest_of
@@ -39,6 +40,7 @@ _INDEX = ("index.html", "index.htm")
 Pairs = Iterable[tuple[str, str]]
 
 
+@public
 class SendfileMixin(Connection):
     """Serve files with sendfile from a handler of `http.server`; put it before the base class.
 

@@ -21,6 +21,7 @@ from .._cffi import lib
 from .._kernel import endpoint, objects
 from .._kernel.arguments import FileDescriptorLike, Window, contiguous
 from .._kernel.number import is_a, number
+from .._public import public
 from .._transfer.build import checked_count
 from .._transfer.flow import Fallback, idle_ns
 from .._transfer.send import send_file
@@ -36,6 +37,7 @@ _MOST_SECONDS = 2_000_000
 """What poll() takes, in milliseconds; longer than anybody waits."""
 
 
+@public
 class FileWrapper:
     """Iterate over a file in blocks of `blksize` bytes, or send it whole with `send`.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import TracebackType
 
+from .._public import public
 from .pipe import Pipe
 
 __all__ = ["Duplex", "pipe_pair"]
 
 
+@public
 class Duplex:
     """One end of a two-way link made of two pipes: read from `reader`, write to `writer`.
 
@@ -57,6 +59,7 @@ class Duplex:
         return f"<Duplex reader={self.reader} writer={self.writer}>"
 
 
+@public
 def pipe_pair(capacity: int | None = None) -> tuple[Duplex, Duplex]:
     """Make two pipes and join them crosswise: what one side writes, the other reads.
 

@@ -13,6 +13,7 @@ import stat
 from typing import NamedTuple
 
 from .._cffi import lib
+from .._public import public
 from .fdinfo import About, about
 
 __all__ = ["UnexpectedEOF", "failure", "gone", "why"]
@@ -23,6 +24,7 @@ _HAVE_A_TRY = ("splice", "tee", "sendfile")
 _O_DIRECT = os.O_DIRECT
 
 
+@public
 class UnexpectedEOF(OSError, EOFError):
     """The source ended before as many bytes had come as were promised.
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .._cffi import ffi, lib
+from .._public import public
 from . import owned as _owned
 from . import syscalls
 from .pipe import Pipe
@@ -27,6 +28,7 @@ _PAGE = 4096
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
+@public
 @dataclass(frozen=True)
 class Probe:
     """What one call did.
@@ -47,6 +49,7 @@ class Probe:
         return self.status
 
 
+@public
 @dataclass(frozen=True)
 class Features:
     """What the kernel does: one Probe a call, and the limits of pipes in bytes.
@@ -191,6 +194,7 @@ def _setting(name: str) -> int:
         return 0
 
 
+@public
 def features() -> Features:
     """Probe the kernel and sandbox now, and say what each call does here.
 

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .._cffi import lib
+from .._public import public
 from . import endpoint, errors, owned, syscalls
 from .arguments import FileDescriptorLike, Window, count_of, offset_of
 from .fdinfo import about
@@ -94,6 +95,7 @@ class _End:
             self.owned.fd = -1
 
 
+@public
 class Pipe:
     """A pipe that knows its size and what it holds.
 

@@ -12,6 +12,7 @@ from enum import IntFlag
 from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
+from .._public import public
 from . import errors
 from .arguments import FileDescriptorLike, count_of, flags_of, offset_of
 from .fdinfo import is_open
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 
+@public
 class SpliceFlag(IntFlag):
     """Flags of splice, tee and vmsplice (splice(2))."""
 
@@ -90,6 +92,7 @@ def _splice(
     return n
 
 
+@public
 def splice(
     src: FileDescriptorLike,
     dst: FileDescriptorLike,
@@ -133,6 +136,7 @@ def splice(
     return n
 
 
+@public
 def try_splice(
     src: FileDescriptorLike,
     dst: FileDescriptorLike,
@@ -177,6 +181,7 @@ def _do_tee(src: FileDescriptorLike, dst: FileDescriptorLike, count: int, flags:
     return n
 
 
+@public
 def tee(src: FileDescriptorLike, dst: FileDescriptorLike, count: int, flags: int = 0) -> int:
     """Duplicate up to `count` bytes from pipe `src` into pipe `dst` without consuming them; tee(2).
 
@@ -194,6 +199,7 @@ def tee(src: FileDescriptorLike, dst: FileDescriptorLike, count: int, flags: int
     return n
 
 
+@public
 def try_tee(
     src: FileDescriptorLike,
     dst: FileDescriptorLike,
@@ -222,6 +228,7 @@ def _do_sendfile(
     return n
 
 
+@public
 def sendfile(
     out_fd: FileDescriptorLike, in_fd: FileDescriptorLike, offset: int | None, count: int
 ) -> int:
@@ -243,6 +250,7 @@ def sendfile(
     return n
 
 
+@public
 def try_sendfile(
     out_fd: FileDescriptorLike, in_fd: FileDescriptorLike, offset: int | None, count: int
 ) -> int | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
+from .._public import public
 from . import errors
 from .arguments import FileDescriptorLike, flags_of, require_contiguous
 from .fdinfo import about
@@ -103,6 +104,7 @@ def _do_vmsplice(fd: FileDescriptorLike, buffers: Buffer | Sequence[Buffer], fla
     return n
 
 
+@public
 def vmsplice(fd: FileDescriptorLike, buffers: Buffer | Sequence[Buffer], flags: int = 0) -> int:
     """Map memory into a pipe, or copy a pipe's bytes into memory; vmsplice(2).
 
@@ -126,6 +128,7 @@ def vmsplice(fd: FileDescriptorLike, buffers: Buffer | Sequence[Buffer], flags: 
     return n
 
 
+@public
 def try_vmsplice(
     fd: FileDescriptorLike,
     buffers: Buffer | Sequence[Buffer],

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, overload
 
 from .._kernel.arguments import FileDescriptorLike, Window
 from .._kernel.memfd import Memory, filled
+from .._public import public
 from .._transfer.build import between, checked_count
 from .._transfer.transfer import driven, finished
 
@@ -29,6 +30,7 @@ _SMALL = 64 << 10
 _TOGETHER = 1 << 20
 
 
+@public
 class Blob(Window):
     """Bytes in memory that nobody can change, with a descriptor to send them from.
 

@@ -21,6 +21,7 @@ from .._kernel import owned as _owned
 from .._kernel.lock import ForkLock
 from .._kernel.pipe import Pipe
 from .._kernel.syscalls import SPLICE_F_NONBLOCK
+from .._public import public
 from .._transfer.flow import SLICE_NS, Fallback
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ _NO_HUGE = (
 _COPIES = "this kernel copies in vmsplice, so that a copy before it would be one too many"
 
 
+@public
 class PageWriter(io.RawIOBase):
     """Write Python data into a pipe by giving pages away: the safe form of `vmsplice`.
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 from .._cffi import ffi, lib
 from .._kernel import errors
 from .._kernel.arguments import at_most
+from .._public import public
 from .._relay.engine import Engines
 from .._relay.notify import Event, Waiters
 from .._transfer.flow import idle_ns, limit_ns
@@ -37,6 +38,7 @@ _MOST = 2**63 - 1
 _METHODS = {"auto": lib.SIO_SPLICE_PIPE, "read_write": lib.SIO_READ_WRITE}
 
 
+@public
 @dataclass(frozen=True)
 class ProxyStats:
     """What a Proxy does now, and has done.
@@ -59,6 +61,7 @@ class ProxyStats:
     full: int
 
 
+@public
 class Proxy:
     """A TCP and unix socket proxy whose bytes never wait for Python.
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Literal
 
+from .._public import public
+
 __all__ = ["MORE", "Asked", "More", "http_host", "tls_server_name"]
 
 
@@ -44,6 +46,7 @@ _AUTHORITY = re.compile(
 )
 
 
+@public
 def http_host(first: bytes) -> Asked:
     """Say which host the first request in `first` asks for, in lower case and without the port.
 
@@ -116,6 +119,7 @@ _SERVER_NAME, _HOST_NAME = 0, 0
 _NAME = re.compile(rb"[!-~]{1,255}")
 
 
+@public
 def tls_server_name(first: bytes) -> Asked:
     """Say which server name the TLS ClientHello in `first` asks for, in lower case.
 

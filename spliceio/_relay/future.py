@@ -23,6 +23,7 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .._public import public
 from .notify import Event, Waiters
 from .relay import RelayResult
 
@@ -41,6 +42,7 @@ _PENDING, _FINISHED = "PENDING", "FINISHED"
 _CANCELLED, _TOLD = "CANCELLED", "CANCELLED_AND_NOTIFIED"
 
 
+@public
 class RelayFuture(futures.Future[RelayResult]):
     """The result of a relay, when it has ended: a `concurrent.futures.Future`.
 

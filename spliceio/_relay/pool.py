@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from .._cffi import ffi, lib
+from .._public import public
 from .._transfer.flow import idle_ns
 from .engine import Engines, checked_threads
 from .future import RelayFuture
@@ -23,6 +24,7 @@ from .relay import Pair, Side
 __all__ = ["PoolStats", "RelayFuture", "RelayPool"]
 
 
+@public
 @dataclass(frozen=True)
 class PoolStats:
     """What a RelayPool does now, and has done.
@@ -74,6 +76,7 @@ class _Job:
         self.future._end(error, result, link.is_cancelled)
 
 
+@public
 class RelayPool:
     """Relays in any number, on `threads` threads of C that never take the GIL.
 

@@ -18,6 +18,7 @@ from .._cffi import ffi, lib
 from .._kernel import endpoint, objects
 from .._kernel.arguments import FileDescriptorLike, Window, contiguous
 from .._kernel.fdinfo import About, about
+from .._public import public
 from .._transfer import plan
 from .._transfer.flow import INT64_MAX, SLICE_NS, Flow, idle_ns, next_slice, refuse_child
 
@@ -36,6 +37,7 @@ REASONS = {
 _STANDARD = 2
 
 
+@public
 @dataclass(frozen=True)
 class RelayResult:
     """What a relay did.
@@ -118,6 +120,7 @@ def _release_pipe(fd: int, identity: About) -> None:
         os.close(writer)
 
 
+@public
 def relay(
     a: Side,
     b: Side,

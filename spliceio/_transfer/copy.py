@@ -15,6 +15,7 @@ from .._cffi import ffi, lib
 from .._kernel import endpoint
 from .._kernel import owned as _owned
 from .._kernel.arguments import FileDescriptorLike, at_most
+from .._public import public
 from .build import begin, between, checked_count
 from .flow import INT64_MAX, SLICE_NS, Flow, idle_ns, next_slice, refuse_child
 from .transfer import Transfer, TransferResult, driven, finished
@@ -22,6 +23,7 @@ from .transfer import Transfer, TransferResult, driven, finished
 __all__ = ["chunks", "copy", "discard"]
 
 
+@public
 def copy(
     src: FileDescriptorLike,
     dst: FileDescriptorLike,
@@ -57,6 +59,7 @@ def copy(
     return finished(transfer, progress)
 
 
+@public
 def discard(
     src: FileDescriptorLike, count: int | None = None, *, timeout: float | None = None
 ) -> int:
@@ -73,6 +76,7 @@ def discard(
         _owned.close(owned)
 
 
+@public
 def chunks(
     src: FileDescriptorLike,
     size: int = 65536,

@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 from .._cffi import lib
 from .._kernel import endpoint, objects
 from .._kernel.arguments import Window
+from .._public import public
 from .copy import copy
 from .flow import Fallback
 from .transfer import TransferResult
@@ -55,6 +56,7 @@ class _Unreal(Exception):
     """The bytes have to pass through the object's own methods; the text says why."""
 
 
+@public
 def copyfileobj(
     fsrc: SupportsRead[_Block] | socket.socket,
     fdst: SupportsWrite[_Block] | socket.socket,

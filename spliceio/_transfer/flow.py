@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
 from .._kernel import endpoint, errors
+from .._public import public
 from . import plan
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ CALLS = {
 }
 
 
+@public
 @dataclass(frozen=True)
 class Fallback:
     """One method that was refused before it moved a byte, and why the next one was taken.

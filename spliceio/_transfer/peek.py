@@ -28,6 +28,7 @@ from .._kernel import owned as _owned
 from .._kernel.arguments import FileDescriptorLike
 from .._kernel.fdinfo import About
 from .._kernel.pipe_peek import look
+from .._public import public
 from .flow import idle_ns
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ _SLICE = 1.0
 """Seconds until a signal is answered that comes just before the wait begins."""
 
 
+@public
 def peek(
     src: FileDescriptorLike,
     count: int = _COUNT,

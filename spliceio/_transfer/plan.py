@@ -13,6 +13,7 @@ from .._cffi import lib
 from .._kernel import endpoint
 from .._kernel.arguments import FileDescriptorLike
 from .._kernel.fdinfo import About
+from .._public import public
 
 __all__ = ["METHODS", "NAMES", "TMPFS", "Plan", "explain", "order"]
 
@@ -94,6 +95,7 @@ def named(method: str, src: About, dst: About, *, offset_dst: bool = False) -> l
     return [number for number, name in NAMES.items() if name == method]
 
 
+@public
 @dataclass(frozen=True)
 class Plan:
     """What `copy` would do with two descriptors, before any byte moves.
@@ -183,6 +185,7 @@ def plan_of(src: About, dst: About) -> Plan:
     )
 
 
+@public
 def explain(src: FileDescriptorLike, dst: FileDescriptorLike) -> Plan:
     """Say how `copy(src, dst)` would move bytes, without moving any.
 

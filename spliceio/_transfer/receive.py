@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from .._kernel.arguments import FileDescriptorLike
+from .._public import public
 from . import copy
 from .build import between
 from .transfer import Transfer, TransferResult, driven, finished
@@ -18,6 +19,7 @@ from .transfer import Transfer, TransferResult, driven, finished
 __all__ = ["drained", "note_unread", "receive_file", "receiving"]
 
 
+@public
 def receive_file(
     sock: FileDescriptorLike,
     file: FileDescriptorLike,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from .._cffi import lib
 from .._kernel import endpoint
 from .._kernel.arguments import FileDescriptorLike, contiguous
+from .._public import public
 from . import plan
 from .build import checked_count, checked_offset, least, length_within, refuse_circle
 from .flow import Flow, Part, idle_ns
@@ -31,6 +32,7 @@ __all__ = ["send_file", "send_ranges", "sending"]
 _TO_THE_END = -1
 
 
+@public
 def send_file(
     sock: FileDescriptorLike,
     file: FileDescriptorLike,
@@ -87,6 +89,7 @@ def sending(
     return _send("send_file", sock, file, wanted, [b""], header, trailer, timeout)
 
 
+@public
 def send_ranges(
     sock: FileDescriptorLike,
     file: FileDescriptorLike,

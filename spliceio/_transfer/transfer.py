@@ -23,6 +23,7 @@ from .._cffi import lib
 from .._kernel.arguments import FileDescriptorLike
 from .._kernel.errors import UnexpectedEOF
 from .._kernel.lock import ForkLock
+from .._public import public
 from .build import between
 from .flow import SLICE_NS, Fallback, Flow, next_slice, refuse_child
 
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 
+@public
 @dataclass(frozen=True)
 class TransferResult:
     """What a transfer did.
@@ -54,6 +56,7 @@ class TransferResult:
     by_method: dict[str, int] = field(default_factory=dict)
 
 
+@public
 class Transfer:
     """Bytes on their way from `src` to `dst`, in steps that can be stopped and taken up again.
 
