@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 
 from .._files import place
 from .._kernel import owned as _owned
+from .._kernel.ready import ready
 from .._proxy import address as _address
 from .._proxy.keepalive import tune
 from .._proxy.listeners import Listeners
@@ -240,9 +241,7 @@ def connect(args: argparse.Namespace) -> None:
 
 
 def _has_no_reader(fd: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, 0)
-    return any(events & select.POLLERR for _, events in poll.poll(0))
+    return bool(ready(fd, 0) & select.POLLERR)
 
 
 def explain(args: argparse.Namespace) -> None:

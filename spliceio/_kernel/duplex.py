@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
 
 from .._public import public
+from .closing import Closing
 from .pipe import Pipe
 
 __all__ = ["Duplex", "pipe_pair"]
 
 
 @public
-class Duplex:
+class Duplex(Closing):
     """One end of a two-way link made of two pipes: read from `reader`, write to `writer`.
 
     Both are descriptor numbers, and the Duplex closes them. It unpacks as `reader, writer`, and
@@ -43,17 +43,6 @@ class Duplex:
 
     def __iter__(self) -> Iterator[int]:
         return iter((self.reader, self.writer))
-
-    def __enter__(self) -> Duplex:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Duplex reader={self.reader} writer={self.writer}>"

@@ -8,6 +8,7 @@ has been closed meanwhile is only one more thing to report.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from typing import NamedTuple
@@ -18,7 +19,6 @@ from .fdinfo import About, about
 
 __all__ = ["UnexpectedEOF", "failure", "gone", "why"]
 
-_F_SEAL_WRITE = 0x0008
 _ALL_FLAGS = 0x0F
 _HAVE_A_TRY = ("splice", "tee", "sendfile")
 _O_DIRECT = os.O_DIRECT
@@ -122,7 +122,7 @@ def _einval(case: _Case) -> str | None:
 
 
 def _eperm(case: _Case) -> str | None:
-    if case.dst and case.dst.seals & _F_SEAL_WRITE:
+    if case.dst and case.dst.seals & fcntl.F_SEAL_WRITE:
         return f"{case.names[1]} is a memfd sealed against writing (F_SEAL_WRITE)"
     return "the kernel, a security module or a sandbox does not allow it here; see features()"
 

@@ -32,7 +32,6 @@ _MADE_UP = {
     0x42494E4D,  # binfmt_misc
 }
 _FUSE = 0x65735546
-_F_SEAL_WRITE = 0x0008
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET = 1, 2, 5
 
@@ -121,7 +120,7 @@ class About(NamedTuple):
         if stat.S_ISDIR(self.mode):
             return "a directory"
         if stat.S_ISREG(self.mode):
-            return "sealed memory" if self.seals & _F_SEAL_WRITE else "a regular file"
+            return "sealed memory" if self.seals & fcntl.F_SEAL_WRITE else "a regular file"
         if stat.S_ISBLK(self.mode):
             return "a block device"
         if stat.S_ISCHR(self.mode):

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Memory", "filled"]
 
 _MFD_NOEXEC_SEAL = 8  # Linux 6.3; with vm.memfd_noexec=2 nothing else is allowed
-_F_ADD_SEALS = 1033
-_SEAL, _SHRINK, _GROW, _WRITE = 1, 2, 4, 8
-_MADV_HUGEPAGE, _MADV_POPULATE_WRITE = 14, 23
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_MADV_HUGEPAGE, _MADV_POPULATE_WRITE = mmap.MADV_HUGEPAGE, 23
 _HUGE = 2 << 20
 
 
@@ -89,7 +88,7 @@ class Memory:
             if os.fstat(fd).st_size != self.size:
                 os.ftruncate(fd, self.size)  # less came than was expected
             os.lseek(fd, 0, os.SEEK_SET)
-            fcntl.fcntl(fd, _F_ADD_SEALS, _WRITE | _SHRINK | _GROW | _SEAL)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         except OSError as error:
             raise _failure("seal", error) from None
 

@@ -21,26 +21,26 @@ import termios
 import warnings
 from collections.abc import Iterator
 from operator import index
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .._cffi import lib
 from .._public import public
 from . import endpoint, errors, owned, syscalls
 from .arguments import FileDescriptorLike, Window, count_of, offset_of
+from .closing import Closing
 from .fdinfo import about
 from .lock import ForkLock
 from .pipe_peek import look
+from .ready import ready
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer, Self
 
 __all__ = ["Pipe"]
 
-_F_GETPIPE_SZ = 1032
 _TTY_WRITE = 256
 _SLOT = 4096
-_PATIENCE_MS = 1000
+_PATIENCE = 1.0
 
 
 class _End:
@@ -96,7 +96,7 @@ class _End:
 
 
 @public
-class Pipe:
+class Pipe(Closing):
     """A pipe that knows its size and what it holds.
 
     `capacity` is in bytes, rounded up to a power-of-two number of pages; None takes the kernel's
@@ -152,7 +152,7 @@ class Pipe:
         16 pages is full after 16 writes of one byte.
         """
         with self._any_end() as fd:
-            return int(fcntl.fcntl(fd, _F_GETPIPE_SZ))
+            return int(fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ))
 
     @capacity.setter
     def capacity(self, capacity: int) -> None:
@@ -209,7 +209,7 @@ class Pipe:
                 _wait(self._reader, fd, select.POLLIN)
                 # Asked for more than is there, TCP holds the last packet back for 200 ms.
                 count = min(count, _held(fd) or count)
-                while (room := _room(number, fcntl.fcntl(fd, _F_GETPIPE_SZ))) == 0:
+                while (room := _room(number, fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ))) == 0:
                     _wait(self._reader, number, select.POLLOUT)
                 count = count if room is None else min(count, room)
             n = syscalls.splice(fd, number, count, offset_dst=offset)
@@ -274,17 +274,9 @@ class Pipe:
             self._writer.forget()
         return iter(both)
 
-    def __enter__(self) -> Pipe:
+    def __enter__(self) -> Self:
         self._entered = True
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if self._is_made and not self.closed:
@@ -319,15 +311,13 @@ def _wait(own: _End, fd: int, events: int) -> None:
     right_way = end.reads if events == select.POLLIN else end.writes
     if end.err or end.nonblocking or not right_way or end.kind == lib.SIO_KIND_FILE:
         return
-    poll = select.poll()
-    poll.register(fd, events)
     if about(own.number).nonblocking:
-        if not poll.poll(0):
+        if not ready(fd, events):
             raise BlockingIOError(
                 errno.EAGAIN, f"splice: {end.text} is not ready; wait with poll()"
             )
         return
-    while not poll.poll(_PATIENCE_MS):
+    while not ready(fd, events, _PATIENCE):
         if not own.open:
             raise ValueError(f"the {own.name} end of the pipe was closed")
     # It may have been long, and the number another file's by now.
@@ -341,9 +331,7 @@ def _room(fd: int, capacity: int) -> int | None:
     if end.nonblocking or not end.writes:
         return None
     if end.kind == lib.SIO_KIND_TTY:
-        poll = select.poll()
-        poll.register(fd, select.POLLOUT)
-        return _TTY_WRITE if poll.poll(0) else 0
+        return _TTY_WRITE if ready(fd, select.POLLOUT) else 0
     if not end.is_stream or not end.connected:
         return None
     free = lib.sio_sockbuf_free(fd, end.kind == lib.SIO_KIND_TCP)

@@ -12,10 +12,10 @@ import select
 
 from .._cffi import lib
 from . import errors, owned, syscalls
+from .ready import ready
 
 __all__ = ["look"]
 
-_F_GETPIPE_SZ = 1032
 _EVERYTHING = 2**31 - 1
 
 
@@ -27,14 +27,12 @@ def look(fd: int, count: int) -> tuple[bytes, bool]:
     """
     ends = owned.owner(), owned.owner()
     try:
-        granted = lib.sio_owned_pipe(*ends, int(fcntl.fcntl(fd, _F_GETPIPE_SZ)))
+        granted = lib.sio_owned_pipe(*ends, int(fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)))
         if granted < 0:
             raise errors.failure("pipe", -granted)
         reader, writer = (int(end.fd) for end in ends)
         copied = syscalls.try_tee(fd, writer, _EVERYTHING) or 0
-        poll = select.poll()
-        poll.register(writer, select.POLLOUT)
-        full = not poll.poll(0)
+        full = not ready(writer, select.POLLOUT)
         parts, left = [], min(count, copied)
         while left:  # one packet a read, where the writer has made it packets (O_DIRECT)
             parts.append(os.read(reader, left))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 from enum import IntFlag
-from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
 from .._public import public
@@ -17,9 +16,6 @@ from . import errors
 from .arguments import FileDescriptorLike, count_of, flags_of, offset_of
 from .fdinfo import is_open
 from .objects import fileno_of
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "SPLICE_F_GIFT",
@@ -69,6 +65,7 @@ _EAGAIN = -errno.EAGAIN
 
 
 def _splice(
+    n: int,
     src: FileDescriptorLike,
     dst: FileDescriptorLike,
     count: int,
@@ -76,17 +73,21 @@ def _splice(
     offset_dst: int | None,
     flags: int,
 ) -> int:
+    """Return -EAGAIN, or raise what else `n` says; a call that was not made or interrupted is made.
+
+    That is what _BAD and -EINTR stand for.
+    """
     src, dst = fileno_of(src), fileno_of(dst)
-    count, flags = count_of(count), flags_of(flags)
-    has = 0
-    if offset_src is not None:
-        offset_src, has = offset_of(offset_src, "offset_src"), 1
-    if offset_dst is not None:
-        offset_dst, has = offset_of(offset_dst, "offset_dst"), has | 2
-    while True:
-        n: int = _splice_at(src, offset_src or 0, dst, offset_dst or 0, has, count, flags)
-        if n != _EINTR:
-            break
+    if n in (_BAD, _EINTR):
+        count, flags = count_of(count), flags_of(flags)
+        has = 0
+        if offset_src is not None:
+            offset_src, has = offset_of(offset_src, "offset_src"), 1
+        if offset_dst is not None:
+            offset_dst, has = offset_of(offset_dst, "offset_dst"), has | 2
+        n = _EINTR
+        while n == _EINTR:
+            n = _splice_at(src, offset_src or 0, dst, offset_dst or 0, has, count, flags)
     if n < 0 and n != _EAGAIN:
         raise errors.failure("splice", -n, src, dst, offsets=(offset_src, offset_dst), flags=flags)
     return n
@@ -115,6 +116,7 @@ def splice(
     not block as the flags say when the other end is a socket or terminal, and that the bytes are a
     snapshot: a file spliced into a pipe shows later edits to the reader. Linux 2.6.17.
     """
+    n: int = _BAD
     # The plain case is checked by the C conversions; whatever they do not take goes the long way.
     if offset_src is None and offset_dst is None:
         try:
@@ -122,15 +124,12 @@ def splice(
             src | dst | count  # type: ignore[operator]
             if flags and flags.__class__ is not int:
                 flags = flags_of(flags)
-            n: int = _splice_plain(src, dst, count, flags)  # type: ignore[arg-type]
+            n = _splice_plain(src, dst, count, flags)
             if n >= 0:
                 return n
         except (TypeError, OverflowError):
-            n = _BAD
-    else:
-        n = _BAD
-    if n in (_BAD, _EINTR):
-        n = _splice(src, dst, count, offset_src, offset_dst, flags)
+            pass
+    n = _splice(n, src, dst, count, offset_src, offset_dst, flags)
     if n < 0:
         raise errors.failure("splice", -n, fileno_of(src), fileno_of(dst), flags=flags)
     return n
@@ -149,21 +148,20 @@ def try_splice(
 
     The flag covers the pipe; a socket or terminal at the other end must be nonblocking itself.
     """
-    if offset_src is None and offset_dst is None:
+    n: int = _BAD
+    if offset_src is None and offset_dst is None:  # as in splice(), where a call costs too much
         try:
             src | dst | count  # type: ignore[operator]
             if flags and flags.__class__ is not int:
                 flags = flags_of(flags)
-            n: int = _try_splice_plain(src, dst, count, flags)  # type: ignore[arg-type]
+            n = _try_splice_plain(src, dst, count, flags)
             if n >= 0:
                 return n
+            if n == _EAGAIN:
+                return None
         except (TypeError, OverflowError):
-            n = _BAD
-        if n == _EAGAIN:
-            return None
-        if n not in (_BAD, _EINTR):
-            raise errors.failure("splice", -n, fileno_of(src), fileno_of(dst), flags=flags)
-    n = _splice(src, dst, count, offset_src, offset_dst, flags | _NONBLOCK)
+            pass
+    n = _splice(n, src, dst, count, offset_src, offset_dst, flags | _NONBLOCK)
     return n if n >= 0 else None
 
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from operator import index
-from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, overload
 
 from .._kernel.arguments import FileDescriptorLike, Window
+from .._kernel.closing import Closing
 from .._kernel.memfd import Memory, filled
 from .._public import public
 from .._transfer.build import between, checked_count
@@ -31,7 +31,7 @@ _TOGETHER = 1 << 20
 
 
 @public
-class Blob(Window):
+class Blob(Window, Closing):
     """Bytes in memory that nobody can change, with a descriptor to send them from.
 
     `data` is a bytes-like object, or an iterable of them; it is copied once. Give a Blob to
@@ -167,17 +167,6 @@ class Blob(Window):
         Transfers that are under way and views that are in use keep the memory, and go on.
         """
         self._memory.close()
-
-    def __enter__(self) -> Blob:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

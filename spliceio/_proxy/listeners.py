@@ -17,9 +17,9 @@ import os
 import select
 import socket
 from itertools import repeat
-from types import TracebackType
 from typing import Any
 
+from .._kernel.closing import Closing
 from . import address as _address
 from .unix_path import Bound
 
@@ -43,7 +43,7 @@ _CHANGED = (
 )
 
 
-class Listeners:
+class Listeners(Closing):
     """Sockets that listen, and what has to be put back at their end."""
 
     def __init__(self) -> None:
@@ -136,17 +136,6 @@ class Listeners:
             one.close()
         for given in self._given:
             given.abandon()
-
-    def __enter__(self) -> Listeners:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Given:

@@ -17,6 +17,7 @@ from typing import Any
 from .._cffi import ffi, lib
 from .._kernel import endpoint, objects
 from .._kernel.arguments import FileDescriptorLike, Window, contiguous
+from .._kernel.closing import Closing
 from .._kernel.fdinfo import About, about
 from .._public import public
 from .._transfer import plan
@@ -209,7 +210,7 @@ def _run(c: Any, pair: Pair, limit: int) -> None:
         pair.synchronise()
 
 
-class Pair:
+class Pair(Closing):
     """Two sides and the two flows between them; who drives them is not its business.
 
     `config` is what the C makes a relay of.
@@ -294,12 +295,6 @@ class Pair:
             ab.take_held(),
             ba.take_held(),
         )
-
-    def __enter__(self) -> Pair:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the duplicates and the pipes; safe to repeat."""

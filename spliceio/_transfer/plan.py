@@ -6,6 +6,7 @@ here moves a byte or changes a descriptor.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from dataclasses import dataclass
 
@@ -28,7 +29,6 @@ NAMES = {
 METHODS = ("auto", "copy_file_range", "sendfile", "splice", "read_write")
 _FILE: int = lib.SIO_KIND_FILE
 TMPFS = 0x01021994
-_F_SEAL_WRITE = 0x0008
 
 
 def order(src: About, dst: About, *, offset_dst: bool = False) -> list[int]:
@@ -137,7 +137,7 @@ def _refused(method: int, src: About, dst: About) -> str | None:
     name = NAMES[method]
     if dst.appends and dst.kind == _FILE:
         return f"{name} is refused: dst is open for appending (O_APPEND)."
-    if dst.seals & _F_SEAL_WRITE:
+    if dst.seals & fcntl.F_SEAL_WRITE:
         return f"{name} is refused: dst is a memfd sealed against writing, and so will be a write."
     if method == lib.SIO_COPY_FILE_RANGE and src.dev != dst.dev:
         return f"{name} is refused, or slower, between different filesystems."
@@ -159,7 +159,7 @@ def _notes(src: About, dst: About, method: int) -> list[str]:
             "src is empty, or a file whose content the kernel makes up (/proc, /sys); those mostly "
             "refuse everything but read_write."
         )
-    may_change = src.kind == _FILE and not src.seals & _F_SEAL_WRITE
+    may_change = src.kind == _FILE and not src.seals & fcntl.F_SEAL_WRITE
     if may_change and dst.kind != _FILE and method != lib.SIO_READ_WRITE:
         notes.append(
             "The receiver may see edits made to the file while it is sent; "

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from types import TracebackType
 
 from .._cffi import lib
 from .._kernel.arguments import FileDescriptorLike
+from .._kernel.closing import Closing
 from .._kernel.errors import UnexpectedEOF
 from .._kernel.lock import ForkLock
 from .._public import public
@@ -57,7 +57,7 @@ class TransferResult:
 
 
 @public
-class Transfer:
+class Transfer(Closing):
     """Bytes on their way from `src` to `dst`, in steps that can be stopped and taken up again.
 
     `src` and `dst` are ints or objects with `fileno()`. `count` is in bytes; None means to the end
@@ -287,17 +287,6 @@ class Transfer:
         src = self._flow.src
         to = f"{dst.name} is {dst.text}" if dst else "dst is memory"
         return f"{src.name} is {src.text}, {to}"
-
-    def __enter__(self) -> Transfer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "done" if self.done else "open"

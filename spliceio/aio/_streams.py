@@ -27,6 +27,7 @@ import anyio
 import anyio.lowlevel
 
 from .._kernel.number import is_a
+from .._kernel.ready import ready
 
 __all__ = ["Streams"]
 
@@ -221,9 +222,7 @@ def _broken_socket() -> socket.socket:
 
 def _has_hung_up(fd: int) -> bool:
     """Whether nothing can go either way any more."""
-    poll = select.poll()
-    poll.register(fd, 0)
-    return any(told & (select.POLLHUP | select.POLLERR) for _, told in poll.poll(0))
+    return bool(ready(fd, 0) & (select.POLLHUP | select.POLLERR))
 
 
 def _stream(given: Any, name: str) -> _Stream | None:
