@@ -13,12 +13,12 @@ import io
 import os
 import socket
 import stat
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from .._kernel import objects
 from .._kernel.errors import UnexpectedEOF
+from .._transfer.blocks import BlockCopy, written_whole
 from .._transfer.flow import Fallback
 from .._transfer.send import send_file, send_ranges
 from .._transfer.transfer import TransferResult
@@ -106,22 +106,22 @@ class Body:
         return Remaining(self)
 
     def _send_read(self, wfile: Any, head: bytes, refused: Fallback) -> TransferResult:
-        begun, pending = time.monotonic(), head
+        around = len(head) + sum(map(len, self.parts)) + len(self.end)
+        put = written_whole(wfile.write)
+        copying = BlockCopy(put, refused, method="read_write", around=around)
+        copying.run(self._together(head))
+        wfile.flush()
+        return copying.result()
+
+    def _together(self, head: bytes) -> Iterator[bytes]:
+        """Read head and body; small pieces are one block."""
+        pending = head
         for data in self.blocks():
             pending += data
             if len(pending) > _BLOCK // 2:
-                wfile.write(pending)
+                yield pending
                 pending = b""
-        wfile.write(pending)
-        wfile.flush()
-        around = len(head) + sum(map(len, self.parts)) + len(self.end)
-        return TransferResult(
-            around + self.size,
-            "read_write",
-            time.monotonic() - begun,
-            (refused,),
-            {"read_write": self.size, "send": around},
-        )
+        yield pending
 
 
 class Remaining(io.RawIOBase):

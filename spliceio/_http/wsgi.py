@@ -13,7 +13,6 @@ import io
 import os
 import select
 import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +20,9 @@ from .._cffi import lib
 from .._kernel import endpoint, objects
 from .._kernel.arguments import FileDescriptorLike, Window, contiguous
 from .._kernel.number import is_a, number
+from .._kernel.ready import ready
 from .._public import public
+from .._transfer.blocks import BlockCopy, written_whole
 from .._transfer.build import checked_count
 from .._transfer.flow import Fallback, idle_ns
 from .._transfer.send import send_file
@@ -34,7 +35,7 @@ __all__ = ["FileWrapper"]
 
 _BLOCK = 262144
 _MOST_SECONDS = 2_000_000
-"""What poll() takes, in milliseconds; longer than anybody waits."""
+"""The most that settimeout() is given; longer than anybody waits."""
 
 
 @public
@@ -129,28 +130,25 @@ class FileWrapper:
     def _send_read(
         self, sock: Any, head: bytes, count: int | None, timeout: float | None, why: str
     ) -> TransferResult:
-        begun, body = time.monotonic(), 0
-        before = head
+        reason = Fallback("sendfile", errno.EINVAL, why)
         with _writer(sock, timeout) as write:
-            while count is None or body < count:
-                data = self.filelike.read(_BLOCK if count is None else min(_BLOCK, count - body))
-                if not data:
-                    break
-                if isinstance(data, str):
-                    raise TypeError("FileWrapper: the file gives text; open it in binary mode")
-                if count is not None:
-                    data = data[: count - body]  # whatever it gives: no more has been promised
-                write(before + data)
-                before, body = b"", body + len(data)
-            write(before)
-        by_method = {"python": body, "send": len(head)}
-        return TransferResult(
-            body + len(head),
-            "python",
-            time.monotonic() - begun,
-            (Fallback("sendfile", errno.EINVAL, why),),
-            {name: moved for name, moved in by_method.items() if moved},
-        )
+            copying = BlockCopy(written_whole(write), reason, method="python", around=len(head))
+            return copying.run(self._blocks(head, count))
+
+    def _blocks(self, head: bytes, left: int | None) -> Iterator[bytes]:
+        """Read `left` bytes, or all to the end, block by block; `head` is part of the first."""
+        while left is None or left:
+            data = self.filelike.read(_BLOCK if left is None else min(_BLOCK, left))
+            if not data:
+                break
+            if isinstance(data, str):
+                raise TypeError("FileWrapper: the file gives text; open it in binary mode")
+            if left is not None:
+                data = data[:left]  # whatever it gives: no more has been promised
+                left -= len(data)
+            yield head + data
+            head = b""
+        yield head
 
 
 class _Place(NamedTuple):
@@ -220,10 +218,8 @@ def _write(sock: Any, timeout: float | None, data: bytes) -> None:
     fd, view = number(sock, "FileWrapper.send: sock"), memoryview(data)
     if timeout is None and isinstance(sock, socket.socket):
         timeout = sock.gettimeout() or None
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
     while view:
-        if not poll.poll(None if timeout is None else min(timeout, _MOST_SECONDS) * 1000):
+        if not ready(fd, select.POLLOUT, timeout):
             raise TimeoutError(errno.ETIMEDOUT, f"FileWrapper: nothing moved for {timeout:g} s")
         with contextlib.suppress(BlockingIOError):
             if isinstance(sock, socket.socket):

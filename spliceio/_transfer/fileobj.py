@@ -15,15 +15,16 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import length_hint
 from typing import Any, Protocol, TypeVar
 
 from .._cffi import lib
 from .._kernel import endpoint, objects
 from .._kernel.arguments import Window
+from .._kernel.ready import ready
 from .._public import public
+from .blocks import BlockCopy, Put
 from .copy import copy
 from .flow import Fallback
 from .transfer import TransferResult
@@ -141,29 +142,23 @@ def _real(given: Any, side: str) -> Any:
 def _by_blocks(fsrc: Any, fdst: Any, length: int, why: str) -> TransferResult:
     """Copy as shutil does, and count."""
     read: Callable[[int], Any] = fsrc.recv if type(fsrc) is socket.socket else fsrc.read
-    put = _putter(fdst)
-    begun, moved, block = time.monotonic(), 0, None
-
-    def result() -> TransferResult:
-        by_method = {"python": moved} if moved else {}
-        seconds = time.monotonic() - begun
-        return TransferResult(moved, "python", seconds, (Fallback("copy", 0, why),), by_method)
-
+    copying = BlockCopy(_putter(fdst), Fallback("copy", 0, why), method="python")
     try:
-        while block := read(length):
-            while block is not None:
-                n, block = put(block)
-                moved += n
+        return copying.run(_blocks(read, length))
     except BaseException as error:
         with contextlib.suppress(AttributeError):  # an exception that takes no attributes
-            error.result = result()  # type: ignore[attr-defined]
-            held = b"" if block is None else block
+            error.result = copying.result()  # type: ignore[attr-defined]
+            held = b"" if copying.rest is None else copying.rest
             error.held = bytes(held) if isinstance(held, memoryview) else held  # type: ignore[attr-defined]
         raise
-    return result()
 
 
-def _putter(fdst: Any) -> Callable[[Any], tuple[int, Any]]:
+def _blocks(read: Callable[[int], Any], length: int) -> Iterator[Any]:
+    while block := read(length):
+        yield block
+
+
+def _putter(fdst: Any) -> Put:
     """Return what writes a block, and tells how much went and what is left (None: nothing)."""
     if type(fdst) is socket.socket:
         return lambda block: _rest(block, fdst.send(block))
@@ -175,9 +170,7 @@ def _putter(fdst: Any) -> Callable[[Any], tuple[int, Any]]:
         # A raw file may take a part, or None when it would block; shutil would lose the rest.
         n = write(block)
         if n is None:
-            poll = select.poll()
-            poll.register(fdst, select.POLLOUT)
-            poll.poll()
+            ready(fdst.fileno(), select.POLLOUT, None)
         return _rest(block, n or 0)
 
     return put
