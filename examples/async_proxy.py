@@ -1,4 +1,4 @@
-"""Ask for a line with a token, then hand the connection over: asyncio speaks, the kernel carries.
+"""TCP proxy with a login: asyncio reads a token, then `spliceio.aio.relay` relays the connection.
 
     TOKEN=secret python async_proxy.py 127.0.0.1:8080 127.0.0.1:5432
     (echo secret; cat) | nc 127.0.0.1 8080

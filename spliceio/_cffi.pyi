@@ -166,42 +166,16 @@ class _FFI:
 
 # -- of csrc/api.h: the types ---------------------------------------------------------------------
 
-class c_int(Scalar[int]): ...
 class c_int32_t(Scalar[int]): ...
 class c_int64_t(Scalar[int]): ...
 class c_size_t(Scalar[int]): ...
 class c_uint8_t(Scalar[int]): ...
 
-class struct_epoll_event(Opaque): ...
-class struct_epoll_event_ptr(Pointer[struct_epoll_event]): ...
+class struct_sio_completions(Opaque): ...
+class struct_sio_completions_ptr(Pointer[struct_sio_completions]): ...
 
-class struct_pollfd(Opaque): ...
-class struct_pollfd_ptr(Pointer[struct_pollfd]): ...
-
-class _struct_sio_about:
-    err: int
-    kind: int
-    mode: int
-    flags: int
-    domain: int
-    type: int
-    protocol: int
-    listening: int
-    connected: int
-    seals: int
-    dev: int
-    rdev: int
-    ino: int
-    size: int
-    filesystem: int
-    no_read: int
-    no_write: int
-
-class struct_sio_about(_struct_sio_about, Struct[struct_sio_about_ptr]): ...
-class struct_sio_about_ptr(_struct_sio_about, Items[struct_sio_about]): ...
-
-class struct_sio_conn_ops(Opaque): ...
-class struct_sio_conn_ops_ptr(Pointer[struct_sio_conn_ops]): ...
+class struct_sio_conn(Opaque): ...
+class struct_sio_conn_ptr(Pointer[struct_sio_conn]): ...
 
 class _struct_sio_counts:
     active: int
@@ -221,48 +195,121 @@ class struct_sio_counts_ptr(_struct_sio_counts, Items[struct_sio_counts]): ...
 class struct_sio_engine(Opaque): ...
 class struct_sio_engine_ptr(Pointer[struct_sio_engine]): ...
 
-class _struct_sio_fanout:
-    seam: Member[struct_sio_seam_ptr, Pointer[struct_sio_seam]]
+class _struct_sio_error:
+    err: int
+    side: int
+    call: int
+    sticky: int
+
+class struct_sio_error(_struct_sio_error, Struct[struct_sio_error_ptr]): ...
+class struct_sio_error_ptr(_struct_sio_error, Items[struct_sio_error]): ...
+
+class struct_sio_fanout(Opaque): ...
+class struct_sio_fanout_ptr(Pointer[struct_sio_fanout]): ...
+
+class _struct_sio_fanout_config:
     # in: Member[struct_sio_transfer_ptr, Pointer[struct_sio_transfer]]
+    out: Member[Items[struct_sio_transfer_ptr], Pointer[struct_sio_transfer_ptr]]
     sink_count: int
     copying: int
-    wake_fd: int
     stall_ns: int
-    sinks: Member[struct_sio_sink_ptr, Pointer[struct_sio_sink]]
+
+class struct_sio_fanout_config(_struct_sio_fanout_config, Struct[struct_sio_fanout_config_ptr]): ...
+class struct_sio_fanout_config_ptr(_struct_sio_fanout_config, Items[struct_sio_fanout_config]): ...
+
+class _struct_sio_fanout_report:
+    progress: int
     base: int
-    end: int
     attached: int
-    handed: int
     last: int
-    direct: int
-    eof: int
-    failed: int
     refused: int
     refused_call: int
-    changed: int
-    want_src: int
-    interrupted: int
     waiting: int
-    doubt: int
     woken: int
-    null_fd: int
-    head_r: int
-    head_held: int
-    full_at: int
-    mem: Member[Items[c_unsigned_char], Pointer[Byte]]
-    mem_size: int
-    mem_pos: int
-    mem_len: int
-    progress: int
-    active_ns: int
-    active_mark: int
-    fds: Member[struct_pollfd_ptr, Pointer[struct_pollfd]]
 
-class struct_sio_fanout(_struct_sio_fanout, Struct[struct_sio_fanout_ptr]): ...
-class struct_sio_fanout_ptr(_struct_sio_fanout, Items[struct_sio_fanout]): ...
+class struct_sio_fanout_report(_struct_sio_fanout_report, Struct[struct_sio_fanout_report_ptr]): ...
+class struct_sio_fanout_report_ptr(_struct_sio_fanout_report, Items[struct_sio_fanout_report]): ...
 
-class _struct_sio_gate_setup:
-    news: Member[struct_sio_news_ptr, Pointer[struct_sio_news]]
+class struct_sio_faults(Opaque): ...
+class struct_sio_faults_ptr(Pointer[struct_sio_faults]): ...
+
+class _struct_sio_fdinfo:
+    err: int
+    kind: int
+    mode: int
+    flags: int
+    domain: int
+    type: int
+    protocol: int
+    listening: int
+    connected: int
+    seals: int
+    dev: int
+    rdev: int
+    ino: int
+    size: int
+    filesystem: int
+    no_read: int
+    no_write: int
+
+class struct_sio_fdinfo(_struct_sio_fdinfo, Struct[struct_sio_fdinfo_ptr]): ...
+class struct_sio_fdinfo_ptr(_struct_sio_fdinfo, Items[struct_sio_fdinfo]): ...
+
+class _struct_sio_identity:
+    dev: int
+    ino: int
+
+class struct_sio_identity(_struct_sio_identity, Struct[struct_sio_identity_ptr]): ...
+class struct_sio_identity_ptr(_struct_sio_identity, Items[struct_sio_identity]): ...
+
+class _struct_sio_job_config:
+    relay: Member[struct_sio_relay_config, struct_sio_relay_config | Fields]
+    completions: Member[struct_sio_completions_ptr, Pointer[struct_sio_completions]]
+    idle_ns: int
+    fds: Member[Array[c_int32_t], Array[c_int32_t] | Sequence[int]]
+
+class struct_sio_job_config(_struct_sio_job_config, Struct[struct_sio_job_config_ptr]): ...
+class struct_sio_job_config_ptr(_struct_sio_job_config, Items[struct_sio_job_config]): ...
+
+class _struct_sio_job_report:
+    err: int
+    failed: int
+    reason: int
+    is_cancelled: int
+    ns: int
+
+class struct_sio_job_report(_struct_sio_job_report, Struct[struct_sio_job_report_ptr]): ...
+class struct_sio_job_report_ptr(_struct_sio_job_report, Items[struct_sio_job_report]): ...
+
+class struct_sio_modes(Opaque): ...
+class struct_sio_modes_ptr(Pointer[struct_sio_modes]): ...
+
+class _struct_sio_network:
+    ip: Member[Array[c_uint8_t], Array[c_uint8_t] | Sequence[int] | bytes]
+    bits: int
+
+class struct_sio_network(_struct_sio_network, Struct[struct_sio_network_ptr]): ...
+class struct_sio_network_ptr(_struct_sio_network, Items[struct_sio_network]): ...
+
+class _struct_sio_owned:
+    fd: int
+
+class struct_sio_owned(_struct_sio_owned, Struct[struct_sio_owned_ptr]): ...
+class struct_sio_owned_ptr(_struct_sio_owned, Items[struct_sio_owned]): ...
+
+class struct_sio_page_gift(Opaque): ...
+class struct_sio_page_gift_ptr(Pointer[struct_sio_page_gift]): ...
+
+class _struct_sio_peer:
+    ip: Member[Array[c_uint8_t], Array[c_uint8_t] | Sequence[int] | bytes]
+    port: int
+    family: int
+
+class struct_sio_peer(_struct_sio_peer, Struct[struct_sio_peer_ptr]): ...
+class struct_sio_peer_ptr(_struct_sio_peer, Items[struct_sio_peer]): ...
+
+class _struct_sio_proxy_config:
+    completions: Member[struct_sio_completions_ptr, Pointer[struct_sio_completions]]
     route: int
     tell: int
     proxy_protocol: int
@@ -277,299 +324,91 @@ class _struct_sio_gate_setup:
     shared: int
     keepalive: int
 
-class struct_sio_gate_setup(_struct_sio_gate_setup, Struct[struct_sio_gate_setup_ptr]): ...
-class struct_sio_gate_setup_ptr(_struct_sio_gate_setup, Items[struct_sio_gate_setup]): ...
+class struct_sio_proxy_config(_struct_sio_proxy_config, Struct[struct_sio_proxy_config_ptr]): ...
+class struct_sio_proxy_config_ptr(_struct_sio_proxy_config, Items[struct_sio_proxy_config]): ...
 
-class struct_sio_gift(Opaque): ...
-class struct_sio_gift_ptr(Pointer[struct_sio_gift]): ...
-
-class _struct_sio_identity:
-    dev: int
-    ino: int
-
-class struct_sio_identity(_struct_sio_identity, Struct[struct_sio_identity_ptr]): ...
-class struct_sio_identity_ptr(_struct_sio_identity, Items[struct_sio_identity]): ...
-
-class struct_sio_lender(Opaque): ...
-class struct_sio_lender_ptr(Pointer[struct_sio_lender]): ...
-
-class _struct_sio_link:
-    relay: Member[struct_sio_relay, struct_sio_relay | Fields]
-    news: Member[struct_sio_news_ptr, Pointer[struct_sio_news]]
-    idle_ns: int
-    one_way: int
-    accepted: int
-    fds: Member[Array[c_int32_t], Array[c_int32_t] | Sequence[int]]
-    modes: Member[struct_sio_modes_ptr, Pointer[struct_sio_modes]]
-    loans: Member[
-        Array[struct_sio_loan],
-        Array[struct_sio_loan] | Sequence[struct_sio_loan | Fields],
-    ]
-    engine: Member[struct_sio_engine_ptr, Pointer[struct_sio_engine]]
-    ops: Member[struct_sio_conn_ops_ptr, Pointer[struct_sio_conn_ops]]
-    phase: int
-    failed: int
-    err: int
-    upstream: int
-    state: Member[Array[c_int32_t], Array[c_int32_t] | Sequence[int]]
-    seen: Member[Array[c_int32_t], Array[c_int32_t] | Sequence[int]]
-    parked: int
-    muted: int
-    index: int
-    is_ready: int
-    begun_ns: int
-    connected_ns: int
-    moved_ns: int
-    ended_ns: int
-    timer: Member[struct_sio_timer, struct_sio_timer | Fields]
-    next_ready: Member[struct_sio_link_ptr, Pointer[struct_sio_link]]
-    next_done: Member[struct_sio_link_ptr, Pointer[struct_sio_link]]
-    asked: int
-    is_cancelled: int
-    released: int
-    answer: Member[struct_sio_upstreams_ptr, Pointer[struct_sio_upstreams]]
-    next_asked: Member[struct_sio_link_ptr, Pointer[struct_sio_link]]
-    told: int
-    is_told: int
-    next_told: Member[struct_sio_link_ptr, Pointer[struct_sio_link]]
+class _struct_sio_proxy_report:
     client: Member[struct_sio_peer, struct_sio_peer | Fields]
-    server: Member[struct_sio_peer, struct_sio_peer | Fields]
-    lent: int
-    won: int
-    last_peek: int
-    step_ns: int
-    deadline: int
-    peeked: Member[Items[c_unsigned_char], Pointer[Byte]]
-    peeked_len: int
+    upstream: int
+    event_upstream: int
+    event_err: int
+    err: int
+    reason: int
     tries: int
-    chosen: int
-    short_of: int
-    shortages: int
-    told_upstream: int
-    told_err: int
-    next_address: int
-    attempts: Member[Array[c_int32_t], Array[c_int32_t] | Sequence[int]]
-    attempted: Member[Array[c_int32_t], Array[c_int32_t] | Sequence[int]]
-    routed: Member[struct_sio_upstreams_ptr, Pointer[struct_sio_upstreams]]
-    tried: Member[struct_sio_upstreams_ptr, Pointer[struct_sio_upstreams]]
+    is_connected: int
+    peeked_len: int
+    peeked: Member[Items[c_unsigned_char], Pointer[Byte]]
+    a_to_b: int
+    b_to_a: int
+    ns: int
 
-class struct_sio_link(_struct_sio_link, Struct[struct_sio_link_ptr]): ...
-class struct_sio_link_ptr(_struct_sio_link, Items[struct_sio_link]): ...
-
-class _struct_sio_loan:
-    device: int
-    inode: int
-    fd: int
-    was_blocking: int
-    next: Member[struct_sio_loan_ptr, Pointer[struct_sio_loan]]
-
-class struct_sio_loan(_struct_sio_loan, Struct[struct_sio_loan_ptr]): ...
-class struct_sio_loan_ptr(_struct_sio_loan, Items[struct_sio_loan]): ...
-
-class _struct_sio_log_row:
-    call: int
-    site: int
-    # in: int
-    out: int
-    flags: int
-    len: int
-    result: int
-
-class struct_sio_log_row(_struct_sio_log_row, Struct[struct_sio_log_row_ptr]): ...
-class struct_sio_log_row_ptr(_struct_sio_log_row, Items[struct_sio_log_row]): ...
-
-class struct_sio_modes(Opaque): ...
-class struct_sio_modes_ptr(Pointer[struct_sio_modes]): ...
-
-class _struct_sio_network:
-    ip: Member[Array[c_uint8_t], Array[c_uint8_t] | Sequence[int] | bytes]
-    bits: int
-
-class struct_sio_network(_struct_sio_network, Struct[struct_sio_network_ptr]): ...
-class struct_sio_network_ptr(_struct_sio_network, Items[struct_sio_network]): ...
-
-class struct_sio_news(Opaque): ...
-class struct_sio_news_ptr(Pointer[struct_sio_news]): ...
-
-class _struct_sio_owned:
-    fd: int
-
-class struct_sio_owned(_struct_sio_owned, Struct[struct_sio_owned_ptr]): ...
-class struct_sio_owned_ptr(_struct_sio_owned, Items[struct_sio_owned]): ...
-
-class _struct_sio_part:
-    memory: Member[Items[c_unsigned_char], Pointer[Byte]]
-    offset: int
-    len: int
-
-class struct_sio_part(_struct_sio_part, Struct[struct_sio_part_ptr]): ...
-class struct_sio_part_ptr(_struct_sio_part, Items[struct_sio_part]): ...
-
-class _struct_sio_peer:
-    ip: Member[Array[c_uint8_t], Array[c_uint8_t] | Sequence[int] | bytes]
-    port: int
-    family: int
-
-class struct_sio_peer(_struct_sio_peer, Struct[struct_sio_peer_ptr]): ...
-class struct_sio_peer_ptr(_struct_sio_peer, Items[struct_sio_peer]): ...
+class struct_sio_proxy_report(_struct_sio_proxy_report, Struct[struct_sio_proxy_report_ptr]): ...
+class struct_sio_proxy_report_ptr(_struct_sio_proxy_report, Items[struct_sio_proxy_report]): ...
 
 class _struct_sio_refusal:
     method: int
     err: int
     call: int
-    site: int
+    phase: int
 
 class struct_sio_refusal(_struct_sio_refusal, Struct[struct_sio_refusal_ptr]): ...
 class struct_sio_refusal_ptr(_struct_sio_refusal, Items[struct_sio_refusal]): ...
 
-class _struct_sio_relay:
+class struct_sio_relay(Opaque): ...
+class struct_sio_relay_ptr(Pointer[struct_sio_relay]): ...
+
+class _struct_sio_relay_config:
     ab: Member[struct_sio_transfer_ptr, Pointer[struct_sio_transfer]]
     ba: Member[struct_sio_transfer_ptr, Pointer[struct_sio_transfer]]
-    limit_left: int
+    limit: int
     stop_when_gone: int
     stop_at_eof: int
-    closes: int
-    closes_later: int
-    over: int
-    finished: int
-    reason: int
-    failed: int
-    waiting: int
-    state: Member[Array[c_int32_t], Array[c_int32_t] | Sequence[int]]
-    active_ns: int
-    active_mark: int
 
-class struct_sio_relay(_struct_sio_relay, Struct[struct_sio_relay_ptr]): ...
-class struct_sio_relay_ptr(_struct_sio_relay, Items[struct_sio_relay]): ...
+class struct_sio_relay_config(_struct_sio_relay_config, Struct[struct_sio_relay_config_ptr]): ...
+class struct_sio_relay_config_ptr(_struct_sio_relay_config, Items[struct_sio_relay_config]): ...
 
-class _struct_sio_rule:
-    call: int
-    site: int
-    skip: int
-    times: int
-    action: int
-    value: int
+class _struct_sio_segment:
+    memory: Member[Items[c_unsigned_char], Pointer[Byte]]
+    offset: int
+    len: int
 
-class struct_sio_rule(_struct_sio_rule, Struct[struct_sio_rule_ptr]): ...
-class struct_sio_rule_ptr(_struct_sio_rule, Items[struct_sio_rule]): ...
+class struct_sio_segment(_struct_sio_segment, Struct[struct_sio_segment_ptr]): ...
+class struct_sio_segment_ptr(_struct_sio_segment, Items[struct_sio_segment]): ...
 
-class _struct_sio_seam:
-    rules: Member[struct_sio_rule_ptr, Pointer[struct_sio_rule]]
-    rule_count: int
-    site: int
-    capped: int
-    log: Member[struct_sio_log_row_ptr, Pointer[struct_sio_log_row]]
-    log_size: int
-    log_count: int
+class struct_sio_transfer(Opaque): ...
+class struct_sio_transfer_ptr(Pointer[struct_sio_transfer]): ...
 
-class struct_sio_seam(_struct_sio_seam, Struct[struct_sio_seam_ptr]): ...
-class struct_sio_seam_ptr(_struct_sio_seam, Items[struct_sio_seam]): ...
-
-class _struct_sio_sink:
-    out: Member[struct_sio_transfer_ptr, Pointer[struct_sio_transfer]]
-    pipe_r: int
-    pipe_w: int
-    staged: int
-    got: int
-    teed: int
-    full: int
-    fate: int
-    beyond: int
-    full_ns: int
-    full_mark: int
-
-class struct_sio_sink(_struct_sio_sink, Struct[struct_sio_sink_ptr]): ...
-class struct_sio_sink_ptr(_struct_sio_sink, Items[struct_sio_sink]): ...
-
-class _struct_sio_timer:
-    due: int
-    place: int
-    fire: Member[
-        Function[[Pointer[struct_sio_engine], Pointer[struct_sio_timer]], None],
-        Function[[Pointer[struct_sio_engine], Pointer[struct_sio_timer]], None] | Null,
-    ]
-
-class struct_sio_timer(_struct_sio_timer, Struct[struct_sio_timer_ptr]): ...
-class struct_sio_timer_ptr(_struct_sio_timer, Items[struct_sio_timer]): ...
-
-class _struct_sio_transfer:
-    seam: Member[struct_sio_seam_ptr, Pointer[struct_sio_seam]]
+class _struct_sio_transfer_config:
+    faults: Member[struct_sio_faults_ptr, Pointer[struct_sio_faults]]
+    pid: int
     src: int
     dst: int
-    pid: int
     src_kind: int
     dst_kind: int
-    methods: Member[Array[c_int32_t], Array[c_int32_t] | Sequence[int]]
-    method_count: int
-    left: int
-    known: int
-    off_src: int
-    off_dst: int
-    pipe_size: int
-    adaptive: int
-    level_poll: int
-    edge_poll: int
-    shares: int
     src_is: Member[struct_sio_identity, struct_sio_identity | Fields]
     dst_is: Member[struct_sio_identity, struct_sio_identity | Fields]
-    lender: Member[struct_sio_lender_ptr, Pointer[struct_sio_lender]]
-    parts: Member[struct_sio_part_ptr, Pointer[struct_sio_part]]
-    part_count: int
-    part: int
-    part_pos: int
-    from_memory: int
-    cork: int
-    holes: int
-    hole_last: int
-    extent: int
-    skipped: int
-    reserve: int
-    reserved: int
+    nonblock: int
+    methods: Member[Array[c_int32_t], Array[c_int32_t] | Sequence[int]]
+    method_count: int
+    adaptive: int
     small: int
-    current: int
-    moved: int
-    taken: int
-    by_method: Member[Array[c_int64_t], Array[c_int64_t] | Sequence[int]]
-    refusals: Member[
-        Array[struct_sio_refusal],
-        Array[struct_sio_refusal] | Sequence[struct_sio_refusal | Fields],
-    ]
-    refusal_count: int
-    err: int
-    err_side: int
-    err_call: int
-    err_method: int
-    sticky: int
-    eof: int
-    pipe_r: int
-    pipe_w: int
-    pipe_held: int
-    slots: int
-    dst_free: int
-    buf: Member[Items[c_unsigned_char], Pointer[Byte]]
-    buf_lent: int
-    buf_size: int
-    buf_pos: int
-    buf_len: int
-    chunk: int
-    src_nonblock: int
-    dst_nonblock: int
-    src_ready: int
-    src_dry: int
-    src_special: int
-    dst_full: int
-    doubt: int
-    yielded: int
-    guessed: int
-    guess_dst: int
-    unwatch_dst: int
-    waiting: int
-    wake_fd: int
-    active_ns: int
-    active_mark: int
+    level_poll: int
+    left: int
+    src_offset: int
+    dst_offset: int
+    pipe_size: int
+    segments: Member[struct_sio_segment_ptr, Pointer[struct_sio_segment]]
+    segment_count: int
+    holes: int
+    extent: int
+    reserve: int
 
-class struct_sio_transfer(_struct_sio_transfer, Struct[struct_sio_transfer_ptr]): ...
-class struct_sio_transfer_ptr(_struct_sio_transfer, Items[struct_sio_transfer]): ...
+class struct_sio_transfer_config(_struct_sio_transfer_config, Struct[
+    struct_sio_transfer_config_ptr,
+]): ...
+class struct_sio_transfer_config_ptr(_struct_sio_transfer_config, Items[
+    struct_sio_transfer_config,
+]): ...
 
 class _struct_sio_trouble:
     err: int
@@ -583,17 +422,14 @@ class struct_sio_trouble_ptr(_struct_sio_trouble, Items[struct_sio_trouble]): ..
 class struct_sio_upstreams(Opaque): ...
 class struct_sio_upstreams_ptr(Pointer[struct_sio_upstreams]): ...
 
-class struct_sockaddr_storage(Opaque): ...
-class struct_sockaddr_storage_ptr(Pointer[struct_sockaddr_storage]): ...
-
 # -- the functions and constants ------------------------------------------------------------------
 
 class Lib:
     SIO_MAX_COUNT: Final[int]
     SIO_NO_OFFSET: Final[int]
     SIO_BAD_COUNT: Final[int]
-    SIO_GIFT_REGION: Final[int]
-    SIO_GIFT_SMALL: Final[int]
+    SIO_PAGE_GIFT_REGION: Final[int]
+    SIO_PAGE_GIFT_SMALL: Final[int]
     SIO_CALL_SPLICE: Final[int]
     SIO_CALL_TEE: Final[int]
     SIO_CALL_VMSPLICE: Final[int]
@@ -616,16 +452,13 @@ class Lib:
     SIO_CALL_UNSENT: Final[int]
     SIO_CALL_EPOLL_CTL: Final[int]
     SIO_CALL_EPOLL_WAIT: Final[int]
-    SIO_SITE_ANY: Final[int]
-    SIO_SITE_DIRECT: Final[int]
-    SIO_SITE_FILL: Final[int]
-    SIO_SITE_DRAIN: Final[int]
-    SIO_SITE_MEMORY: Final[int]
-    SIO_SITE_STAGE: Final[int]
-    SIO_SITE_DROP: Final[int]
-    SIO_FAIL: Final[int]
-    SIO_CAP: Final[int]
-    SIO_ZERO: Final[int]
+    SIO_PHASE_ANY: Final[int]
+    SIO_PHASE_DIRECT: Final[int]
+    SIO_PHASE_FILL: Final[int]
+    SIO_PHASE_DRAIN: Final[int]
+    SIO_PHASE_MEMORY: Final[int]
+    SIO_PHASE_STAGE: Final[int]
+    SIO_PHASE_DROP: Final[int]
     SIO_KIND_FILE: Final[int]
     SIO_KIND_PIPE: Final[int]
     SIO_KIND_TCP: Final[int]
@@ -664,37 +497,18 @@ class Lib:
     SIO_FATE_OPEN: Final[int]
     SIO_FATE_FAILED: Final[int]
     SIO_FATE_STALLED: Final[int]
-    SIO_PHASE_NEW: Final[int]
-    SIO_PHASE_HEADER: Final[int]
-    SIO_PHASE_PEEK: Final[int]
-    SIO_PHASE_ASKED: Final[int]
-    SIO_PHASE_CONNECT: Final[int]
-    SIO_PHASE_RELAY: Final[int]
-    SIO_PHASE_LINGER: Final[int]
-    SIO_PHASE_OVER: Final[int]
-    SIO_TOLD_OVER: Final[int]
-    SIO_TOLD_WRITER_B: Final[int]
-    SIO_TOLD_WRITER_A: Final[int]
-    SIO_TOLD_ROUTE: Final[int]
-    SIO_TOLD_DOWN: Final[int]
-    SIO_TOLD_UP: Final[int]
+    SIO_EVENT_OVER: Final[int]
+    SIO_EVENT_WRITER_B: Final[int]
+    SIO_EVENT_WRITER_A: Final[int]
+    SIO_EVENT_ROUTE: Final[int]
+    SIO_EVENT_DOWN: Final[int]
+    SIO_EVENT_UP: Final[int]
     SIO_STOPPED_NOTHING: Final[int]
     SIO_STOPPED_ACCEPTING: Final[int]
     SIO_STOPPED_ALL: Final[int]
-    def sio_splice(
-        self,
-        seam: Pointer[struct_sio_seam],
-        in_: int,
-        off_in: Pointer[c_int64_t],
-        out: int,
-        off_out: Pointer[c_int64_t],
-        len: int,
-        flags: int,
-        /,
-    ) -> int: ...
     def sio_tee(
         self,
-        seam: Pointer[struct_sio_seam],
+        faults: Pointer[struct_sio_faults],
         in_: int,
         out: int,
         len: int,
@@ -703,7 +517,7 @@ class Lib:
     ) -> int: ...
     def sio_vmsplice(
         self,
-        seam: Pointer[struct_sio_seam],
+        faults: Pointer[struct_sio_faults],
         fd: int,
         bases: Pointer[Pointer[c_void]],
         lens: Pointer[c_size_t],
@@ -711,18 +525,9 @@ class Lib:
         flags: int,
         /,
     ) -> int: ...
-    def sio_sendfile(
-        self,
-        seam: Pointer[struct_sio_seam],
-        out: int,
-        in_: int,
-        off_in: Pointer[c_int64_t],
-        len: int,
-        /,
-    ) -> int: ...
     def sio_copy_file_range(
         self,
-        seam: Pointer[struct_sio_seam],
+        faults: Pointer[struct_sio_faults],
         in_: int,
         off_in: Pointer[c_int64_t],
         out: int,
@@ -730,91 +535,16 @@ class Lib:
         len: int,
         /,
     ) -> int: ...
-    def sio_read(
-        self,
-        seam: Pointer[struct_sio_seam],
-        fd: int,
-        off: Pointer[c_int64_t],
-        buf: Address,
-        len: int,
-        /,
-    ) -> int: ...
-    def sio_recv(
-        self,
-        seam: Pointer[struct_sio_seam],
-        fd: int,
-        buf: Address,
-        len: int,
-        /,
-    ) -> int: ...
-    def sio_write(
-        self,
-        seam: Pointer[struct_sio_seam],
-        fd: int,
-        off: Pointer[c_int64_t],
-        buf: Address | bytes,
-        len: int,
-        /,
-    ) -> int: ...
-    def sio_send(
-        self,
-        seam: Pointer[struct_sio_seam],
-        fd: int,
-        buf: Address | bytes,
-        len: int,
-        more: int,
-        /,
-    ) -> int: ...
-    def sio_accept(
-        self,
-        seam: Pointer[struct_sio_seam],
-        fd: int,
-        from_: Pointer[struct_sockaddr_storage],
-        /,
-    ) -> int: ...
-    def sio_socket(self, seam: Pointer[struct_sio_seam], family: int, /) -> int: ...
-    def sio_connect_to(
-        self,
-        seam: Pointer[struct_sio_seam],
-        fd: int,
-        to: Pointer[struct_sockaddr_storage],
-        len: int,
-        /,
-    ) -> int: ...
     def sio_peek(
         self,
-        seam: Pointer[struct_sio_seam],
+        faults: Pointer[struct_sio_faults],
         fd: int,
         buf: Address,
         len: int,
         /,
     ) -> int: ...
-    def sio_epoll_ctl(
-        self,
-        seam: Pointer[struct_sio_seam],
-        epfd: int,
-        op: int,
-        fd: int,
-        event: Pointer[struct_epoll_event],
-        /,
-    ) -> int: ...
-    def sio_epoll_wait(
-        self,
-        seam: Pointer[struct_sio_seam],
-        epfd: int,
-        events: Pointer[struct_epoll_event],
-        most: int,
-        ms: int,
-        /,
-    ) -> int: ...
-    def sio_unread(self, seam: Pointer[struct_sio_seam], fd: int, /) -> int: ...
-    def sio_unsent(self, seam: Pointer[struct_sio_seam], fd: int, /) -> int: ...
+    def sio_unread(self, faults: Pointer[struct_sio_faults], fd: int, /) -> int: ...
     def sio_window_closed(self, fd: int, /) -> int: ...
-    def sio_shutdown_write(self, seam: Pointer[struct_sio_seam], fd: int, /) -> int: ...
-    def sio_clone(self, seam: Pointer[struct_sio_seam], in_: int, out: int, /) -> int: ...
-    def sio_fallocate(self, seam: Pointer[struct_sio_seam], fd: int, len: int, /) -> int: ...
-    def sio_seek(self, seam: Pointer[struct_sio_seam], fd: int, at: int, hole: int, /) -> int: ...
-    def sio_truncate(self, seam: Pointer[struct_sio_seam], fd: int, size: int, /) -> int: ...
     def sio_splice_at(
         self,
         in_: int,
@@ -837,16 +567,7 @@ class Lib:
         /,
     ) -> int: ...
     def sio_sendfile_at(self, out: int, in_: int, off_in: int, has: int, len: int, /) -> int: ...
-    def sio_pipe(
-        self,
-        seam: Pointer[struct_sio_seam],
-        reader: Pointer[c_int],
-        writer: Pointer[c_int],
-        capacity: int,
-        /,
-    ) -> int: ...
     def sio_pipe_resize(self, fd: int, capacity: int, /) -> int: ...
-    def sio_pipe_close(self, reader: Pointer[c_int], writer: Pointer[c_int], /) -> None: ...
     def sio_owned_open(
         self,
         o: Pointer[struct_sio_owned],
@@ -872,17 +593,26 @@ class Lib:
         /,
     ) -> int: ...
     def sio_owned_close(self, o: Pointer[struct_sio_owned], /) -> None: ...
-    def sio_socket_free(self, fd: int, tcp: int, /) -> int: ...
-    def sio_room_for(self, free: int, slots: int, /) -> int: ...
-    def sio_packet_cost(self, slots: int, /) -> int: ...
-    def sio_about(self, fd: int, about: Pointer[struct_sio_about], /) -> None: ...
+    def sio_sockbuf_free(self, fd: int, tcp: int, /) -> int: ...
+    def sio_sockbuf_fits(self, free: int, slots: int, /) -> int: ...
+    def sio_fdinfo(self, fd: int, about: Pointer[struct_sio_fdinfo], /) -> None: ...
     def sio_statx_attributes(self, fd: int, /) -> int: ...
-    def sio_transfer_open(self, t: Pointer[struct_sio_transfer], src: int, dst: int, /) -> int: ...
+    def sio_transfer_new(
+        self,
+        config: Pointer[struct_sio_transfer_config],
+        /,
+    ) -> struct_sio_transfer_ptr: ...
+    def sio_transfer_free(self, t: Pointer[struct_sio_transfer], /) -> None: ...
+    def sio_transfer_open(
+        self,
+        t: Pointer[struct_sio_transfer],
+        config: Pointer[struct_sio_transfer_config],
+        /,
+    ) -> int: ...
     def sio_transfer_share(
         self,
         t: Pointer[struct_sio_transfer],
-        src: int,
-        dst: int,
+        first: Pointer[struct_sio_transfer],
         /,
     ) -> None: ...
     def sio_transfer_prefix(
@@ -890,11 +620,26 @@ class Lib:
         t: Pointer[struct_sio_transfer],
         data: Address | bytes,
         len: int,
+        counted: int,
         /,
     ) -> int: ...
+    def sio_transfer_expect(self, t: Pointer[struct_sio_transfer], known: int, /) -> None: ...
     def sio_transfer_close(self, t: Pointer[struct_sio_transfer], /) -> None: ...
     def sio_transfer_moved(self, t: Pointer[struct_sio_transfer], /) -> int: ...
     def sio_transfer_moved_by(self, t: Pointer[struct_sio_transfer], method: int, /) -> int: ...
+    def sio_transfer_taken(self, t: Pointer[struct_sio_transfer], /) -> int: ...
+    def sio_transfer_left(self, t: Pointer[struct_sio_transfer], /) -> int: ...
+    def sio_transfer_skipped(self, t: Pointer[struct_sio_transfer], /) -> int: ...
+    def sio_transfer_method(self, t: Pointer[struct_sio_transfer], /) -> int: ...
+    def sio_transfer_fd(self, t: Pointer[struct_sio_transfer], side: int, /) -> int: ...
+    def sio_transfer_is_ours(self, t: Pointer[struct_sio_transfer], /) -> int: ...
+    def sio_transfer_error(self, t: Pointer[struct_sio_transfer], /) -> struct_sio_error_ptr: ...
+    def sio_transfer_refusal(
+        self,
+        t: Pointer[struct_sio_transfer],
+        number: int,
+        /,
+    ) -> struct_sio_refusal_ptr: ...
     def sio_transfer_held(self, t: Pointer[struct_sio_transfer], /) -> int: ...
     def sio_transfer_take_held(
         self,
@@ -903,8 +648,8 @@ class Lib:
         len: int,
         /,
     ) -> int: ...
+    def sio_transfer_put_back(self, t: Pointer[struct_sio_transfer], len: int, /) -> int: ...
     def sio_transfer_refresh(self, t: Pointer[struct_sio_transfer], /) -> None: ...
-    def sio_transfer_step(self, t: Pointer[struct_sio_transfer], bytes: int, ns: int, /) -> int: ...
     def sio_transfer_try(self, t: Pointer[struct_sio_transfer], ns: int, /) -> int: ...
     def sio_transfer_run(
         self,
@@ -913,9 +658,10 @@ class Lib:
         idle_ns: int,
         /,
     ) -> int: ...
+    def sio_transfer_restart(self, t: Pointer[struct_sio_transfer], /) -> None: ...
     def sio_transfer_wakeable(self, t: Pointer[struct_sio_transfer], /) -> int: ...
     def sio_transfer_wake(self, t: Pointer[struct_sio_transfer], /) -> None: ...
-    def sio_transfer_heard(self, t: Pointer[struct_sio_transfer], /) -> None: ...
+    def sio_transfer_clear_wake(self, t: Pointer[struct_sio_transfer], /) -> None: ...
     def sio_transfer_read(
         self,
         t: Pointer[struct_sio_transfer],
@@ -925,9 +671,39 @@ class Lib:
         idle_ns: int,
         /,
     ) -> int: ...
+    def sio_relay_new(
+        self,
+        config: Pointer[struct_sio_relay_config],
+        /,
+    ) -> struct_sio_relay_ptr: ...
+    def sio_relay_free(self, r: Pointer[struct_sio_relay], /) -> None: ...
     def sio_relay_run(self, r: Pointer[struct_sio_relay], ns: int, idle_ns: int, /) -> int: ...
-    def sio_fanout_open(self, f: Pointer[struct_sio_fanout], /) -> int: ...
-    def sio_fanout_run(self, f: Pointer[struct_sio_fanout], ns: int, idle_ns: int, /) -> int: ...
+    def sio_relay_finished(self, r: Pointer[struct_sio_relay], /) -> int: ...
+    def sio_relay_failed(self, r: Pointer[struct_sio_relay], /) -> int: ...
+    def sio_relay_reason(self, r: Pointer[struct_sio_relay], /) -> int: ...
+    def sio_fanout_new(
+        self,
+        config: Pointer[struct_sio_fanout_config],
+        /,
+    ) -> struct_sio_fanout_ptr: ...
+    def sio_fanout_free(self, f: Pointer[struct_sio_fanout], /) -> None: ...
+    def sio_fanout_report(
+        self,
+        f: Pointer[struct_sio_fanout],
+        report: Pointer[struct_sio_fanout_report],
+        /,
+    ) -> None: ...
+    def sio_fanout_fate(self, f: Pointer[struct_sio_fanout], i: int, /) -> int: ...
+    def sio_fanout_got(self, f: Pointer[struct_sio_fanout], i: int, /) -> int: ...
+    def sio_fanout_teed(self, f: Pointer[struct_sio_fanout], i: int, /) -> int: ...
+    def sio_fanout_run(
+        self,
+        f: Pointer[struct_sio_fanout],
+        ns: int,
+        idle_ns: int,
+        wake_fd: int,
+        /,
+    ) -> int: ...
     def sio_fanout_take(
         self,
         f: Pointer[struct_sio_fanout],
@@ -936,6 +712,8 @@ class Lib:
         len: int,
         /,
     ) -> int: ...
+    def sio_fanout_handed(self, f: Pointer[struct_sio_fanout], /) -> int: ...
+    def sio_fanout_accept(self, f: Pointer[struct_sio_fanout], /) -> None: ...
     def sio_fanout_detach(self, f: Pointer[struct_sio_fanout], i: int, /) -> None: ...
     def sio_fanout_rest(self, f: Pointer[struct_sio_fanout], /) -> int: ...
     def sio_fanout_take_rest(
@@ -946,26 +724,40 @@ class Lib:
         /,
     ) -> int: ...
     def sio_fanout_close(self, f: Pointer[struct_sio_fanout], /) -> None: ...
-    def sio_news_new(self, /) -> struct_sio_news_ptr: ...
-    def sio_news_free(self, news: Pointer[struct_sio_news], /) -> None: ...
-    def sio_news_fd(self, news: Pointer[struct_sio_news], /) -> int: ...
-    def sio_news_wait(self, news: Pointer[struct_sio_news], ms: int, /) -> int: ...
-    def sio_news_wake(self, news: Pointer[struct_sio_news], /) -> None: ...
-    def sio_news_take(
+    def sio_completions_new(self, /) -> struct_sio_completions_ptr: ...
+    def sio_completions_free(self, completions: Pointer[struct_sio_completions], /) -> None: ...
+    def sio_completions_fd(self, completions: Pointer[struct_sio_completions], /) -> int: ...
+    def sio_completions_wait(
         self,
-        news: Pointer[struct_sio_news],
+        completions: Pointer[struct_sio_completions],
+        ms: int,
+        /,
+    ) -> int: ...
+    def sio_completions_wake(self, completions: Pointer[struct_sio_completions], /) -> None: ...
+    def sio_completions_take(
+        self,
+        completions: Pointer[struct_sio_completions],
         told: Pointer[c_int32_t],
         /,
-    ) -> struct_sio_link_ptr: ...
+    ) -> struct_sio_conn_ptr: ...
     def sio_modes_new(self, /) -> struct_sio_modes_ptr: ...
     def sio_modes_reset(self, modes: Pointer[struct_sio_modes], /) -> None: ...
-    def sio_modes_lend(
+    def sio_job_new(self, config: Pointer[struct_sio_job_config], /) -> struct_sio_conn_ptr: ...
+    def sio_job_free(self, conn: Pointer[struct_sio_conn], /) -> None: ...
+    def sio_job_acquire(
         self,
+        conn: Pointer[struct_sio_conn],
         modes: Pointer[struct_sio_modes],
-        l: Pointer[struct_sio_link],
         /,
     ) -> None: ...
-    def sio_modes_give_back(self, l: Pointer[struct_sio_link], /) -> None: ...
+    def sio_job_release(self, conn: Pointer[struct_sio_conn], /) -> None: ...
+    def sio_job_is_taken(self, conn: Pointer[struct_sio_conn], /) -> int: ...
+    def sio_job_report(
+        self,
+        conn: Pointer[struct_sio_conn],
+        report: Pointer[struct_sio_job_report],
+        /,
+    ) -> None: ...
     def sio_engine_new(
         self,
         pipes: int,
@@ -983,22 +775,14 @@ class Lib:
     def sio_engine_stop(self, e: Pointer[struct_sio_engine], /) -> None: ...
     def sio_engine_free(self, e: Pointer[struct_sio_engine], /) -> None: ...
     def sio_engine_abandon(self, e: Pointer[struct_sio_engine], /) -> None: ...
-    def sio_engine_test(
-        self,
-        e: Pointer[struct_sio_engine],
-        seam: Pointer[struct_sio_seam],
-        stall_ns: int,
-        /,
-    ) -> None: ...
-    def sio_engine_skip(self, e: Pointer[struct_sio_engine], ns: int, /) -> None: ...
     def sio_engine_submit(
         self,
         e: Pointer[struct_sio_engine],
-        link: Pointer[struct_sio_link],
+        conn: Pointer[struct_sio_conn],
         /,
     ) -> int: ...
-    def sio_engine_cancel(self, link: Pointer[struct_sio_link], /) -> int: ...
-    def sio_engine_cut(self, link: Pointer[struct_sio_link], /) -> None: ...
+    def sio_engine_cancel(self, conn: Pointer[struct_sio_conn], /) -> int: ...
+    def sio_engine_abort(self, conn: Pointer[struct_sio_conn], /) -> None: ...
     def sio_engine_counts(
         self,
         e: Pointer[struct_sio_engine],
@@ -1029,11 +813,10 @@ class Lib:
     ) -> int: ...
     def sio_upstreams_free(self, ups: Pointer[struct_sio_upstreams], /) -> None: ...
     def sio_tune(self, fd: int, keepalive: int, /) -> None: ...
-    def sio_tune_new(self, fd: int, keepalive: int, /) -> None: ...
     def sio_engine_serve(
         self,
         e: Pointer[struct_sio_engine],
-        setup: Pointer[struct_sio_gate_setup],
+        setup: Pointer[struct_sio_proxy_config],
         listeners: Pointer[c_int32_t] | list[int] | tuple[int, ...],
         count: int,
         /,
@@ -1044,37 +827,27 @@ class Lib:
         ups: Pointer[struct_sio_upstreams],
         /,
     ) -> int: ...
-    def sio_engine_close_gate(self, e: Pointer[struct_sio_engine], /) -> None: ...
-    def sio_link_route(
+    def sio_engine_close_listeners(self, e: Pointer[struct_sio_engine], /) -> None: ...
+    def sio_proxy_report(
         self,
-        link: Pointer[struct_sio_link],
+        conn: Pointer[struct_sio_conn],
+        report: Pointer[struct_sio_proxy_report],
+        /,
+    ) -> None: ...
+    def sio_proxy_route(
+        self,
+        conn: Pointer[struct_sio_conn],
         ups: Pointer[struct_sio_upstreams],
         more: int,
         /,
     ) -> None: ...
-    def sio_link_release(self, link: Pointer[struct_sio_link], /) -> None: ...
-    def sio_proxy_read(
+    def sio_proxy_release(self, conn: Pointer[struct_sio_conn], /) -> None: ...
+    def sio_page_gift_new(self, /) -> struct_sio_page_gift_ptr: ...
+    def sio_page_gift_free(self, g: Pointer[struct_sio_page_gift], /) -> None: ...
+    def sio_page_gift_write(
         self,
-        data: Pointer[Byte] | bytes,
-        len: int,
-        client: Pointer[struct_sio_peer],
-        server: Pointer[struct_sio_peer],
-        /,
-    ) -> int: ...
-    def sio_proxy_write(
-        self,
-        version: int,
-        client: Pointer[struct_sio_peer],
-        server: Pointer[struct_sio_peer],
-        out: Pointer[Byte],
-        /,
-    ) -> int: ...
-    def sio_gift_new(self, /) -> struct_sio_gift_ptr: ...
-    def sio_gift_free(self, g: Pointer[struct_sio_gift], /) -> None: ...
-    def sio_gift_write(
-        self,
-        seam: Pointer[struct_sio_seam],
-        g: Pointer[struct_sio_gift],
+        faults: Pointer[struct_sio_faults],
+        g: Pointer[struct_sio_page_gift],
         fd: int,
         data: Pointer[Byte] | bytes,
         len: int,
@@ -1084,9 +857,9 @@ class Lib:
         count: Pointer[c_int64_t],
         /,
     ) -> int: ...
-    def sio_gift_put(
+    def sio_page_gift_put(
         self,
-        seam: Pointer[struct_sio_seam],
+        faults: Pointer[struct_sio_faults],
         fd: int,
         data: Pointer[Byte] | bytes,
         len: int,
@@ -1094,7 +867,7 @@ class Lib:
         count: Pointer[c_int64_t],
         /,
     ) -> int: ...
-    def sio_gift_maps(self, seam: Pointer[struct_sio_seam], /) -> int: ...
+    def sio_page_gift_maps(self, faults: Pointer[struct_sio_faults], /) -> int: ...
 
 # -- what cffi makes ------------------------------------------------------------------------------
 
@@ -1122,15 +895,6 @@ class FFI(_FFI):
         init: int | Array[Items[c_char]] | Sequence[Pointer[Byte]],
         /,
     ) -> Array[Items[c_char]]: ...
-    @overload
-    def new(self, cdecl: Literal["int *"], init: int = ..., /) -> Items[c_int]: ...
-    @overload
-    def new(
-        self,
-        cdecl: Literal["int[]"],
-        init: int | Array[c_int] | Sequence[int],
-        /,
-    ) -> Array[c_int]: ...
     @overload
     def new(self, cdecl: Literal["int32_t *"], init: int = ..., /) -> Items[c_int32_t]: ...
     @overload
@@ -1161,20 +925,6 @@ class FFI(_FFI):
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_about *"],
-        init: struct_sio_about | Fields = ...,
-        /,
-    ) -> struct_sio_about_ptr: ...
-    @overload
-    def new(
-        self,
-        cdecl: Literal["struct sio_about[]"],
-        init: int | Array[struct_sio_about] | Sequence[struct_sio_about | Fields],
-        /,
-    ) -> Array[struct_sio_about]: ...
-    @overload
-    def new(
-        self,
         cdecl: Literal["struct sio_counts *"],
         init: struct_sio_counts | Fields = ...,
         /,
@@ -1189,31 +939,59 @@ class FFI(_FFI):
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_fanout *"],
-        init: struct_sio_fanout | Fields = ...,
+        cdecl: Literal["struct sio_error *"],
+        init: struct_sio_error | Fields = ...,
         /,
-    ) -> struct_sio_fanout_ptr: ...
+    ) -> struct_sio_error_ptr: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_fanout[]"],
-        init: int | Array[struct_sio_fanout] | Sequence[struct_sio_fanout | Fields],
+        cdecl: Literal["struct sio_error[]"],
+        init: int | Array[struct_sio_error] | Sequence[struct_sio_error | Fields],
         /,
-    ) -> Array[struct_sio_fanout]: ...
+    ) -> Array[struct_sio_error]: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_gate_setup *"],
-        init: struct_sio_gate_setup | Fields = ...,
+        cdecl: Literal["struct sio_fanout_config *"],
+        init: struct_sio_fanout_config | Fields = ...,
         /,
-    ) -> struct_sio_gate_setup_ptr: ...
+    ) -> struct_sio_fanout_config_ptr: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_gate_setup[]"],
-        init: int | Array[struct_sio_gate_setup] | Sequence[struct_sio_gate_setup | Fields],
+        cdecl: Literal["struct sio_fanout_config[]"],
+        init: int | Array[struct_sio_fanout_config] | Sequence[struct_sio_fanout_config | Fields],
         /,
-    ) -> Array[struct_sio_gate_setup]: ...
+    ) -> Array[struct_sio_fanout_config]: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_fanout_report *"],
+        init: struct_sio_fanout_report | Fields = ...,
+        /,
+    ) -> struct_sio_fanout_report_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_fanout_report[]"],
+        init: int | Array[struct_sio_fanout_report] | Sequence[struct_sio_fanout_report | Fields],
+        /,
+    ) -> Array[struct_sio_fanout_report]: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_fdinfo *"],
+        init: struct_sio_fdinfo | Fields = ...,
+        /,
+    ) -> struct_sio_fdinfo_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_fdinfo[]"],
+        init: int | Array[struct_sio_fdinfo] | Sequence[struct_sio_fdinfo | Fields],
+        /,
+    ) -> Array[struct_sio_fdinfo]: ...
     @overload
     def new(
         self,
@@ -1231,45 +1009,31 @@ class FFI(_FFI):
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_link *"],
-        init: struct_sio_link | Fields = ...,
+        cdecl: Literal["struct sio_job_config *"],
+        init: struct_sio_job_config | Fields = ...,
         /,
-    ) -> struct_sio_link_ptr: ...
+    ) -> struct_sio_job_config_ptr: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_link[]"],
-        init: int | Array[struct_sio_link] | Sequence[struct_sio_link | Fields],
+        cdecl: Literal["struct sio_job_config[]"],
+        init: int | Array[struct_sio_job_config] | Sequence[struct_sio_job_config | Fields],
         /,
-    ) -> Array[struct_sio_link]: ...
+    ) -> Array[struct_sio_job_config]: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_loan *"],
-        init: struct_sio_loan | Fields = ...,
+        cdecl: Literal["struct sio_job_report *"],
+        init: struct_sio_job_report | Fields = ...,
         /,
-    ) -> struct_sio_loan_ptr: ...
+    ) -> struct_sio_job_report_ptr: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_loan[]"],
-        init: int | Array[struct_sio_loan] | Sequence[struct_sio_loan | Fields],
+        cdecl: Literal["struct sio_job_report[]"],
+        init: int | Array[struct_sio_job_report] | Sequence[struct_sio_job_report | Fields],
         /,
-    ) -> Array[struct_sio_loan]: ...
-    @overload
-    def new(
-        self,
-        cdecl: Literal["struct sio_log_row *"],
-        init: struct_sio_log_row | Fields = ...,
-        /,
-    ) -> struct_sio_log_row_ptr: ...
-    @overload
-    def new(
-        self,
-        cdecl: Literal["struct sio_log_row[]"],
-        init: int | Array[struct_sio_log_row] | Sequence[struct_sio_log_row | Fields],
-        /,
-    ) -> Array[struct_sio_log_row]: ...
+    ) -> Array[struct_sio_job_report]: ...
     @overload
     def new(
         self,
@@ -1301,20 +1065,6 @@ class FFI(_FFI):
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_part *"],
-        init: struct_sio_part | Fields = ...,
-        /,
-    ) -> struct_sio_part_ptr: ...
-    @overload
-    def new(
-        self,
-        cdecl: Literal["struct sio_part[]"],
-        init: int | Array[struct_sio_part] | Sequence[struct_sio_part | Fields],
-        /,
-    ) -> Array[struct_sio_part]: ...
-    @overload
-    def new(
-        self,
         cdecl: Literal["struct sio_peer *"],
         init: struct_sio_peer | Fields = ...,
         /,
@@ -1326,6 +1076,34 @@ class FFI(_FFI):
         init: int | Array[struct_sio_peer] | Sequence[struct_sio_peer | Fields],
         /,
     ) -> Array[struct_sio_peer]: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_proxy_config *"],
+        init: struct_sio_proxy_config | Fields = ...,
+        /,
+    ) -> struct_sio_proxy_config_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_proxy_config[]"],
+        init: int | Array[struct_sio_proxy_config] | Sequence[struct_sio_proxy_config | Fields],
+        /,
+    ) -> Array[struct_sio_proxy_config]: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_proxy_report *"],
+        init: struct_sio_proxy_report | Fields = ...,
+        /,
+    ) -> struct_sio_proxy_report_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_proxy_report[]"],
+        init: int | Array[struct_sio_proxy_report] | Sequence[struct_sio_proxy_report | Fields],
+        /,
+    ) -> Array[struct_sio_proxy_report]: ...
     @overload
     def new(
         self,
@@ -1343,87 +1121,61 @@ class FFI(_FFI):
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_relay *"],
-        init: struct_sio_relay | Fields = ...,
+        cdecl: Literal["struct sio_relay_config *"],
+        init: struct_sio_relay_config | Fields = ...,
         /,
-    ) -> struct_sio_relay_ptr: ...
+    ) -> struct_sio_relay_config_ptr: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_relay[]"],
-        init: int | Array[struct_sio_relay] | Sequence[struct_sio_relay | Fields],
+        cdecl: Literal["struct sio_relay_config[]"],
+        init: int | Array[struct_sio_relay_config] | Sequence[struct_sio_relay_config | Fields],
         /,
-    ) -> Array[struct_sio_relay]: ...
+    ) -> Array[struct_sio_relay_config]: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_rule *"],
-        init: struct_sio_rule | Fields = ...,
+        cdecl: Literal["struct sio_segment *"],
+        init: struct_sio_segment | Fields = ...,
         /,
-    ) -> struct_sio_rule_ptr: ...
+    ) -> struct_sio_segment_ptr: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_rule[]"],
-        init: int | Array[struct_sio_rule] | Sequence[struct_sio_rule | Fields],
+        cdecl: Literal["struct sio_segment[]"],
+        init: int | Array[struct_sio_segment] | Sequence[struct_sio_segment | Fields],
         /,
-    ) -> Array[struct_sio_rule]: ...
+    ) -> Array[struct_sio_segment]: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_seam *"],
-        init: struct_sio_seam | Fields = ...,
+        cdecl: Literal["struct sio_transfer **"],
+        init: Pointer[struct_sio_transfer] = ...,
         /,
-    ) -> struct_sio_seam_ptr: ...
+    ) -> Items[struct_sio_transfer_ptr]: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_seam[]"],
-        init: int | Array[struct_sio_seam] | Sequence[struct_sio_seam | Fields],
+        cdecl: Literal["struct sio_transfer *[]"],
+        init: int | Array[struct_sio_transfer_ptr] | Sequence[Pointer[struct_sio_transfer]],
         /,
-    ) -> Array[struct_sio_seam]: ...
+    ) -> Array[struct_sio_transfer_ptr]: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_sink *"],
-        init: struct_sio_sink | Fields = ...,
+        cdecl: Literal["struct sio_transfer_config *"],
+        init: struct_sio_transfer_config | Fields = ...,
         /,
-    ) -> struct_sio_sink_ptr: ...
+    ) -> struct_sio_transfer_config_ptr: ...
     @overload
     def new(
         self,
-        cdecl: Literal["struct sio_sink[]"],
-        init: int | Array[struct_sio_sink] | Sequence[struct_sio_sink | Fields],
+        cdecl: Literal["struct sio_transfer_config[]"],
+        init: int | Array[
+            struct_sio_transfer_config] | Sequence[struct_sio_transfer_config | Fields,
+        ],
         /,
-    ) -> Array[struct_sio_sink]: ...
-    @overload
-    def new(
-        self,
-        cdecl: Literal["struct sio_timer *"],
-        init: struct_sio_timer | Fields = ...,
-        /,
-    ) -> struct_sio_timer_ptr: ...
-    @overload
-    def new(
-        self,
-        cdecl: Literal["struct sio_timer[]"],
-        init: int | Array[struct_sio_timer] | Sequence[struct_sio_timer | Fields],
-        /,
-    ) -> Array[struct_sio_timer]: ...
-    @overload
-    def new(
-        self,
-        cdecl: Literal["struct sio_transfer *"],
-        init: struct_sio_transfer | Fields = ...,
-        /,
-    ) -> struct_sio_transfer_ptr: ...
-    @overload
-    def new(
-        self,
-        cdecl: Literal["struct sio_transfer[]"],
-        init: int | Array[struct_sio_transfer] | Sequence[struct_sio_transfer | Fields],
-        /,
-    ) -> Array[struct_sio_transfer]: ...
+    ) -> Array[struct_sio_transfer_config]: ...
     @overload
     def new(
         self,
@@ -1475,8 +1227,6 @@ class FFI(_FFI):
     @overload
     def cast(self, cdecl: Literal["char **"], value: CData | int, /) -> Items[Items[c_char]]: ...
     @overload
-    def cast(self, cdecl: Literal["int *"], value: CData | int, /) -> Items[c_int]: ...
-    @overload
     def cast(self, cdecl: Literal["int32_t *"], value: CData | int, /) -> Items[c_int32_t]: ...
     @overload
     def cast(self, cdecl: Literal["int64_t *"], value: CData | int, /) -> Items[c_int64_t]: ...
@@ -1485,31 +1235,17 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
-        cdecl: Literal["struct epoll_event *"],
+        cdecl: Literal["struct sio_completions *"],
         value: CData | int,
         /,
-    ) -> struct_epoll_event_ptr: ...
+    ) -> struct_sio_completions_ptr: ...
     @overload
     def cast(
         self,
-        cdecl: Literal["struct pollfd *"],
+        cdecl: Literal["struct sio_conn *"],
         value: CData | int,
         /,
-    ) -> struct_pollfd_ptr: ...
-    @overload
-    def cast(
-        self,
-        cdecl: Literal["struct sio_about *"],
-        value: CData | int,
-        /,
-    ) -> struct_sio_about_ptr: ...
-    @overload
-    def cast(
-        self,
-        cdecl: Literal["struct sio_conn_ops *"],
-        value: CData | int,
-        /,
-    ) -> struct_sio_conn_ops_ptr: ...
+    ) -> struct_sio_conn_ptr: ...
     @overload
     def cast(
         self,
@@ -1527,6 +1263,13 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
+        cdecl: Literal["struct sio_error *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_error_ptr: ...
+    @overload
+    def cast(
+        self,
         cdecl: Literal["struct sio_fanout *"],
         value: CData | int,
         /,
@@ -1534,17 +1277,31 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
-        cdecl: Literal["struct sio_gate_setup *"],
+        cdecl: Literal["struct sio_fanout_config *"],
         value: CData | int,
         /,
-    ) -> struct_sio_gate_setup_ptr: ...
+    ) -> struct_sio_fanout_config_ptr: ...
     @overload
     def cast(
         self,
-        cdecl: Literal["struct sio_gift *"],
+        cdecl: Literal["struct sio_fanout_report *"],
         value: CData | int,
         /,
-    ) -> struct_sio_gift_ptr: ...
+    ) -> struct_sio_fanout_report_ptr: ...
+    @overload
+    def cast(
+        self,
+        cdecl: Literal["struct sio_faults *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_faults_ptr: ...
+    @overload
+    def cast(
+        self,
+        cdecl: Literal["struct sio_fdinfo *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_fdinfo_ptr: ...
     @overload
     def cast(
         self,
@@ -1555,31 +1312,17 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
-        cdecl: Literal["struct sio_lender *"],
+        cdecl: Literal["struct sio_job_config *"],
         value: CData | int,
         /,
-    ) -> struct_sio_lender_ptr: ...
+    ) -> struct_sio_job_config_ptr: ...
     @overload
     def cast(
         self,
-        cdecl: Literal["struct sio_link *"],
+        cdecl: Literal["struct sio_job_report *"],
         value: CData | int,
         /,
-    ) -> struct_sio_link_ptr: ...
-    @overload
-    def cast(
-        self,
-        cdecl: Literal["struct sio_loan *"],
-        value: CData | int,
-        /,
-    ) -> struct_sio_loan_ptr: ...
-    @overload
-    def cast(
-        self,
-        cdecl: Literal["struct sio_log_row *"],
-        value: CData | int,
-        /,
-    ) -> struct_sio_log_row_ptr: ...
+    ) -> struct_sio_job_report_ptr: ...
     @overload
     def cast(
         self,
@@ -1597,13 +1340,6 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
-        cdecl: Literal["struct sio_news *"],
-        value: CData | int,
-        /,
-    ) -> struct_sio_news_ptr: ...
-    @overload
-    def cast(
-        self,
         cdecl: Literal["struct sio_owned *"],
         value: CData | int,
         /,
@@ -1611,10 +1347,10 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
-        cdecl: Literal["struct sio_part *"],
+        cdecl: Literal["struct sio_page_gift *"],
         value: CData | int,
         /,
-    ) -> struct_sio_part_ptr: ...
+    ) -> struct_sio_page_gift_ptr: ...
     @overload
     def cast(
         self,
@@ -1622,6 +1358,20 @@ class FFI(_FFI):
         value: CData | int,
         /,
     ) -> struct_sio_peer_ptr: ...
+    @overload
+    def cast(
+        self,
+        cdecl: Literal["struct sio_proxy_config *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_proxy_config_ptr: ...
+    @overload
+    def cast(
+        self,
+        cdecl: Literal["struct sio_proxy_report *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_proxy_report_ptr: ...
     @overload
     def cast(
         self,
@@ -1639,31 +1389,17 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
-        cdecl: Literal["struct sio_rule *"],
+        cdecl: Literal["struct sio_relay_config *"],
         value: CData | int,
         /,
-    ) -> struct_sio_rule_ptr: ...
+    ) -> struct_sio_relay_config_ptr: ...
     @overload
     def cast(
         self,
-        cdecl: Literal["struct sio_seam *"],
+        cdecl: Literal["struct sio_segment *"],
         value: CData | int,
         /,
-    ) -> struct_sio_seam_ptr: ...
-    @overload
-    def cast(
-        self,
-        cdecl: Literal["struct sio_sink *"],
-        value: CData | int,
-        /,
-    ) -> struct_sio_sink_ptr: ...
-    @overload
-    def cast(
-        self,
-        cdecl: Literal["struct sio_timer *"],
-        value: CData | int,
-        /,
-    ) -> struct_sio_timer_ptr: ...
+    ) -> struct_sio_segment_ptr: ...
     @overload
     def cast(
         self,
@@ -1671,6 +1407,20 @@ class FFI(_FFI):
         value: CData | int,
         /,
     ) -> struct_sio_transfer_ptr: ...
+    @overload
+    def cast(
+        self,
+        cdecl: Literal["struct sio_transfer **"],
+        value: CData | int,
+        /,
+    ) -> Items[struct_sio_transfer_ptr]: ...
+    @overload
+    def cast(
+        self,
+        cdecl: Literal["struct sio_transfer_config *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_transfer_config_ptr: ...
     @overload
     def cast(
         self,
@@ -1685,13 +1435,6 @@ class FFI(_FFI):
         value: CData | int,
         /,
     ) -> struct_sio_upstreams_ptr: ...
-    @overload
-    def cast(
-        self,
-        cdecl: Literal["struct sockaddr_storage *"],
-        value: CData | int,
-        /,
-    ) -> struct_sockaddr_storage_ptr: ...
     @overload
     def cast(self, cdecl: Literal["uint8_t *"], value: CData | int, /) -> Items[c_uint8_t]: ...
     @overload
@@ -1717,14 +1460,6 @@ class FFI(_FFI):
         require_writable: bool = ...,
         /,
     ) -> Array[c_char]: ...
-    @overload
-    def from_buffer(
-        self,
-        cdecl: Literal["int[]"],
-        memory: Buffer,
-        require_writable: bool = ...,
-        /,
-    ) -> Array[c_int]: ...
     @overload
     def from_buffer(
         self,
@@ -1769,25 +1504,23 @@ class FFI(_FFI):
     def typeof(
         self,
         cdecl: Literal[
-            "struct sio_about",
             "struct sio_counts",
-            "struct sio_fanout",
-            "struct sio_gate_setup",
+            "struct sio_error",
+            "struct sio_fanout_config",
+            "struct sio_fanout_report",
+            "struct sio_fdinfo",
             "struct sio_identity",
-            "struct sio_link",
-            "struct sio_loan",
-            "struct sio_log_row",
+            "struct sio_job_config",
+            "struct sio_job_report",
             "struct sio_network",
             "struct sio_owned",
-            "struct sio_part",
             "struct sio_peer",
+            "struct sio_proxy_config",
+            "struct sio_proxy_report",
             "struct sio_refusal",
-            "struct sio_relay",
-            "struct sio_rule",
-            "struct sio_seam",
-            "struct sio_sink",
-            "struct sio_timer",
-            "struct sio_transfer",
+            "struct sio_relay_config",
+            "struct sio_segment",
+            "struct sio_transfer_config",
             "struct sio_trouble",
         ],
         /,

@@ -1,11 +1,11 @@
-"""The decorator of public functions and classes: their `__module__` is the package.
+"""Decorator for public functions and classes: their `__module__` becomes the package.
 
 What a user sees of a name (a traceback, repr, help(), a pickle) then says `spliceio.Pipe`, wherever
 in the package it is written. Nothing else changes, and nothing is imported for it.
 
-inspect.getsource works for functions and methods, whose code knows its file. For a class it looks
+inspect.getsource works for functions and methods, whose code has its file. For a class it looks
 into the file of the module that `__module__` names, and raises OSError, as for any package that
-does this; no attribute of a class could tell it another file.
+does this; no attribute of a class names another file.
 """
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""The version, for whoever asks inside the package: setuptools and the docs read it from here."""
+"""Version of the package, read by setuptools and the docs too."""
 
 __version__ = "0.1.0"

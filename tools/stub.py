@@ -28,7 +28,7 @@ STUB = ROOT / "spliceio" / "_cffi.pyi"
 WIDTH = 100
 
 sys.path.insert(0, str(HEADER.parent))
-from build_ffi import declarations  # noqa: E402 - beside the header, in no package
+from build_ffi import INTERFACE, declarations  # noqa: E402 - beside the header, in no package
 
 # Pointers to these are passed for one another.
 CHARS = {"char", "signed char", "unsigned char"}
@@ -297,7 +297,7 @@ def split(text: str) -> Iterator[str]:
 
 def main() -> None:
     """Write the stub, or with --check compare it."""
-    want = made(declarations(HEADER.read_text(encoding="utf-8")))
+    want = made(declarations(INTERFACE))
     if sys.argv[1:] == ["--check"]:
         if not STUB.exists() or STUB.read_text(encoding="utf-8") != want:
             sys.exit(f"stub: {STUB.relative_to(ROOT)} is not that of csrc/api.h: run `make stub`")

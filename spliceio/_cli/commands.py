@@ -1,7 +1,7 @@
-"""What each command of the command line does, once its arguments have been read.
+"""Commands of the command line: pipe, cp, send, recv, connect, explain and features.
 
-A command takes the parsed arguments and raises what went wrong; the words for it, and the exit
-status, are the business of `__main__`.
+A command takes the parsed arguments and raises what went wrong; the message and the exit status
+are `main`'s.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ __all__ = [
     "cp",
     "explain",
     "features",
+    "open_deferred",
     "opened",
     "pipe",
     "recv",
     "regular_size",
-    "reserved",
     "send",
 ]
 
@@ -55,8 +55,8 @@ def opened(path: str, flags: int, mode: int = 0o666) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def reserved(path: str) -> Iterator[Callable[[], int]]:
-    """Open a file for what is still waited for; "-" is standard output.
+def open_deferred(path: str) -> Iterator[Callable[[], int]]:
+    """Open a file that is emptied only when its data comes; "-" is standard output.
 
     It stays as it is until the function that this gives is called, which empties it and returns its
     descriptor; without that call, a file that was made is removed. A FIFO is only looked at before:
@@ -97,7 +97,7 @@ def _is_fifo(path: str) -> bool:
 
 
 def _made(path: str) -> int | None:
-    """Make a file and open it; None if there is one, or open() will say what is wrong."""
+    """Create a file and open it; None if it exists, or if open() will say what is wrong."""
     if os.path.exists(path) or path.endswith("/"):
         return None
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -107,7 +107,7 @@ def _made(path: str) -> int | None:
 
 
 def _remove(path: str, fd: int) -> None:
-    """Remove a file that was made, if it is the one that is there and nobody has written to it."""
+    """Remove a created file, if it is still at its path and empty."""
     mine = os.fstat(fd)
     with contextlib.suppress(OSError):
         if not mine.st_size and os.path.samestat(os.stat(path), mine):
@@ -115,12 +115,12 @@ def _remove(path: str, fd: int) -> None:
 
 
 def _appends(fd: int) -> bool:
-    """Whether it is open for appending, and keeps what it has."""
+    """Return whether it is open for appending."""
     return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND)
 
 
 def regular_size(fd: int) -> int | None:
-    """How many bytes a transfer from here will have, where that is known."""
+    """Return how many bytes follow the position of a regular file; None if that is unknown."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
         return None
@@ -128,7 +128,7 @@ def regular_size(fd: int) -> int | None:
 
 
 def pipe(args: argparse.Namespace) -> None:
-    """Standard input to standard output."""
+    """Copy standard input to standard output."""
     from .._transfer.copy import copy
 
     total = args.size if args.size is not None else regular_size(STDIN)
@@ -137,14 +137,14 @@ def pipe(args: argparse.Namespace) -> None:
 
 
 def cp(args: argparse.Namespace) -> None:
-    """One file to another."""
+    """Copy one file to another."""
     from .._files.copy_file import copy_file
-    from .._files.metadata import chosen
+    from .._files.metadata import parse_preserve
 
     if args.reflink == "always" and args.sparse != "auto":
         args.usage_error("--reflink always goes with --sparse auto only")
     try:
-        chosen(args.preserve)
+        parse_preserve(args.preserve)
     except ValueError as error:
         args.usage_error(f"argument --preserve: {str(error).removeprefix('copy_file: preserve ')}")
     target = args.dst
@@ -169,13 +169,13 @@ def cp(args: argparse.Namespace) -> None:
 
 
 def _is_stream(path: str) -> bool:
-    """Whether there is something that can only be read to its end: a FIFO, a terminal, ..."""
+    """Return whether it is a FIFO, a terminal or the like, which can only be read to its end."""
     mode = os.stat(path).st_mode
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _cp_stream(args: argparse.Namespace, target: str) -> None:
-    """Copy from what has no name, in place."""
+    """Copy a stream to a file in place."""
     from .._transfer.copy import copy
 
     if args.preserve or args.reflink == "always" or args.sparse == "always":
@@ -190,7 +190,7 @@ def _cp_stream(args: argparse.Namespace, target: str) -> None:
 
 
 def send(args: argparse.Namespace) -> None:
-    """A file to whoever listens there."""
+    """Send a file over a connection."""
     from .._transfer.copy import copy, discard
 
     with opened(args.file, os.O_RDONLY) as src:
@@ -205,12 +205,12 @@ def send(args: argparse.Namespace) -> None:
 
 
 def recv(args: argparse.Namespace) -> None:
-    """One connection into a file."""
+    """Accept one connection, and write what it sends to a file."""
     from .._transfer.copy import copy
 
     there = _address.places(args.port)
-    with reserved(args.file) as begin:
-        with signals.raising(), Listeners() as listeners:
+    with open_deferred(args.file) as begin:
+        with signals.raise_on_signals(), Listeners() as listeners:
             listeners.add(there)
             announce(listeners)
             sock = listeners.accept()
@@ -220,7 +220,7 @@ def recv(args: argparse.Namespace) -> None:
 
 
 def connect(args: argparse.Namespace) -> None:
-    """Standard input and output to a connection."""
+    """Relay standard input and output to a connection."""
     from .._relay.relay import run_relay
 
     with _address.connect(args.to) as sock:
@@ -245,18 +245,18 @@ def _has_no_reader(fd: int) -> bool:
 
 
 def explain(args: argparse.Namespace) -> None:
-    """Which way bytes would go, and why."""
+    """Print by which methods `copy` would move bytes, and why."""
     from .._transfer.plan import explain as explained
 
     with contextlib.ExitStack() as stack:
-        src = stack.enter_context(_end(args.src, os.O_RDONLY))
-        dst = stack.enter_context(_end(args.dst, os.O_WRONLY))
+        src = stack.enter_context(_open_example(args.src, os.O_RDONLY))
+        dst = stack.enter_context(_open_example(args.dst, os.O_WRONLY))
         standard.show(f"{explained(src, dst)}\n")
 
 
 @contextlib.contextmanager
-def _end(name: str, flags: int) -> Iterator[int]:
-    """Open what `explain` is asked about; a file that does not exist yet is made nameless."""
+def _open_example(name: str, flags: int) -> Iterator[int]:
+    """Open what `explain` is asked about; a file that does not exist yet is made with O_TMPFILE."""
     if name in ("tcp", "unix", "pipe"):
         with _example(name, flags) as fd:
             yield fd
@@ -269,7 +269,7 @@ def _end(name: str, flags: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _example(kind: str, flags: int) -> Iterator[int]:
-    """A connected descriptor of a kind, to look at."""
+    """Give a connected descriptor of a kind, as an example."""
     if kind == "pipe":
         reader, writer = os.pipe()
         try:
@@ -290,13 +290,13 @@ def _example(kind: str, flags: int) -> Iterator[int]:
 
 
 def features(args: argparse.Namespace) -> None:
-    """What this kernel and sandbox do."""
+    """Print what this kernel and sandbox do."""
     from .._kernel.features import features as probed
 
     standard.show(f"{probed()}\n")
 
 
 def announce(listeners: Listeners) -> None:
-    """Say where it listens, once it does."""
+    """Print the addresses that are listened on."""
     for address in listeners.addresses:
         _progress.say(f"listening on {_address.escaped(address)}")

@@ -1,4 +1,4 @@
-"""The command line: `spliceio`, or `python -m spliceio`.
+"""Entry point of the command line: `spliceio`, or `python -m spliceio`.
 
 Behaves as a Unix tool: errors are one line on standard error, the status is 1 for a failure, 2 for
 wrong usage, 130 after Ctrl-C, and a reader that goes away ends it quietly (141, as a shell shows
@@ -18,8 +18,8 @@ from .tee_options import spelled_out
 FAILURE, INTERRUPTED = 1, 130
 
 
-def told(error: OSError) -> str:
-    """Put an exception into the words of a Unix tool."""
+def error_text(error: OSError) -> str:
+    """Return the message of an exception, as a Unix tool prints it."""
     text = error.strerror or str(error)
     return f"{os.fsdecode(error.filename)}: {text}" if error.filename is not None else text
 
@@ -27,14 +27,14 @@ def told(error: OSError) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit status.
 
-    Without words it is the program: those of sys.argv, and numbers of standard streams that are
-    closed are taken. With words it is a call in somebody's process, and leaves them alone.
+    Without `argv` it is the program: it takes sys.argv, and reserves the numbers of closed standard
+    streams. With `argv` it is a call in another program, and leaves them alone.
     """
     who, needed = "spliceio", [STDOUT]  # what --help and --version need
     is_program = argv is None
     try:
         if is_program:
-            standard.hold()
+            standard.reserve_closed()
         words = sys.argv[1:] if argv is None else argv
         args, unknown = parser().parse_known_args(spelled_out(words))
         if unknown:
@@ -51,12 +51,12 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError as error:
         if error.filename is None and STDOUT in needed:
             if is_program:
-                standard.abandon()
+                standard.discard_stdout()
             return BROKEN_PIPE
-        progress.say(f"{who}: {told(error)}")
+        progress.say(f"{who}: {error_text(error)}")
         return FAILURE
     except OSError as error:
-        progress.say(f"{who}: {told(error)}")
+        progress.say(f"{who}: {error_text(error)}")
         return FAILURE
     except (ValueError, TypeError) as error:
         progress.say(f"{who}: {error}")

@@ -1,4 +1,4 @@
-"""The counts of a proxy over HTTP, in the text format of Prometheus, by prometheus-client.
+"""Prometheus metrics of a proxy over HTTP, by prometheus-client.
 
 The extra "metrics" installs it; nothing else of the package needs it.
 """
@@ -62,7 +62,7 @@ class _Collector:
 def serve(
     address: _address.Address, stats: Callable[[], ProxyStats]
 ) -> tuple[Callable[[], None], str]:
-    """Answer scrapes at an address, in a thread; return what ends it, and the URL.
+    """Serve the metrics at an address, in a thread; return what ends it, and the URL.
 
     Raises OSError that names the address.
     """

@@ -1,7 +1,7 @@
-"""What the words of the command line are: the commands, their options, and the streams they need.
+"""Argument parser: the commands, their options, and the standard streams that they need.
 
 Loads what a command needs when it runs, so that each begins as fast as it can. What is wrong with
-the words is said with the usage, and status 2; nothing is opened before all of them are read.
+the arguments is printed with the usage, and status 2; nothing is opened before all are parsed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .types import (
     listener,
     metrics_address,
     names,
-    patience,
-    patience_or_none,
+    positive_seconds,
     proxy_protocol,
+    seconds,
     size,
     target,
     threads,
@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
         args: Sequence[str] | None = None,
         namespace: argparse.Namespace | None = None,
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Read the words."""
+        """Parse arguments; options may stand between the positional ones."""
         if not self.options_between:
             return super().parse_known_args(args, namespace)
         self.options_between = False  # it comes back here, for each half
@@ -85,7 +85,7 @@ class Parser(argparse.ArgumentParser):
             super().print_help(file)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the words, and leave."""
+        """Print the usage and what is wrong, and exit with status 2."""
         if sys.stderr is not None:  # or the usage would go to standard output
             with contextlib.suppress(OSError):  # of a standard error that is full, until 3.11
                 super().error(message)
@@ -108,7 +108,7 @@ class Version(argparse.Action):
 
 
 def _dashes(src: str, dst: str = "") -> list[int]:
-    """Return the streams that "-" stands for."""
+    """Return the standard streams that "-" stands for."""
     return [STDIN] * (src == "-") + [STDOUT] * (dst == "-")
 
 
@@ -130,7 +130,7 @@ NEEDS: dict[str, Callable[[argparse.Namespace], Sequence[int]]] = {
 
 
 class Commands:
-    """The subcommands of the command line, as they are described to argparse."""
+    """The subcommands, added to an argument parser."""
 
     def __init__(self, top: Parser) -> None:
         self.added = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
@@ -143,7 +143,7 @@ class Commands:
         *,
         progress: bool = False,
     ) -> Parser:
-        """Add one, whose arguments are added to what is returned; NEEDS has to name it."""
+        """Add a subcommand, and return its parser for its arguments; NEEDS has to have its name."""
         sub = self.added.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         sub.set_defaults(run=run, name=name, needs=NEEDS[name], usage_error=sub.error)
         if progress:
@@ -152,7 +152,7 @@ class Commands:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the argument parser."""
     top = Parser(
         prog="spliceio",
         description="Move bytes between files, pipes and sockets inside the Linux kernel.",
@@ -190,7 +190,7 @@ def _describe_tee(commands: Commands) -> None:
     sub.add_argument("--on-slow", choices=("wait", "drop"), default="wait", help=text)
     sub.add_argument(
         "--stall-timeout",
-        type=patience,
+        type=positive_seconds,
         default=5.0,
         metavar="SECONDS",
         help="drop an output that takes nothing for so long (5)",
@@ -240,7 +240,7 @@ def _describe_connections(commands: Commands) -> None:
     sub = commands.add(_commands.connect, "connect", "standard input and output to a connection")
     sub.add_argument("to", type=target, metavar="HOST:PORT")
     text = "end when nothing moves for so long"
-    sub.add_argument("--idle-timeout", type=patience, metavar="SECONDS", help=text)
+    sub.add_argument("--idle-timeout", type=positive_seconds, metavar="SECONDS", help=text)
 
 
 def _describe_proxy(sub: argparse.ArgumentParser) -> None:
@@ -261,11 +261,13 @@ def _describe_proxy(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--threads", type=threads, default=1, metavar="N", help="engine threads (1)")
     text = "close a connection on which nothing moves for so long"
-    sub.add_argument("--idle-timeout", type=patience, metavar="SECONDS", help=text)
+    sub.add_argument("--idle-timeout", type=positive_seconds, metavar="SECONDS", help=text)
     text = "ask a TCP peer that is silent for so long whether it is there, or off (60)"
     sub.add_argument("--keepalive", type=keepalive, default=60, metavar="SECONDS", help=text)
     text = "how long an upstream may take to answer (10)"
-    sub.add_argument("--connect-timeout", type=patience, default=10, metavar="SECONDS", help=text)
+    sub.add_argument(
+        "--connect-timeout", type=positive_seconds, default=10, metavar="SECONDS", help=text
+    )
     text = "let more wait in the backlog"
     sub.add_argument("--max-connections", type=count, metavar="N", help=text)
     text = "send the upstream a header that names the client"
@@ -282,7 +284,7 @@ def _describe_proxy(sub: argparse.ArgumentParser) -> None:
     text = "how bytes move (auto: spliced where the kernel can)"
     sub.add_argument("--method", choices=("auto", "read_write"), default="auto", help=text)
     text = "after SIGTERM, let open connections end for so long (10)"
-    sub.add_argument("--drain", type=patience_or_none, default=10.0, metavar="SECONDS", help=text)
+    sub.add_argument("--drain", type=seconds, default=10.0, metavar="SECONDS", help=text)
     text = "counts for Prometheus at http://ADDR/metrics (needs prometheus-client)"
     sub.add_argument("--metrics", type=metrics_address, metavar="ADDR", help=text)
     sub.add_argument("--live", action="store_true", help="a line of counts (needs rich)")
@@ -305,7 +307,7 @@ def _describe_servers(commands: Commands) -> None:
     )
     sub.add_argument(
         "--timeout",
-        type=patience,
+        type=positive_seconds,
         default="60",
         metavar="SECONDS",
         help="close a connection on which nothing moves for so long (%(default)s)",
@@ -320,7 +322,9 @@ def _describe_questions(commands: Commands) -> None:
     sub.add_argument("-p", "--pid", type=trace.pids, action="append", metavar="PID", help=text)
     sub.add_argument("-o", "--output", metavar="FILE", help="write the report there")
     sub.add_argument("--json", action="store_true", help="the report as JSON")
-    sub.add_argument("--seconds", type=patience, metavar="N", help="with -p: end after so long")
+    sub.add_argument(
+        "--seconds", type=positive_seconds, metavar="N", help="with -p: end after so long"
+    )
     sub.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run it")
     sub.usage = "%(prog)s [-h] [-o FILE] [--json] (-p PID [--seconds N] | [--] COMMAND ...)"
     text = "say how bytes would go from one to the other"

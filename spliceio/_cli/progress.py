@@ -1,4 +1,4 @@
-"""What is told on standard error beside the data: lines, and a progress bar, drawn by rich."""
+"""Standard error: messages, and a progress bar by rich."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class MissingExtra(Exception):
 
 
 def require_rich(option: str = "--progress") -> None:
-    """Raise MissingExtra when nothing can be drawn."""
+    """Raise MissingExtra without rich."""
     if importlib.util.find_spec("rich") is None:
         raise MissingExtra(f"{option} needs rich: pip install 'spliceio[cli]'")
 
@@ -52,7 +52,7 @@ def bar(wanted: bool, label: str, total: int | None) -> Iterator[Callable[[int],
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, or nowhere if that cannot be: the data goes on."""
+    """Print a line to standard error; errors of that are ignored, as the data matters more."""
     if sys.stderr is not None:  # it is None when closed, and print() would take standard output
         with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)

@@ -36,7 +36,7 @@ _IDLE = 1.0
 
 
 def run(args: argparse.Namespace) -> None:
-    """Serve until a signal says otherwise."""
+    """Serve until a signal ends it."""
     if args.live:
         progress.require_rich("--live")
     if args.metrics:
@@ -130,7 +130,7 @@ def _upstreams(args: argparse.Namespace) -> list[_address.AddressLike]:
 
 
 def _text(line: bytes) -> str:
-    """Return what a line says, without its comment, which may be in any encoding."""
+    """Return a line without its comment, which may be in any encoding."""
     said = line.partition(b"#")[0].strip()
     try:
         return said.decode()
@@ -139,7 +139,7 @@ def _text(line: bytes) -> str:
 
 
 def _reload(proxy: Proxy, args: argparse.Namespace) -> None:
-    """Read the file again; what is wrong with it leaves everything as it was."""
+    """Read the file of upstreams again; an error in it leaves everything as it was."""
     if not args.upstreams:
         log.warning("SIGHUP: there is no file of upstreams to read again (--upstreams FILE)")
         return
@@ -153,7 +153,7 @@ def _reload(proxy: Proxy, args: argparse.Namespace) -> None:
 
 
 def _serve(proxy: Proxy, args: argparse.Namespace) -> int:
-    """Run until SIGTERM or SIGINT, and end the proxy; return which it was."""
+    """Run until SIGTERM or SIGINT, and end the proxy; return which signal it was."""
     failed: list[OSError] = []
     threading.Thread(target=_watch, args=(proxy, failed), daemon=True).start()
     with _display(args.live) as show:
@@ -165,16 +165,16 @@ def _serve(proxy: Proxy, args: argparse.Namespace) -> int:
             if number == signal.SIGHUP:
                 _reload(proxy, args)
         if number == signal.SIGTERM:
-            closing = _Closing(proxy, args.drain)
-            while not closing.is_over:
+            shutdown = _Shutdown(proxy, args.drain)
+            while not shutdown.is_over:
                 again = _wait(show(proxy.stats()))
                 if again in (signal.SIGTERM, signal.SIGINT):
-                    return again  # whoever waits for this to end does not want to
+                    return again  # a second signal ends it without the drain
     return number
 
 
 def _watch(proxy: Proxy, failed: list[OSError]) -> None:
-    """Wake up who waits for signals when the proxy has ended by an error."""
+    """Signal the main thread when the proxy has ended by an error."""
     try:
         proxy.serve_forever()
     except OSError as error:
@@ -182,8 +182,8 @@ def _watch(proxy: Proxy, failed: list[OSError]) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-class _Closing:
-    """A shutdown in a thread, whose end comes to the main thread as a signal."""
+class _Shutdown:
+    """A shutdown in a thread, whose end is signalled to the main thread."""
 
     def __init__(self, proxy: Proxy, drain: float | None) -> None:
         self.is_over = False
@@ -207,7 +207,7 @@ def _wait(seconds: float | None) -> int | None:
 
 @contextlib.contextmanager
 def _display(wanted: bool) -> Iterator[Callable[[ProxyStats], float | None]]:
-    """Give what shows the counts, in a line on standard error or nowhere.
+    """Give a function that shows the counts, in a line on standard error or nowhere.
 
     It returns in how many seconds to call it again, if at all.
     """

@@ -1,4 +1,4 @@
-"""`spliceio serve`: listen, give every connection a thread, and end when a signal says so.
+"""`spliceio serve`: an HTTP server for files, with a thread for each connection.
 
 Rule 1: when no descriptor or thread is left, new clients wait; those who are there are served.
 Rule 2: trouble with one connection is one line in the log, and not the next one's.
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from http.server import ThreadingHTTPServer
 from typing import Any
 
-from .._http.docroot import Tree
+from .._http.docroot import Docroot
 from .._http.site import Handler, Site
 from .._proxy import address as _address
 from .._proxy.listeners import Listeners
@@ -34,7 +34,7 @@ _ENDING = 5.0
 
 
 class Server(ThreadingHTTPServer):
-    """Accept on each of `listeners`, and serve `site`."""
+    """An HTTP server that accepts on each of `listeners`, and serves `site`."""
 
     daemon_threads = True
     block_on_close = False
@@ -46,11 +46,11 @@ class Server(ThreadingHTTPServer):
         self.site = site
         self._stopping = False
         self._changed = threading.Condition()
-        self._told: set[int | None] = set()
+        self._logged: set[int | None] = set()
         self._open: set[socket.socket] = set()
 
     def serve_forever(self, poll_interval: float = 1.0) -> None:
-        """Accept until `stop`; then cut what is still open, and return when it has ended."""
+        """Accept until `stop`; then shut open connections down, and return when they have ended."""
         poll = select.poll()
         for fd, one in self.listeners.items():
             one.setblocking(False)
@@ -61,7 +61,7 @@ class Server(ThreadingHTTPServer):
                 for fd, _ in poll.poll(poll_interval * 1000):
                     self._accept(self.listeners[fd])
         finally:
-            self._cut()
+            self._shut_down_open()
 
     def stop(self) -> None:
         """End `serve_forever`, from another thread or a signal handler."""
@@ -79,8 +79,8 @@ class Server(ThreadingHTTPServer):
             if not self._stopping and error.errno not in _GONE:
                 # The client stays in the backlog, and the listener readable: wait for a descriptor
                 # to come free, or a sandbox to allow it, instead of asking at full speed.
-                if error.errno not in (*_NO_ROOM, *self._told):
-                    self._told.add(error.errno)
+                if error.errno not in (*_NO_ROOM, *self._logged):
+                    self._logged.add(error.errno)
                     self.site.log(f"spliceio: serve: accept: {error.strerror}\n")
                 self._wait_for_an_end()
             return
@@ -98,19 +98,19 @@ class Server(ThreadingHTTPServer):
             self._changed.wait(0.1)
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection, and let those know who wait for its descriptor."""
+        """Close a connection, and notify the threads that wait for a free descriptor."""
         super().shutdown_request(request)
         with self._changed:
             self._open.discard(request)
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what a thread did not expect; that a client goes away is expected."""
+        """Log an unexpected exception of a thread; that a client disconnects is expected."""
         error = sys.exc_info()[1]
         if not isinstance(error, ConnectionError):
             self.site.log(f"spliceio: serve: {type(error).__name__}: {error}\n")
 
-    def _cut(self) -> None:
+    def _shut_down_open(self) -> None:
         with self._changed:
             for client in self._open:
                 with contextlib.suppress(OSError):
@@ -120,12 +120,12 @@ class Server(ThreadingHTTPServer):
 
 def run(args: argparse.Namespace) -> None:
     """Serve a directory until a signal."""
-    tree = Tree(args.directory)
+    docroot = Docroot(args.directory)
     there = _address.places(args.bind)
     caught: list[int] = []
-    with contextlib.closing(tree), signals.raising(), Listeners() as listeners:
+    with contextlib.closing(docroot), signals.raise_on_signals(), Listeners() as listeners:
         listeners.add(there)
-        server = Server(listeners.sockets, Site(tree, args.timeout, args.quiet))
+        server = Server(listeners.sockets, Site(docroot, args.timeout, args.quiet))
 
         def stop(number: int, _frame: object) -> None:
             caught.append(number)

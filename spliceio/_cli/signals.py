@@ -1,7 +1,7 @@
-"""Signals that end a command: what it has made is cleaned up first, and it still dies of them.
+"""SIGTERM and SIGHUP as exceptions: a command cleans up, and still dies by the signal.
 
-Rule 1: a signal that somebody wants ignored (nohup) stays ignored.
-Rule 2: only the first one is waited for; who sends another does not want to wait.
+Rule 1: a signal that is ignored from the start (nohup) stays ignored.
+Rule 2: only the first one is cleaned up after; a second one kills at once.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["Killed", "raising"]
+__all__ = ["Killed", "raise_on_signals"]
 
 _DEADLY = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Killed(BaseException):
-    """A signal has come that kills; `die` of it once everything is cleaned up."""
+    """Raised by a signal that kills; call `die` once everything is cleaned up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -33,8 +33,8 @@ class Killed(BaseException):
 
 
 @contextlib.contextmanager
-def raising() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise Killed, where they would end the process without a word."""
+def raise_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise Killed in the block, unless they are ignored or handled."""
 
     def handler(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)

@@ -1,7 +1,7 @@
 """`spliceio tee`: standard input to standard output and to files, as coreutils tee does it.
 
 The options, the messages and the status are those of tee(1). What is added: digests of what passed,
-and a limit for outputs that stall. Each output that fails is told of at once, and the rest go on,
+and a limit for outputs that stall. Each output that fails is reported at once, and the rest go on,
 unless the mode says otherwise.
 """
 
@@ -36,7 +36,7 @@ _PIPES_TOGETHER = 16 << 20
 
 
 class _Outputs:
-    """Standard output and the files: opened, told of when they fail, closed."""
+    """Standard output and the files: opened, reported when they fail, closed."""
 
     def __init__(self, mode: str | None, stall: float, stack: contextlib.ExitStack) -> None:
         self._mode = mode
@@ -48,20 +48,20 @@ class _Outputs:
 
     def open(self, files: list[str], append: bool) -> None:
         """Open what can be opened; nothing is truncated before the bytes can come."""
-        with self._told("standard output"):
+        with self._reporting("standard output"):
             standard.require([STDOUT])
             self._add(STDOUT, "standard output", append=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else 0)
         for name in files:
-            with self._told(name):
+            with self._reporting(name):
                 fd = os.open(name, flags, 0o666)
                 self._open.add(fd)
                 self._stack.callback(self._close, fd)
                 self._add(fd, name, append)
 
     def _add(self, fd: int, name: str, append: bool) -> None:
-        about = endpoint.look(fd, "tee", "dst")
-        if stat.S_ISREG(about.mode) and os.path.samestat(os.fstat(fd), os.fstat(STDIN)):
+        info = endpoint.info_of(fd, "tee", "dst")
+        if stat.S_ISREG(info.mode) and os.path.samestat(os.fstat(fd), os.fstat(STDIN)):
             if append:
                 raise ValueError("input file is output file")
             os.ftruncate(fd, 0)  # as tee does: there is nothing to read then
@@ -72,17 +72,17 @@ class _Outputs:
         """Empty the files that are to be overwritten."""
         for fd, name in self.names.items():
             if fd != STDOUT and stat.S_ISREG(os.fstat(fd).st_mode):
-                with self._told(name):
+                with self._reporting(name):
                     os.ftruncate(fd, 0)
 
     def drop_one(self, error: OSError) -> bool:
-        """Do without one file, for its descriptor; whether there was one."""
+        """Close one file, so that its descriptor is free; return whether there was one."""
         fd, name = next(reversed(self.names.items()), (STDOUT, ""))
         if fd == STDOUT:
             return False
         del self.names[fd]
         self._close(fd)
-        self._tell(error, name)
+        self._report(error, name)
         return True
 
     def _close(self, fd: int) -> None:
@@ -91,14 +91,14 @@ class _Outputs:
             os.close(fd)
 
     @contextlib.contextmanager
-    def _told(self, name: str) -> Iterator[None]:
+    def _reporting(self, name: str) -> Iterator[None]:
         try:
             yield
         except (OSError, ValueError) as error:
-            self._tell(error, name)
+            self._report(error, name)
 
-    def detached(self, sink: SinkResult) -> None:
-        """Do what the mode says about an output that has failed."""
+    def on_detached(self, sink: SinkResult) -> None:
+        """Handle an output that has failed, as the mode says."""
         error = sink.error
         assert error is not None
         if not isinstance(sink.sink, int) or not isinstance(error, OSError):
@@ -110,9 +110,9 @@ class _Outputs:
                 raise SystemExit(BROKEN_PIPE)  # what SIGPIPE does to tee
             if self._mode.endswith("-nopipe"):
                 return
-        self._tell(error, self.names[sink.sink])
+        self._report(error, self.names[sink.sink])
 
-    def _tell(self, error: OSError | ValueError, name: str) -> None:
+    def _report(self, error: OSError | ValueError, name: str) -> None:
         number = getattr(error, "errno", None)
         text = str(error) if number is None else os.strerror(number)
         if self._mode in ("exit", "exit-nopipe"):
@@ -122,10 +122,10 @@ class _Outputs:
 
 
 def _widen(fds: list[int]) -> None:
-    """Make the pipes larger: a program is woken once for each filling of a pipe.
+    """Enlarge the pipes: a program is woken once for each filling of a pipe.
 
-    They are this program's and its neighbours' alone. Together they stay far below what a user may
-    have before further pipes are made small (pipe-user-pages-soft).
+    Only this program and those before and after it use them. Together they stay far below what a
+    user may have before further pipes are made small (pipe-user-pages-soft).
     """
     pipes = [fd for fd in fds if stat.S_ISFIFO(os.fstat(fd).st_mode)]
     for fd in pipes:
@@ -133,7 +133,7 @@ def _widen(fds: list[int]) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Standard input to standard output and to files."""
+    """Copy standard input to standard output and to files."""
     if args.ignore_interrupts:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.ExitStack() as stack:
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
             outputs.truncate()
         _widen([STDIN, *outputs.names])
         with _progress.bar(args.progress, "tee", _size()) as progress:
-            made.drive(progress, outputs.detached)
+            made.drive(progress, outputs.on_detached)
     for one in hashes:
         say(f"{_shown(one.name)} (-) = {one.hexdigest()}")
     if outputs.failed:
@@ -172,5 +172,5 @@ def _size() -> int | None:
 
 
 def _shown(name: str) -> str:
-    """Write a hash's name as the `--tag` of sha256sum(1) and b2sum(1) does."""
+    """Return a hash's name as the `--tag` of sha256sum(1) and b2sum(1) prints it."""
     return "BLAKE2b" if name == "blake2b" else name.upper().replace("_", "-")

@@ -1,7 +1,7 @@
-"""The words after `spliceio tee`, put as argparse can read them.
+"""Options of `spliceio tee`, reordered so that argparse can parse them.
 
 coreutils tee takes options between the files, a MODE only after `=`, and the beginning of a name
-for the whole. argparse knows no such optional value, and stops looking for files at an option.
+for the whole. argparse has no such optional value, and stops looking for files at an option.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _WITH_VALUE = ("--on-slow", "--stall-timeout", "--hash")
 
 
 def spelled_out(argv: list[str]) -> list[str]:
-    """Return the words with the options of `tee` first, and their modes whole."""
+    """Return the arguments with the options of `tee` first, and their modes whole."""
     if argv[:1] != ["tee"]:
         return argv
     options: list[str] = []

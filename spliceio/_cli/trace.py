@@ -1,4 +1,4 @@
-"""`spliceio trace`, which answers whether a program uses sendfile.
+"""`spliceio trace`: by which system calls a program moves its bytes, and whether by sendfile.
 
 Rule 1: with a command it behaves as the command does: standard input, output and error, signals
         and exit status are the command's; the report goes to standard error.
@@ -19,12 +19,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
-from .commands import reserved
+from .commands import open_deferred
 from .progress import say
 
 if TYPE_CHECKING:
     from .._trace.parser import Lines
-    from .._trace.stats import Tally
+    from .._trace.stats import Stats
     from .._trace.strace import Command
 
 __all__ = ["run"]
@@ -35,7 +35,7 @@ _TOO_EARLY = "strace ended too early (status {}); this is what it saw until then
 
 
 def pids(text: str) -> list[int]:
-    """Read PIDs, separated by commas or spaces as pgrep and pidof print them."""
+    """Parse PIDs, separated by commas or spaces as pgrep and pidof print them."""
     parts = text.replace(",", " ").split()
     if not parts or not all(re.fullmatch("0*[1-9][0-9]{0,8}", part) for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is no PID; write 1234 or 1234,1235")
@@ -43,7 +43,7 @@ def pids(text: str) -> list[int]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trace, report, and leave with the status that is due."""
+    """Trace, report, and exit with the status of the command."""
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     wanted = [pid for some in args.pid or [] for pid in some]
     if bool(command) == bool(wanted):
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         begin = None
         if args.output is not None:
             # A file called - is a file.
-            begin = stack.enter_context(reserved("./-" if args.output == "-" else args.output))
+            begin = stack.enter_context(open_deferred("./-" if args.output == "-" else args.output))
 
         def to() -> TextIO:
             if begin is not None:
@@ -74,7 +74,7 @@ def _command(command: list[str], args: argparse.Namespace, to: Callable[[], Text
     if status := _missing(command[0]):
         return status
     lines = Lines()
-    tally = _counted(tracer.chunks(), lines)
+    counted = _counted(tracer.chunks(), lines)
     if not lines.lines:
         raise OSError(
             errno.EPERM,
@@ -83,14 +83,14 @@ def _command(command: list[str], args: argparse.Namespace, to: Callable[[], Text
             "capability SYS_PTRACE",
         )
     died = _died(tracer, lines)
-    _print(tally, lines, args, to)
+    _print(counted, lines, args, to)
     if died:
         return FAILURE
     return 128 - tracer.returncode if tracer.returncode < 0 else tracer.returncode
 
 
 def _missing(program: str) -> int:
-    """Find a command as execvp() would; say what a shell says when there is none."""
+    """Look for a command as execvp() does; print what a shell prints if there is none."""
     for folder in [""] if "/" in program else os.get_exec_path():
         path = os.path.join(folder, program)
         if os.path.isfile(path) and os.access(path, os.X_OK):
@@ -105,7 +105,7 @@ def _missing(program: str) -> int:
 
 
 def _died(tracer: Command, lines: Lines) -> bool:
-    """Say whether strace ended before the command: then processes are left whose end is unseen."""
+    """Return whether strace ended before the command, so that processes are left untraced."""
     left = {pid for pid in lines.live if os.path.exists(f"/proc/{pid}")}
     if not left:
         return False
@@ -139,7 +139,7 @@ def _attach(wanted: list[int], args: argparse.Namespace, to: Callable[[], TextIO
         many = "1 process" if tracer.attached == 1 else f"{tracer.attached} processes"
         say(f"tracing {many}; Ctrl-C ends it")
 
-    tally = _counted(tracer.chunks(args.seconds, ready), lines, known)
+    counted = _counted(tracer.chunks(args.seconds, ready), lines, known)
     refused = [
         refusal(pid) for pid in tracer.refused if pid in wanted or os.path.exists(f"/proc/{pid}")
     ]
@@ -154,43 +154,45 @@ def _attach(wanted: list[int], args: argparse.Namespace, to: Callable[[], TextIO
         said.append(_TOO_EARLY.format(tracer.returncode))
     for text in said:
         say(f"spliceio: trace: {text}")
-    _print(tally, lines, args, to)
+    _print(counted, lines, args, to)
     return FAILURE if died else 0
 
 
 def _counted(
     chunks: Iterable[bytes], lines: Lines, known: Mapping[int, str] | None = None
-) -> Tally:
-    """Read what strace prints, line by line, while it prints it."""
+) -> Stats:
+    """Parse and count what strace prints, line by line, while it prints it."""
     from .._trace.processes import program_of
-    from .._trace.stats import Tally
+    from .._trace.stats import Stats
 
-    tally = Tally(lambda pid, comm: program_of(pid, comm, known or {}))
+    counted = Stats(lambda pid, comm: program_of(pid, comm, known or {}))
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             call = lines.read(line.decode(errors="surrogateescape"))
             if call is not None:
-                tally.add(call)
+                counted.add(call)
         if len(rest) > LONGEST_LINE:
             lines.lines, lines.unparsed, rest = lines.lines + 1, lines.unparsed + 1, b""
     if rest:  # cut off when strace died
         lines.lines, lines.unparsed = lines.lines + 1, lines.unparsed + 1
-    return tally
+    return counted
 
 
 def _text(fd: int) -> TextIO:
     return open(fd, "w", encoding="utf-8", errors="replace", closefd=False)
 
 
-def _print(tally: Tally, lines: Lines, args: argparse.Namespace, to: Callable[[], TextIO]) -> None:
+def _print(
+    counted: Stats, lines: Lines, args: argparse.Namespace, to: Callable[[], TextIO]
+) -> None:
     import json
 
     from .._trace import report, stats
 
     if args.json:
-        programs = sorted(tally.programs.values(), key=lambda one: (-one.total, one.name))
+        programs = sorted(counted.programs.values(), key=lambda one: (-one.total, one.name))
         text = json.dumps(
             {
                 "programs": [
@@ -203,11 +205,11 @@ def _print(tally: Tally, lines: Lines, args: argparse.Namespace, to: Callable[[]
                 ],
                 "lines": lines.lines,
                 "unparsed": lines.unparsed,
-                "notes": report.notes(tally, lines.unparsed),
+                "notes": report.notes(counted, lines.unparsed),
             }
         )
     else:
-        text = report.report(tally, lines.unparsed).rstrip("\n")
+        text = report.report(counted, lines.unparsed).rstrip("\n")
     file = to()
     encoding = file.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)

@@ -1,4 +1,4 @@
-"""What a word of the command line means: sizes, addresses, times, counts, names.
+"""Argument types of the command line: sizes, addresses, seconds, counts, names.
 
 Functions for argparse's `type`: they return a value, or raise ArgumentTypeError with a sentence
 that says what to write instead.
@@ -24,21 +24,21 @@ __all__ = [
     "listener",
     "metrics_address",
     "names",
-    "patience",
-    "patience_or_none",
+    "positive_seconds",
     "proxy_protocol",
+    "seconds",
     "size",
     "target",
     "threads",
 ]
 
-_LONGEST = 1e6
-_MOST = 1_000_000
+_MAX_SECONDS = 1e6
+_MAX_COUNT = 1_000_000
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def size(text: str) -> int:
-    """Read a number of bytes such as 4096, 64K or 1GiB."""
+    """Parse a number of bytes such as 4096, 64K or 1GiB."""
     found = re.fullmatch(r"(\d+)([kmgt]?)(?:(?<=[kmgt])i)?b?", text.lower(), re.ASCII)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write 4096, 64K, 10M or 1G")
@@ -46,16 +46,16 @@ def size(text: str) -> int:
 
 
 def address(text: str) -> _address.Address:
-    """Read an address, and let argparse say what is wrong with it."""
-    return _told(_address.parse, text)
+    """Parse an address; ArgumentTypeError says what is wrong with it."""
+    return _parsed(_address.parse, text)
 
 
 def target(text: str) -> _address.Address:
-    """Read an address to connect to."""
-    return _told(_address.target, text)
+    """Parse an address to connect to."""
+    return _parsed(_address.target, text)
 
 
-def _told(read: Callable[[str], _address.Address], text: str) -> _address.Address:
+def _parsed(read: Callable[[str], _address.Address], text: str) -> _address.Address:
     try:
         return read(text)
     except ValueError as error:
@@ -63,7 +63,7 @@ def _told(read: Callable[[str], _address.Address], text: str) -> _address.Addres
 
 
 def bound(text: str) -> _address.Address:
-    """Read an address to listen on; a port alone does not say who is to reach it."""
+    """Parse an address to listen on; refuses a port alone, which does not say who may reach it."""
     if text.isascii() and text.isdigit():
         address(text)  # it may not even be a port
         raise argparse.ArgumentTypeError(
@@ -74,7 +74,7 @@ def bound(text: str) -> _address.Address:
 
 
 def metrics_address(text: str) -> _address.Address:
-    """Read an address to listen on that has a port."""
+    """Parse an address to listen on that has a port."""
     found = bound(text)
     if found.path:
         raise argparse.ArgumentTypeError(f"{text!r}: it takes host:port, and no unix socket")
@@ -82,40 +82,40 @@ def metrics_address(text: str) -> _address.Address:
 
 
 def names(text: str) -> list[str]:
-    """Read a list with commas."""
+    """Parse a list with commas."""
     return text.split(",")
 
 
-def patience(text: str) -> float:
-    """Read a time to wait: seconds, more than none and less than for ever."""
-    value = _seconds(text)
+def positive_seconds(text: str) -> float:
+    """Parse a time in seconds, above 0 and finite."""
+    value = _parse_seconds(text)
     if value is None or value <= 0:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of seconds above 0; write 30 or 0.5, at most {_LONGEST:.0f}"
+            f"{text!r} is no number of seconds above 0; write 30 or 0.5, at most {_MAX_SECONDS:.0f}"
         )
     return value
 
 
-def patience_or_none(text: str) -> float:
-    """Read a time to wait that may be 0."""
-    value = _seconds(text)
+def seconds(text: str) -> float:
+    """Parse a time in seconds, 0 or more and finite."""
+    value = _parse_seconds(text)
     if value is None or value < 0:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of seconds; write 0, 30 or 0.5, at most {_LONGEST:.0f}"
+            f"{text!r} is no number of seconds; write 0, 30 or 0.5, at most {_MAX_SECONDS:.0f}"
         )
     return value
 
 
-def _seconds(text: str) -> float | None:
-    """Read a number up to the longest time."""
+def _parse_seconds(text: str) -> float | None:
+    """Parse a number up to the longest time; None for anything else."""
     with contextlib.suppress(ValueError):
-        if text.isascii() and "_" not in text and float(text) <= _LONGEST:
+        if text.isascii() and "_" not in text and float(text) <= _MAX_SECONDS:
             return float(text)
     return None
 
 
 def keepalive(text: str) -> float | None:
-    """Read a time after which a silent peer is asked whether it is there; "off" is never."""
+    """Parse a keepalive time in seconds; "off" is None."""
     if text == "off":
         return None
     with contextlib.suppress(ValueError):
@@ -126,26 +126,26 @@ def keepalive(text: str) -> float | None:
 
 
 def count(text: str) -> int:
-    """Read a number of things, at least one."""
-    if text.isascii() and text.isdigit() and 0 < int(text) <= _MOST:
+    """Parse a number of things, at least one."""
+    if text.isascii() and text.isdigit() and 0 < int(text) <= _MAX_COUNT:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {_MOST}; write 4")
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {_MAX_COUNT}; write 4")
 
 
 def threads(text: str) -> int:
-    """Read a number of engine threads."""
+    """Parse a number of engine threads."""
     if text.isascii() and text.isdigit() and 0 < int(text) <= MOST_THREADS:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MOST_THREADS}; write 2")
 
 
 def listener(text: str) -> _address.Address | str:
-    """Read an address to listen on, or the word for what systemd passes."""
+    """Parse an address to listen on, or "systemd" for the sockets that it passes."""
     return text if text == "systemd" else bound(text)
 
 
 def proxy_protocol(text: str) -> int:
-    """Read a version of the PROXY protocol."""
+    """Parse a version of the PROXY protocol."""
     if text in ("1", "2"):
         return int(text)
     raise argparse.ArgumentTypeError(
@@ -154,7 +154,7 @@ def proxy_protocol(text: str) -> int:
 
 
 def digest(text: str) -> str:
-    """Read the name of a hash whose digest has a length of its own."""
+    """Parse the name of a hash whose digest has a fixed length."""
     import hashlib  # for one option of one command
 
     name = text.lower().replace("-", "_")

@@ -1,4 +1,4 @@
-"""One to many: `fanout`, its sinks and what becomes of each.
+"""Fan-out: one source copied to many sinks; `fanout` and the result of each sink.
 
 Not here: what drives it without blocking (`aio`), and the `tee` command (`_cli`).
 """

@@ -1,4 +1,4 @@
-"""The end of something that is run once: closed on every path, and an exception has its result.
+"""Close a fan-out on every path, and give an exception its result.
 
 Rule 1: what is closed here holds descriptors, and is let go of with the exception that ended it: no
 name for that exception stays in a frame that it came through, which would keep both of them, and
@@ -10,17 +10,19 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Protocol
 
-__all__ = ["Ending"]
+__all__ = ["CloseWithResult"]
 
 
 class _Run(Protocol):
+    """What CloseWithResult closes."""
+
     def salvage(self, error: BaseException) -> None: ...
 
     def close(self) -> None: ...
 
 
-class Ending:
-    """Closes a run after its block; an exception gets what was done by then, by `salvage`."""
+class CloseWithResult:
+    """A context manager that closes a run; an exception gets `result`, by `salvage`."""
 
     __slots__ = ("_run",)
 

@@ -1,4 +1,4 @@
-"""One to many: `fanout`, by tee(2) in csrc/fanout/fanout.c.
+"""`fanout`: one source to many sinks, by tee(2) in csrc/fanout/fanout.c.
 
 Sinks with a descriptor are served by the C, without the GIL. All others (hashes, file-like objects
 of Python) together are one more sink of the C's, whose bytes are taken out here, once, and given to
@@ -15,29 +15,29 @@ import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .._cffi import ffi, lib
 from .._kernel import endpoint, errors
 from .._kernel.arguments import FileDescriptorLike
-from .._kernel.handlers import installed
+from .._kernel.handlers import installed_handlers
 from .._public import public
-from .._transfer.build import begin, checked_count, least, refuse_circle, within
-from .._transfer.flow import IDLE_NS, INT64_MAX, SLICE_NS, Flow, idle_ns, refuse_child
-from .ending import Ending
-from .remains import refusals, rest, too_many
+from .._transfer.build import apply_window, checked_count, min_timeout, refuse_overlap, split_count
+from .._transfer.flow import IDLE_NS, INT64_MAX, SLICE_NS, Flow, check_forked, idle_ns
+from .ending import CloseWithResult
+from .remains import refusals, take_rest, too_many
 from .sinks import (
     DescriptorSink,
     FanoutResult,
     ObjectSink,
     SinkResult,
+    as_list,
     as_object,
-    listed,
-    pipe_between,
+    placeholder_pipe,
 )
 
 if TYPE_CHECKING:
-    from .._cffi import struct_sio_fanout_ptr
+    pass
 
 __all__ = ["Fanout", "fanout"]
 
@@ -47,7 +47,7 @@ _TAKE = 1 << 20
 
 
 class Fanout:
-    """One fan-out under way; `fanout` and `aio.fanout` drive it."""
+    """A fan-out in progress, run by `fanout`, `aio.fanout` and `spliceio tee`."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Fanout:
         self._report: Any = ffi.new("struct sio_fanout_report *")
         self._wake = -1
         try:
-            self._open_ends(src, listed(sinks), timeout, ahead)
+            self._open_ends(src, as_list(sinks), timeout, ahead)
             self._open_c(method == "read_write", stall_ns if on_slow == "drop" else -1)
         except BaseException:
             self.close()
@@ -97,21 +97,21 @@ class Fanout:
             from_.close()
 
     def _open_between(
-        self, from_: endpoint.Stream, sinks: list[object], timeout: float | None, ahead: bytes
+        self, from_: endpoint.Endpoint, sinks: list[object], timeout: float | None, ahead: bytes
     ) -> None:
         length = INT64_MAX if self._count is None else self._count
-        between = pipe_between()
+        placeholder = placeholder_pipe()
         for number, given in enumerate(sinks):
             name = f"sinks[{number}]"
-            one = as_object(given, name) or DescriptorSink(given, name, between)
+            one = as_object(given, name) or DescriptorSink(given, name, placeholder)
             self.sinks.append(one)
             if isinstance(one, DescriptorSink):
-                refuse_circle("fanout", from_, one.stream, length)
+                refuse_overlap("fanout", from_, one.endpoint, length)
         timeouts = [from_.timeout, *(sink.timeout for sink in self.sinks)]
-        self._limit = idle_ns(timeout if timeout is not None else least(*timeouts))
-        direct = from_.about.is_pipe
-        ahead, left = within(ahead, self._count)
-        count = begin("fanout", from_, None, left)
+        self._limit = idle_ns(timeout if timeout is not None else min_timeout(*timeouts))
+        direct = from_.info.is_pipe
+        ahead, left = split_count(ahead, self._count)
+        count = apply_window("fanout", from_, None, left)
         self._in = self._source = Flow(
             from_, None, _BY_COPY if direct else _BY_TEE, call="fanout", count=count, prefix=ahead
         )
@@ -119,8 +119,8 @@ class Fanout:
     def _open_c(self, copying: bool, stall_ns: int) -> None:
         descriptors = [sink for sink in self.sinks if isinstance(sink, DescriptorSink)]
         self._objects = [sink for sink in self.sinks if isinstance(sink, ObjectSink)]
-        pipes = [one for one in descriptors if one.stream.about.is_pipe]
-        others = [one for one in descriptors if not one.stream.about.is_pipe]
+        pipes = [one for one in descriptors if one.endpoint.info.is_pipe]
+        others = [one for one in descriptors if not one.endpoint.info.is_pipe]
         self._order: list[DescriptorSink | None] = [*pipes, *[None][: len(self._objects)], *others]
         self._place = len(pipes)
         config = ffi.new("struct sio_fanout_config *")
@@ -151,9 +151,9 @@ class Fanout:
         return self._in.taken
 
     def run(self, progress: Callable[[int], object] | None = None) -> FanoutResult:
-        """Run to the end and close; an exception takes along what each sink got."""
+        """Run to the end and close; an exception gets `result`, with what each sink got."""
         try:
-            with Ending(self):
+            with CloseWithResult(self):
                 return self.drive(progress)
         finally:
             # Once more, if a handler raised there: a sink's traceback may have us in a cycle.
@@ -170,30 +170,30 @@ class Fanout:
         While the descriptor `wake` can be read there is no waiting, and `progress` is called.
         """
         self._wake = wake
-        told = time.monotonic()
+        reported = time.monotonic()
         while not self._slice(detached):
-            is_due = self.report.woken or time.monotonic() - told >= SLICE_NS / 1e9
+            is_due = self.report.woken or time.monotonic() - reported >= SLICE_NS / 1e9
             if progress is not None and is_due:
                 progress(self.moved)
-                told = time.monotonic()
+                reported = time.monotonic()
         if progress is not None:
             progress(self.moved)
         return self._result(self._reason(), "done")
 
     def salvage(self, error: BaseException) -> None:
-        """Give an exception what each sink got, and what had been taken for it."""
+        """Set `result` of an exception: what each sink got, and what had been taken for it."""
         error.result = self._result("stopped", "stopped")  # type: ignore[attr-defined]
 
     def _slice(self, detached: Callable[[SinkResult], object] | None) -> bool:
-        """Go on for about 80 ms, or while nothing moves for up to a second; whether it is done."""
+        """Run for about 80 ms, or up to a second while nothing moves; return whether it is done."""
         before = self.report.progress
         state = lib.sio_fanout_run(self.c, self._slice_ns, self._limit, self._wake)
         report = self.report
         is_idle = report.waiting and report.progress == before
         self._slice_ns = min(2 * self._slice_ns, IDLE_NS) if is_idle else SLICE_NS
-        refuse_child(state)
-        gone = [sink for sink in self.sinks if sink.has_gone(self._stall)]
-        for sink in gone:
+        check_forked(state)
+        detached_now = [sink for sink in self.sinks if sink.check_detached(self._stall)]
+        for sink in detached_now:
             if detached is not None:
                 detached(sink.result(""))
         if state == lib.SIO_ERROR:
@@ -204,22 +204,22 @@ class Fanout:
                 f"fanout: nothing moved for {self._limit / 1e9:g} s; `result` says who got what",
             )
         if state == lib.SIO_EVENT and self._objects:
-            self._give()
+            self._serve_objects()
         return bool(state == lib.SIO_DONE)
 
-    def _give(self) -> None:
-        """Hand what there is to the Python objects."""
-        handlers = installed()
+    def _serve_objects(self) -> None:
+        """Write the bytes that are there to the Python objects."""
+        handlers = installed_handlers()
         while self._take(self._place):
-            self._note_handed()
+            self._collect_handed()
             for sink in self._objects:
-                sink.give(handlers)
+                sink.write_due(handlers)
             if all(sink.error for sink in self._objects):
                 lib.sio_fanout_detach(self.c, self._place)
                 return
 
-    def _note_handed(self) -> None:
-        """Make what was taken for the objects due; it may be interrupted, and made again."""
+    def _collect_handed(self) -> None:
+        """Make bytes taken for the objects due; may be interrupted, and called again."""
         if n := int(lib.sio_fanout_handed(self.c)):
             data = self._taken(n)
             for sink in self._objects:
@@ -227,7 +227,7 @@ class Fanout:
             lib.sio_fanout_accept(self.c)
 
     def _take(self, place: int) -> int:
-        """Take what waits for a sink in its own pipe, or for the objects in memory."""
+        """Take the bytes in a sink's own pipe, or those for the objects, into memory."""
         n = -errno.EINTR
         while n == -errno.EINTR:
             n = lib.sio_fanout_take(self.c, place, ffi.from_buffer(self._memory), _TAKE)
@@ -247,8 +247,8 @@ class Fanout:
 
     def _result(self, reason: str, fate: str) -> FanoutResult:
         unread = b""
-        if self._in.is_ours and reason in ("stopped", "no sinks"):
-            unread = self._hold()
+        if self._in.is_accessible and reason in ("stopped", "no sinks"):
+            unread = self._collect_held()
         return FanoutResult(
             self.moved,
             time.monotonic() - self._begun,
@@ -258,15 +258,15 @@ class Fanout:
             unread if reason == "no sinks" else b"",
         )
 
-    def _hold(self) -> bytes:
-        """Give each sink that was stopped what had been taken for it; return what nobody got."""
+    def _collect_held(self) -> bytes:
+        """Add to each stopped sink the bytes taken for it; return those that no sink got."""
         for served in self._objects:
-            served.settle()
-        self._note_handed()
+            served.settle_interrupted()
+        self._collect_handed()
         for one in self.sinks:
-            one.has_gone(self._stall)
+            one.check_detached(self._stall)
         report = self.report
-        base, left, unread = int(report.base), rest(self.c), b""
+        base, left, unread = int(report.base), take_rest(self.c), b""
         for place, sink in enumerate(self._order):
             is_open = lib.sio_fanout_fate(self.c, place) == lib.SIO_FATE_OPEN
             if not is_open and (report.attached or place != report.last):
@@ -286,20 +286,20 @@ class Fanout:
     # -- ending it -----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close everything that is its own; safe to repeat."""
+        """Close all descriptors that are its own; safe to repeat."""
         if self._is_closed:
             return
         mine = [sink for sink in self.sinks if isinstance(sink, DescriptorSink) and not sink.fate]
         source = self._source
         for sink in mine:
-            sink.let_go()
-        if self._opened is not None:
-            lib.sio_fanout_close(self._opened)
+            sink.release()
+        if self.c is not None:
+            lib.sio_fanout_close(self.c)
         if source is not None:
             source.close()
-        # Objects of the caller, which may raise: each is told all the same.
+        # Objects of the caller, which may raise: each is updated all the same.
         with contextlib.ExitStack() as stack:
-            if source is not None and source.is_ours:
+            if source is not None and source.is_accessible:
                 stack.callback(source.src.moved, self.moved)
             for sink in mine:
                 stack.callback(sink.synchronise)
@@ -318,7 +318,7 @@ def fanout(
     timeout: float | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> FanoutResult:
-    """Give every one of `sinks` the same `count` bytes of `src`, or all to its end.
+    """Copy `count` bytes of `src`, or all to its end, to every one of `sinks`.
 
     `src` is whatever `copy` takes. A sink is a descriptor or an object with `fileno()`, of any kind
     that `copy` takes as a destination, or an object with `update(data)`, such as a hash, or with a

@@ -1,4 +1,4 @@
-"""What the C of a fan-out has to say: the bytes that not all have got, and what was refused.
+"""State of a fan-out in C: bytes that not every sink has got, and refused calls.
 
 Never moves a byte to a sink.
 """
@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import errno
 import resource
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
 from .._kernel import errors
 from .._transfer.flow import CALLS, Fallback
 
 if TYPE_CHECKING:
-    from .._cffi import struct_sio_fanout_ptr, struct_sio_transfer_ptr
+    from .._cffi import struct_sio_fanout_ptr
 
-__all__ = ["refusals", "rest", "too_many"]
+__all__ = ["refusals", "take_rest", "too_many"]
 
 
-def rest(c: struct_sio_fanout_ptr) -> bytes:
-    """Take out of the head of a fan-out what not every sink has got."""
+def take_rest(c: struct_sio_fanout_ptr) -> bytes:
+    """Take the bytes that not every sink has got out of the head of a fan-out."""
     parts = []
     while (left := lib.sio_fanout_rest(c)) > 0:
         memory = bytearray(left)
@@ -32,13 +32,14 @@ def rest(c: struct_sio_fanout_ptr) -> bytes:
 
 
 def refusals(report: Any) -> tuple[Fallback, ...]:
-    """Say why the bytes are copied instead of shared."""
+    """Return why the bytes are copied instead of shared."""
     err = int(report.refused)
-    return (Fallback("tee", err, errors.why(CALLS[report.refused_call], err)),) if err else ()
+    why = errors.reason_for(CALLS[report.refused_call], err)
+    return (Fallback("tee", err, why),) if err else ()
 
 
 def too_many(failure: Any, sinks: int) -> OSError | None:
-    """Say what poll(2) means by EINVAL: more descriptors than RLIMIT_NOFILE is now."""
+    """Return the exception for EINVAL of poll(2): more descriptors than RLIMIT_NOFILE."""
     if failure.call != lib.SIO_CALL_POLL or failure.err != errno.EINVAL:
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""What a fan-out gives bytes to, and what became of it.
+"""Sinks of a fan-out: descriptors and Python objects, and their results.
 
 A sink with a descriptor is a flow that csrc/fanout/fanout.c drives. An object of Python is one that
 has `update`, as hashes do, or `write`, as files do: it is called with `bytes`, which it may keep.
@@ -25,16 +25,16 @@ from .._public import public
 from .._transfer.flow import CALLS, Fallback, Flow
 
 if TYPE_CHECKING:
-    from .._cffi import struct_sio_sink
+    pass
 
 __all__ = [
     "DescriptorSink",
     "FanoutResult",
     "ObjectSink",
     "SinkResult",
+    "as_list",
     "as_object",
-    "listed",
-    "pipe_between",
+    "placeholder_pipe",
 ]
 
 
@@ -44,7 +44,7 @@ _METHODS = [lib.SIO_SPLICE, lib.SIO_READ_WRITE]
 @public
 @dataclass(frozen=True)
 class SinkResult:
-    """What became of one sink.
+    """The result of one sink.
 
     `moved` is how many bytes it got, always the first so many of the source. `method` is what
     moved most of them: "tee" (straight into a pipe), "splice" (by way of a pipe), "read_write", or
@@ -69,13 +69,13 @@ class SinkResult:
 @public
 @dataclass(frozen=True)
 class FanoutResult:
-    """What a fan-out did.
+    """The result of a fan-out.
 
     `moved` is how many bytes were taken from the source, `seconds` the time it took. `reason` says
     why it ended: "eof", "count", "no sinks" (the last one was detached), or "stopped" in the result
     that an exception carries. `sinks` has a SinkResult for each, in the order of the call.
     `fallbacks` says why the bytes were copied instead of shared by tee. `unread` are bytes that
-    were taken from the source and nobody was left to get.
+    were taken from the source when no sink was left.
     """
 
     moved: int
@@ -94,15 +94,15 @@ class FanoutResult:
 class DescriptorSink:
     """A sink with a descriptor: the flow into it, from whichever pipe the C says."""
 
-    def __init__(self, given: object, name: str, between: endpoint.Stream) -> None:
+    def __init__(self, given: object, name: str, placeholder: endpoint.Endpoint) -> None:
         """Take a descriptor; raises what `copy` does for a `dst`."""
         self.given, self.name = given, name
-        self.stream = endpoint.destination(given, "fanout", name)  # type: ignore[arg-type]
-        self.text, self.timeout = self.stream.text, self.stream.timeout
+        self.endpoint = endpoint.destination(given, "fanout", name)  # type: ignore[arg-type]
+        self.text, self.timeout = self.endpoint.text, self.endpoint.timeout
         try:
-            self.flow = Flow(between, self.stream, _METHODS, call="fanout")
+            self.flow = Flow(placeholder, self.endpoint, _METHODS, call="fanout")
         finally:
-            self.stream.close()
+            self.endpoint.close()
         self._fanout: Any = None
         self._number = 0
         self.error: BaseException | None = None
@@ -124,8 +124,8 @@ class DescriptorSink:
             self._teed = int(lib.sio_fanout_teed(self._fanout, self._number))
         return self._teed
 
-    def has_gone(self, stall: float) -> bool:
-        """Whether it has been detached since the last time; then it says why, and is closed."""
+    def check_detached(self, stall: float) -> bool:
+        """Return whether it was detached since the last call; sets `error`, and closes it."""
         if self.fate:
             return False
         gone = lib.sio_fanout_fate(self._fanout, self._number)
@@ -148,18 +148,18 @@ class DescriptorSink:
             )
         self.due += self.flow.take_held()
         self.fate = fate
-        self.let_go()
+        self.release()
         self.synchronise()
         return True
 
-    def let_go(self) -> None:
-        """Close what the kernel has for it."""
+    def release(self) -> None:
+        """Close the descriptors of its flow."""
         _, self._fanout = self.teed, None
         self.flow.close()
 
     def synchronise(self) -> None:
         """Put the position of a buffered object where the bytes are."""
-        if self.flow.is_ours and self.flow.dst is not None:
+        if self.flow.is_accessible and self.flow.dst is not None:
             self.flow.dst.moved(self.moved)
 
     def result(self, fate: str) -> SinkResult:
@@ -180,7 +180,7 @@ class DescriptorSink:
 
 
 class ObjectSink:
-    """One object, and how it takes bytes.
+    """A sink that is a Python object with `update` or `write`.
 
     A call of its method is counted in one step, from what it has returned; the answer is put down
     within the C that makes the call, so that a signal handler comes before both or after both.
@@ -192,11 +192,11 @@ class ObjectSink:
         self.name = name
         self.timeout: float | None = None
         self.error: BaseException | None = None
-        self._told = False
+        self._is_reported = False
         # How many bytes it got, what is due to it, what the call under way has answered, and what
         # the object said of itself before that call.
         self._state: tuple[int, bytes, list[Any], object] = (0, b"", [], None)
-        self._ask = _question(given, method)
+        self._query = _position_query(given, method)
 
     @property
     def moved(self) -> int:
@@ -211,35 +211,35 @@ class ObjectSink:
     def due(self, data: bytes) -> None:
         self._state = (self.moved, data, [], None)
 
-    def has_gone(self, stall: float) -> bool:
-        """Whether it has failed since the last time."""
-        told, self._told = self._told, self.error is not None
-        return self._told and not told
+    def check_detached(self, stall: float) -> bool:
+        """Return whether it has failed since the last call."""
+        was_reported, self._is_reported = self._is_reported, self.error is not None
+        return self._is_reported and not was_reported
 
-    def give(self, handlers: list[Any]) -> None:
-        """Give what is due; what goes wrong is kept in `error`, but for what a handler raised."""
+    def write_due(self, handlers: list[Any]) -> None:
+        """Write what is due; an exception is kept in `error`, unless a signal handler raised it."""
         if self.error is not None:
             return
         try:
             while self.due:
-                before = self._said()
+                before = self._ask_position()
                 self._state = (self.moved, self.due, [], before)
                 self._state[2].extend(map(getattr(self.given, self.method), (self.due,)))
-                self._count(self._taken(self._state[2][0]))
+                self._count(self._accepted(self._state[2][0]))
         except Exception as error:
             if came_from_handler(error, handlers):
                 raise
             self.error = error
 
-    def settle(self) -> None:
-        """After an interruption, count the call that was under way, if it was made."""
+    def settle_interrupted(self) -> None:
+        """After an interruption, count the call that was running, if it was made."""
         _, due, answer, before = self._state
         if self.error is not None:
             return
         if answer:
-            self._count(self._taken(answer[0]))
+            self._count(self._accepted(answer[0]))
         elif before is not None:
-            now = self._said()
+            now = self._ask_position()
             if isinstance(now, int) and isinstance(before, int):
                 self._count(min(max(0, now - before), len(due)))
             elif now is not None and now != before:
@@ -252,17 +252,17 @@ class ObjectSink:
             fate, held = "failed", b""
         return SinkResult(self.given, self.moved, method, fate, self.error, by_method, (), held)
 
-    def _said(self) -> object:
-        if self._ask is None:
+    def _ask_position(self) -> object:
+        if self._query is None:
             return None
         try:
-            return self._ask()
+            return self._query()
         except Exception:
-            self._ask = None
+            self._query = None
             return None
 
-    def _taken(self, answer: Any) -> int:
-        """How much of what was due a call has taken: a raw file may take less, and says so."""
+    def _accepted(self, answer: Any) -> int:
+        """Return how much of what was due a call has taken; a raw file may take less."""
         most = len(self.due)
         if self.method == "update":
             return most
@@ -280,8 +280,8 @@ class ObjectSink:
         self._state = (self.moved + taken, self.due[taken:], [], None)
 
 
-def _question(given: Any, method: str) -> Callable[[], object] | None:
-    """How to ask an object what it has got, when a call of its method has been interrupted.
+def _position_query(given: Any, method: str) -> Callable[[], object] | None:
+    """Return how to ask an object for its position, when a call of its method was interrupted.
 
     One whose method is C is not: it returns before a handler runs. Of a hash in Python, as hmac's,
     the digest tells, of a file its position; of others nothing does.
@@ -297,17 +297,17 @@ def _question(given: Any, method: str) -> Callable[[], object] | None:
     return None
 
 
-def pipe_between() -> endpoint.Stream:
-    """Stand for the pipe that a sink is fed from: the C says at each step which it is."""
-    stream = endpoint.Stream(None, -1, "src")
-    stream.about = stream.about._replace(
+def placeholder_pipe() -> endpoint.Endpoint:
+    """Return an endpoint for the pipe that feeds a sink: the C says at each step which it is."""
+    end = endpoint.Endpoint(None, -1, "src")
+    end.info = end.info._replace(
         err=0, kind=lib.SIO_KIND_PIPE, mode=stat.S_IFIFO, flags=os.O_RDONLY
     )
-    return stream
+    return end
 
 
-def listed(sinks: object) -> list[object]:
-    """Take the sinks of a call; a single one is a slip that is told."""
+def as_list(sinks: object) -> list[object]:
+    """Return the sinks of a call as a list; raises TypeError for a single sink."""
     single = any(hasattr(sinks, name) for name in ("fileno", "write", "update"))
     if single or not isinstance(sinks, Iterable) or isinstance(sinks, str | bytes):
         raise TypeError(
@@ -317,7 +317,7 @@ def listed(sinks: object) -> list[object]:
 
 
 def as_object(sink: object, name: str) -> ObjectSink | None:
-    """Take a sink that is served by calling it; None for one that has a descriptor.
+    """Return a sink that is written to by calling it; None for one that has a descriptor.
 
     One whose descriptor may hold other bytes than are written to it (gzip, a buffer in memory, a
     class that is not known) is one to be called. Raises TypeError for what is neither.
@@ -326,7 +326,7 @@ def as_object(sink: object, name: str) -> ObjectSink | None:
         return None
     is_file, is_real = isinstance(sink, io.IOBase), True
     try:
-        objects.judged(sink, True)
+        objects.resolve(sink, True)
     except objects.UnrealText:
         return None  # which refuses it
     except objects.UnrealTls:

@@ -1,4 +1,4 @@
-"""Files, whole: `copy_file`, the new file beside the old one, and whom a file belongs to.
+"""Whole files: `copy_file`, atomic replacement, metadata and access rights.
 
 Moving the bytes of two open files is `_transfer`'s.
 """

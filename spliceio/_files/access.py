@@ -1,4 +1,4 @@
-"""Who may use a file: its owner, its mode, its access control list, its security labels.
+"""Access rights of a file: owner, mode, ACL and security labels, kept when it is replaced.
 
 Rule 1: the group bits in the mode of a file with an ACL are the list's mask; what its group may do
 is an entry of the list. The mask is never given to a group.
@@ -26,7 +26,7 @@ _NONE = (errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class Inherited:
-    """What a new file takes over from the one that it replaces; OSError from each step."""
+    """Owner, mode and attributes that a new file takes over from the one that it replaces."""
 
     def __init__(self, path: Path, old: os.stat_result) -> None:
         self._old = old
@@ -34,14 +34,14 @@ class Inherited:
         self._mode = stat.S_IMODE(old.st_mode)
 
     def prepare(self, fd: int) -> None:
-        """Give it to an empty file, and close that again to all but its owner."""
+        """Set them on an empty file, and restrict it to its owner again."""
         before = os.fstat(fd)
         try:
             changed = self._own(fd, before)
             changed |= _set_attributes(fd, self._attributes)
             if self._mode & _SPECIAL:
                 changed = True
-                # The kernel knows whether a write by this process leaves them: let it do one.
+                # Whether a write by this process leaves them is the kernel's rule: let it do one.
                 os.fchmod(fd, self._mode)
                 os.ftruncate(fd, 0)
                 self._mode = stat.S_IMODE(os.fstat(fd).st_mode)
@@ -64,7 +64,7 @@ class Inherited:
         return True
 
     def finish(self, fd: int) -> None:
-        """Open it to whom the old one was open."""
+        """Set the mode and attributes of the old file, when the content is complete."""
         os.fchmod(fd, self._mode)
         if self._attributes:
             # Each chmod masks a POSIX ACL, and rewrites one of NFSv4 (RFC 8881, 6.4.1.1).
@@ -72,7 +72,7 @@ class Inherited:
 
 
 def names_of(file: int | Path) -> list[str]:
-    """The names of a file's extended attributes; none where there are no such things."""
+    """Return the names of a file's extended attributes; none where the filesystem has no such."""
     try:
         return os.listxattr(file)
     except OSError as error:
@@ -87,7 +87,7 @@ def _attributes_of(path: Path) -> dict[str, bytes]:
 
 
 def _set_attributes(fd: int, wanted: dict[str, bytes]) -> bool:
-    """Make them those of a file; whether anything had to be changed.
+    """Set the attributes of a file; return whether anything had to be changed.
 
     A new file has an ACL if its directory has a default one, and a label by the rules of the
     system; only the first is more than the old one may have had.
@@ -104,7 +104,7 @@ def _set_attributes(fd: int, wanted: dict[str, bytes]) -> bool:
 
 
 def acl_of(fd: int) -> bytes | None:
-    """The ACL of an open file that has more than its mode."""
+    """Return the ACL of an open file that has more than its mode."""
     with contextlib.suppress(OSError):
         if ACL in names_of(fd):
             return os.getxattr(fd, ACL)
@@ -112,7 +112,7 @@ def acl_of(fd: int) -> bytes | None:
 
 
 def group_alone(mode: int, acl: bytes | None) -> int:
-    """The mode of a file without its ACL: the group has what its own entry and the mask allow."""
+    """Return the mode of a file less its ACL: the group has what its entry and the mask grant."""
     if acl is None:
         return mode
     group = mask = 7
@@ -125,7 +125,7 @@ def group_alone(mode: int, acl: bytes | None) -> int:
 
 
 def set_without_acl(fd: int, mode: int) -> None:
-    """Give an open file a mode, which no ACL adds anything to."""
+    """Set the mode of an open file, and remove its ACL."""
     if ACL in names_of(fd):
         os.fchmod(fd, mode & 0o7700)  # the mask of the list that goes is no right of the group
         os.removexattr(fd, ACL)

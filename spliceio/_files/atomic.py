@@ -1,7 +1,8 @@
-"""A file that is written beside the one it will replace, and takes its name when it is whole.
+"""Atomic replacement: a temporary file in the same directory, renamed when it is complete.
 
-Rule 1: until `publish`, the final name is untouched; leaving the block without it removes the part.
-Rule 2: the part's name is random and made with O_EXCL: no stranger's file is opened or removed.
+Rule 1: until `publish`, the final name is untouched; leaving the block without it removes the
+        temporary file.
+Rule 2: its name is random and made with O_EXCL: no other file is opened or removed.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ import contextlib
 import errno
 import os
 import secrets
-from types import TracebackType
 
 from .._kernel import owned
+from .._kernel.closing import Closing
 from .place import Place
 
-__all__ = ["Part"]
+__all__ = ["AtomicFile"]
 
 # NAME_MAX is 255 bytes nearly everywhere; what is added takes 15 of them.
 _MOST = 200
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
-class Part:
+class AtomicFile(Closing):
     """A context manager around `.NAME.XXXXXXXX.part`, open for reading and writing as `fd`.
 
     `make` makes it, within the block, so that no signal leaves it behind. It lies in the directory
@@ -31,26 +32,23 @@ class Part:
 
     def __init__(self, place: Place, mode: int):
         self._place, self._mode = place, mode
-        self._file = owned.owner()
+        self._owned = owned.owner()
         self._name = b""
 
     @property
     def fd(self) -> int:
-        return int(self._file.fd)
-
-    def __enter__(self) -> Part:
-        return self
+        return int(self._owned.fd)
 
     def make(self) -> None:
-        """Make the part."""
+        """Create the temporary file."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         here, final = self._place.folder, self._place.name[:_MOST]
         try:
             while self.fd < 0:
-                part = b".%b.%b.part" % (final, secrets.token_hex(4).encode())
-                self._name = part
+                file = b".%b.%b.part" % (final, secrets.token_hex(4).encode())
+                self._name = file
                 try:
-                    owned.open_at(self._file, part, flags, self._mode, here)
+                    owned.open_at(self._owned, file, flags, self._mode, here)
                 except FileExistsError:
                     self._name = b""
         except OSError as error:
@@ -58,7 +56,7 @@ class Part:
             raise OSError(error.errno, error.strerror, self._place.path) from None
 
     def publish(self, overwrite: bool) -> None:
-        """Give the part its name.
+        """Rename the temporary file to its final name.
 
         Raises FileExistsError if the name is taken and `overwrite` is False.
         """
@@ -89,17 +87,9 @@ class Part:
         else:
             os.unlink(self._name, dir_fd=here)
 
-    def remove(self) -> None:
-        """Remove the part if it has not become the file, and close it; safe to repeat."""
+    def close(self) -> None:
+        """Remove the temporary file unless it was renamed, and close it; safe to repeat."""
         if self._name:
             with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self._place.folder)
-        owned.close(self._file)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.remove()
+        owned.close(self._owned)

@@ -1,11 +1,11 @@
-"""Whole files by their names: `copy_file`.
+"""`copy_file`: copy a whole file by its path, atomically, with reflinks and holes.
 
 Rule 1: a path is the old file or the whole new one, never a part of it. The bytes go into a file
 beside it, which takes its name when everything is there and is removed on any exception. Writing
 in place and removing after an error was rejected: a reader would meet half a file meanwhile, and
 a full disk would have cost the old one.
 Rule 2: what has no name to take over (devices, FIFOs, /proc and /sys, an open file), or could not
-be taken over without a change of who may use it, is written in place: see `_target`.
+be taken over without a change of who may use it, is written in place: see `target`.
 Rule 3: what was not copied is a hole that both files have; `moved` and `holes` are the size.
 """
 
@@ -23,13 +23,13 @@ from .._cffi import lib
 from .._kernel import endpoint
 from .._kernel import owned as _owned
 from .._kernel.arguments import FileDescriptorLike
-from .._kernel.fdinfo import About
+from .._kernel.fdinfo import FdInfo
 from .._public import public
 from .._transfer import plan
 from .._transfer.flow import INT64_MAX, Flow
-from .._transfer.transfer import TransferResult, driven, finished
+from .._transfer.transfer import TransferResult, from_flow, run_and_close
 from . import access, metadata, target
-from .atomic import Part
+from .atomic import AtomicFile
 from .place import Path, Place
 
 __all__ = ["CopyResult", "copy_file"]
@@ -40,7 +40,7 @@ _WHEN = ("auto", "always", "never")
 @public
 @dataclass(frozen=True)
 class CopyResult(TransferResult):
-    """What `copy_file` did.
+    """The result of `copy_file`.
 
     `holes` is in bytes: what neither file has blocks for. `method` may also be "reflink": both
     files share their blocks, holes among them and counted as moved, until one is written to.
@@ -76,7 +76,7 @@ def copy_file(
     setuid, setgid and capabilities go as with any write.
 
     Where no new file can have these, the old one is written in place, as cp(1) does, and `in_place`
-    of the result says why: it belongs to somebody else, its directory takes no new file, it is a
+    of the result says why: it belongs to another user, its directory takes no new file, it is a
     mount point. So are a FIFO, a device, a file of /proc or /sys, and an open file, given as such
     or as /dev/stdout, /dev/fd/N or /proc/PID/fd/N. In place the old content is lost with the first
     byte, and after an exception there is what had arrived. An open file is written at its position,
@@ -106,18 +106,19 @@ def copy_file(
             raise ValueError(f"copy_file: {name} must be one of {', '.join(_WHEN)}, not {when!r}")
     if reflink == "always" and sparse != "auto":
         raise ValueError(f"copy_file: reflink='always' shares holes too: no sparse={sparse!r}")
-    attributes = metadata.chosen(preserve)
-    _refuse_no_file(src, os.stat(src).st_mode)
+    attributes = metadata.parse_preserve(preserve)
+    _refuse_irregular(src, os.stat(src).st_mode)
     old = None
     if isinstance(dst, str | bytes | os.PathLike):
-        old = target.old_at(dst, overwrite)  # before the source may get the number that it names
+        # Before the source may get the number that it names.
+        old = target.stat_target(dst, overwrite)
     elif not overwrite:
         raise ValueError("copy_file: overwrite=False needs a path; dst is an open file")
     owned = _owned.owner()
     try:
         # Looked at first, because opening a FIFO waits and a device acts; and once more.
         from_ = _owned.open_at(owned, src, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-        _refuse_no_file(src, os.fstat(from_).st_mode)
+        _refuse_irregular(src, os.fstat(from_).st_mode)
         job = _Job(src, from_, reflink, sparse, attributes, progress)
         if not isinstance(dst, str | bytes | os.PathLike):
             return job.into_open(dst)
@@ -129,7 +130,7 @@ def copy_file(
         _owned.close(owned)
 
 
-def _refuse_no_file(path: Path, mode: int) -> None:
+def _refuse_irregular(path: Path, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(mode):
@@ -145,7 +146,7 @@ def _refuse_same(now: os.stat_result, to: os.stat_result, src: object, dst: obje
 
 
 class _Job:
-    """One copy, from a source that is open to one of three kinds of target."""
+    """One copy, from an open source to one of three kinds of target."""
 
     def __init__(
         self,
@@ -171,35 +172,35 @@ class _Job:
         return self._in_place(place, old)
 
     def _replace(self, place: Place, old: os.stat_result | None, overwrite: bool) -> CopyResult:
-        with target.Step(old, "its attributes cannot be read"):
+        with target.ReplaceStep(old, "its attributes cannot be read"):
             inherited = access.Inherited(place.path, old) if old else None
-        part = Part(place, 0o600 if old else self._mode_of_new())
+        file = AtomicFile(place, 0o600 if old else self._mode_of_new())
         try:
-            with part:
-                return self._through(part, old, inherited, overwrite)
+            with file:
+                return self._through(file, old, inherited, overwrite)
         finally:
-            part.remove()  # where a signal came as the block was left
+            file.close()  # where a signal came as the block was left
 
     def _through(
         self,
-        part: Part,
+        file: AtomicFile,
         old: os.stat_result | None,
         inherited: access.Inherited | None,
         overwrite: bool,
     ) -> CopyResult:
-        step = target.Step
+        step = target.ReplaceStep
         with step(old, "its directory takes no new file"):
-            part.make()
+            file.make()
         if inherited:
             with step(old, "no new file can have its owner, mode and attributes"):
-                inherited.prepare(part.fd)
-        result = self._copy(part.fd)
+                inherited.prepare(file.fd)
+        result = self._copy(file.fd)
         if inherited:
             with step(old, "no new file can have its owner, mode and attributes"):
-                inherited.finish(part.fd)
-        result["not_preserved"] = self.attributes.apply(self.src, part.fd)
+                inherited.finish(file.fd)
+        result["not_preserved"] = self.attributes.apply(self.src, file.fd)
         with step(old, "its name cannot be taken"):
-            part.publish(overwrite)
+            file.publish(overwrite)
         return CopyResult(**result)
 
     def _mode_of_new(self) -> int:
@@ -226,7 +227,7 @@ class _Job:
             _owned.close(owned)
 
     def into_open(self, dst: FileDescriptorLike, why: str = "dst is an open file") -> CopyResult:
-        fd = endpoint.look(dst, "copy_file", "dst").fd
+        fd = endpoint.info_of(dst, "copy_file", "dst").fd
         _refuse_same(self.status, os.fstat(fd), self.path, dst)
         result = self._copy(dst)
         result["not_preserved"] = self.attributes.apply(self.src, fd)
@@ -240,23 +241,23 @@ class _Job:
             flow = self._flow(from_, to)
         finally:
             to.close()
-        told = self.progress
-        progress = None if told is None else lambda moved: told(moved + flow.skipped)
-        result = finished(driven(flow, -1, "copy_file"), progress)
+        events = self.progress
+        progress = None if events is None else lambda moved: events(moved + flow.skipped)
+        result = run_and_close(from_flow(flow, -1, "copy_file"), progress)
         fields: dict[str, Any] = {name: getattr(result, name) for name in _FIELDS}
         fields["holes"] = flow.skipped
         return fields
 
-    def _flow(self, from_: endpoint.Stream, to: endpoint.Stream) -> Flow:
-        size = self.status.st_size if from_.about.size_is_known else 0
-        free, empty = _room_behind(to)
-        sparse = bool(size) and self._has_holes(from_.about, size)
+    def _flow(self, from_: endpoint.Endpoint, to: endpoint.Endpoint) -> Flow:
+        size = self.status.st_size if from_.info.size_is_known else 0
+        free, empty = _end_and_empty(to)
+        sparse = bool(size) and self._has_holes(from_.info, size)
         holes, reserve = lib.SIO_HOLES_FILL, 0
         if free and self.sparse == "always":
             holes = lib.SIO_HOLES_MAKE
         elif free and self.sparse == "auto" and sparse:
             holes = lib.SIO_HOLES_KEEP
-        elif free and plan.reserves(to.about, size):
+        elif free and plan.should_preallocate(to.info, size):
             reserve = size
         return Flow(
             from_,
@@ -269,7 +270,7 @@ class _Job:
         )
 
     def _methods(
-        self, from_: endpoint.Stream, to: endpoint.Stream, size: int, sparse: bool, empty: bool
+        self, from_: endpoint.Endpoint, to: endpoint.Endpoint, size: int, sparse: bool, empty: bool
     ) -> list[int]:
         if self.reflink == "always":
             if not empty:
@@ -280,16 +281,16 @@ class _Job:
                 )
             return [lib.SIO_CLONE]
         shares = empty and size and not (sparse and self.sparse == "never")
-        return plan.whole_file(
-            from_.about,
-            to.about,
+        return plan.whole_file_order(
+            from_.info,
+            to.info,
             size=size,
             reflink=self.reflink if shares else "never",
             zeros=self.sparse == "always",
         )
 
-    def _has_holes(self, about: About, size: int) -> bool:
-        if about.filesystem == plan.TMPFS and self.status.st_blocks * 512 >= size:
+    def _has_holes(self, info: FdInfo, size: int) -> bool:
+        if info.filesystem == plan.TMPFS and self.status.st_blocks * 512 >= size:
             return False  # to look for one takes as long there as to copy 2 % of it
         try:
             return os.lseek(self.src, 0, os.SEEK_HOLE) < size
@@ -300,9 +301,9 @@ class _Job:
 _FIELDS = ("moved", "method", "seconds", "fallbacks", "by_method")
 
 
-def _room_behind(to: endpoint.Stream) -> tuple[bool, bool]:
-    """Whether nothing follows the target's position that a hole would show, nor precedes it."""
-    if not stat.S_ISREG(to.about.mode) or to.about.appends or not to.about.size_is_known:
+def _end_and_empty(to: endpoint.Endpoint) -> tuple[bool, bool]:
+    """Return whether the target's position is at its end, and whether the target is empty."""
+    if not stat.S_ISREG(to.info.mode) or to.info.appends or not to.info.size_is_known:
         return False, False
     at, size = os.lseek(to.fd, 0, os.SEEK_CUR), os.fstat(to.fd).st_size
     return at >= size, at == size == 0

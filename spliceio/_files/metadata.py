@@ -1,4 +1,4 @@
-"""What a copy takes over from its source besides the bytes.
+"""File metadata: mode, ownership, timestamps and extended attributes, copied to another file.
 
 Rule 1: what was asked for by name is there afterwards, or an exception says what was refused.
 Rule 2: the owner is set before the mode, because chown clears the set-user-ID bits, and the times
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from . import access
 
-__all__ = ["Choice", "chosen"]
+__all__ = ["Choice", "parse_preserve"]
 
 NAMES = ("mode", "ownership", "timestamps", "xattr")
 # Names for several, of which the kernel may refuse some.
@@ -26,35 +26,35 @@ _REFUSALS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENODATA, errno.E
 
 
 class Choice(NamedTuple):
-    """Which attributes, and which of them must succeed."""
+    """The attributes to copy, and which of them must succeed."""
 
     names: frozenset[str]
     strict: frozenset[str]
 
     def apply(self, src: int, dst: int) -> tuple[str, ...]:
-        """Give the open file `dst` what `src` has; return what was refused."""
+        """Copy the attributes from `src` to the open file `dst`; return what was refused."""
         if not self.names:
             return ()
         if not stat.S_ISREG(os.fstat(dst).st_mode):
             return tuple(f"{name}: dst is no regular file" for name in sorted(self.names))
-        return _Work(self.strict, src, dst).do(self.names)
+        return _Copier(self.strict, src, dst).do(self.names)
 
     def check(self, src: int, dst: int, why: str) -> None:
-        """Raise what a file will not take, before it is written in place."""
+        """Raise if a file refuses an attribute, before it is written in place."""
         status, now = os.fstat(src), os.fstat(dst)
-        work = _Work(self.strict, src, dst, f"; it can only be written in place ({why})")
+        copier = _Copier(self.strict, src, dst, f"; it can only be written in place ({why})")
         if "ownership" in self.strict:
-            work.own(status.st_uid, status.st_gid)
+            copier.own(status.st_uid, status.st_gid)
         owners = {"mode", "timestamps"}
         if access.acl_of(src) is not None:
             owners.add("xattr")
         for name in sorted(self.strict & owners):
             # Who may set the times that a file has may set its times, its mode and its ACL.
             times = (now.st_atime_ns, now.st_mtime_ns)
-            work.attempt(name, partial(os.utime, dst, ns=times))
+            copier.attempt(name, partial(os.utime, dst, ns=times))
 
 
-class _Work:
+class _Copier:
     def __init__(self, strict: frozenset[str], src: int, dst: int, because: str = "") -> None:
         self.strict, self.src, self.dst, self.because = strict, src, dst, because
         self.refused: list[str] = []
@@ -63,7 +63,7 @@ class _Work:
         status = os.fstat(self.src)
         mode = stat.S_IMODE(status.st_mode)
         if "ownership" in names and not self.own(status.st_uid, status.st_gid):
-            mode &= 0o1777  # a program must not run as whoever copied it
+            mode &= 0o1777  # a program must not run as the user who copied it
         if "mode" in names:
             self._set_mode(mode)
         if "xattr" in names:
@@ -97,7 +97,7 @@ class _Work:
             self.attempt("xattr", partial(_copy_xattr, self.src, self.dst, name), f"xattr ({name})")
 
     def attempt(self, name: str, act: Callable[[], object], what: str = "") -> bool:
-        """Do it; note down what the kernel refuses, or raise if it was asked for by name."""
+        """Call `act`; note down what the kernel refuses, or raise if it was asked for by name."""
         try:
             act()
         except OSError as error:
@@ -113,8 +113,8 @@ def _copy_xattr(src: int, dst: int, name: str) -> None:
     os.setxattr(dst, name, os.getxattr(src, name))
 
 
-def chosen(preserve: str | Iterable[str]) -> Choice:
-    """Read what `preserve` asks for."""
+def parse_preserve(preserve: str | Iterable[str]) -> Choice:
+    """Parse the `preserve` argument."""
     names = {preserve} if isinstance(preserve, str) else set(preserve)
     unknown = names - {*NAMES, *_SETS}
     if unknown:

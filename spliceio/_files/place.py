@@ -1,4 +1,4 @@
-"""Where a path leads: to a name in a directory, or through a link of /proc to an open file.
+"""Path lookup: to a name in an open directory, or through a link of /proc to an open file.
 
 Rule 1: symlinks are followed as open() follows them. The directory is held open, so that one above
 it needs no more rights than open() does, and a change of the working directory changes nothing.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from .._cffi import lib
 from .._kernel import owned as _owned
-from .._kernel.fdinfo import PROC, about
+from .._kernel.fdinfo import PROC, fd_info
 
 if TYPE_CHECKING:
     from .._cffi import struct_sio_owned_ptr
@@ -81,7 +81,7 @@ class Place:
                 if not name:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
                 return
-            if about(here).filesystem == PROC:
+            if fd_info(here).filesystem == PROC:
                 self.is_open_file = True
                 return
             folder, name = os.path.split(link)
@@ -89,7 +89,7 @@ class Place:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
     def open(self, owned: struct_sio_owned_ptr, flags: int, mode: int = 0) -> int:
-        """Open what is there as open() does it, with two exceptions for an open file.
+        """Open the file as open() does, with two exceptions for an open file.
 
         One that is open for appending is appended to, and keeps what it has. A pipe, a socket or a
         terminal of this process is used as it is open: a socket cannot be opened, and a pipe whose
@@ -108,11 +108,11 @@ class Place:
             raise OSError(error.errno, error.strerror, self.path) from None
 
     def _own_stream(self, flags: int) -> int:
-        """The number of a descriptor of this process that is open for it and has no size, or -1."""
+        """Return the number of this process's descriptor for it, if it has no size; or -1."""
         with contextlib.suppress(OSError, ValueError):
             number = int(self.name)
             if os.path.samestat(os.fstat(self.folder), os.stat("/proc/self/fd")):
-                found = about(number)
+                found = fd_info(number)
                 sized = stat.S_ISREG(found.mode) or stat.S_ISBLK(found.mode)
                 reading = flags & os.O_ACCMODE == os.O_RDONLY
                 if not (found.err or sized) and (found.reads if reading else found.writes):
@@ -120,7 +120,7 @@ class Place:
         return -1
 
     def _appends(self) -> bool:
-        """Whether the open file that a link of /proc/PID/fd leads to is open for appending."""
+        """Return whether the open file behind a link of /proc/PID/fd is open for appending."""
         owned = _owned.owner()
         with contextlib.suppress(OSError, ValueError, IndexError):
             try:
@@ -148,5 +148,5 @@ def open_in_place(owned: struct_sio_owned_ptr, path: Path, flags: int, mode: int
 
 
 def statx_attributes(fd: int) -> int:
-    """What statx(2) tells of a file beside its status; 0 where the kernel does not."""
+    """Return stx_attributes of statx(2); 0 where the kernel has none."""
     return int(lib.sio_statx_attributes(fd))

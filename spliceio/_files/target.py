@@ -1,4 +1,4 @@
-"""What is at a path that is to be written, and how that is done: made, replaced, or in place.
+"""Target of a file copy: whether it is created, replaced, or written in place.
 
 Rule 1: an old file is replaced by a new one only where that leaves who may use it as it was. Where
 the new one cannot have its owner, its mode, its ACL or its name, the old one is written in place,
@@ -13,10 +13,10 @@ import os
 import stat
 
 from .._kernel import owned as _owned
-from .._kernel.fdinfo import about
+from .._kernel.fdinfo import fd_info
 from .place import APPEND_ONLY, MOUNT_POINT, Path, Place, statx_attributes
 
-__all__ = ["Irreplaceable", "Step", "kind", "old_at", "why_in_place"]
+__all__ = ["Irreplaceable", "ReplaceStep", "kind", "stat_target", "why_in_place"]
 
 # Of the kernel, to a step of the replacement. A full disk is none: it would cost the old file too.
 _REFUSALS = {
@@ -34,11 +34,11 @@ _REFUSALS = {
 
 
 class Irreplaceable(Exception):
-    """No new file can take the place of the old one, which is untouched; the text says why."""
+    """No new file can replace the old one, which is untouched; the text says why."""
 
 
-class Step:
-    """A block, one step of replacing a file: a refusal of the kernel is Irreplaceable.
+class ReplaceStep:
+    """A step of replacing a file: what the kernel refuses in the block is Irreplaceable.
 
     Of a file that is not there yet, it is what it is.
     """
@@ -54,8 +54,8 @@ class Step:
             raise Irreplaceable(f"{self._why}: {os.strerror(error.errno)}") from None
 
 
-def old_at(path: Path, overwrite: bool) -> os.stat_result | None:
-    """Look at what is at a path now; refuse what cannot become a file."""
+def stat_target(path: Path, overwrite: bool) -> os.stat_result | None:
+    """Return the status of the target, None if there is none; raises if it cannot become a file."""
     try:
         old = os.stat(path)
     except FileNotFoundError:
@@ -72,11 +72,11 @@ def old_at(path: Path, overwrite: bool) -> os.stat_result | None:
 
 
 def why_in_place(place: Place, old: os.stat_result | None) -> str:
-    """Why what is there can only be written in place, as far as a look tells; "" if it may not."""
+    """Return why the target can only be written in place, as far as stat says; or ""."""
     if old and not stat.S_ISREG(old.st_mode):
         return f"dst is {kind(old.st_mode)}"
     if place.is_open_file:
-        if old is None:  # whoever has opened something since, it was not there to be written
+        if old is None:  # opened since: it was not there to be written
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place.path)
         return "dst is an open file"
     if old and (why := _why_of_file(place)):
@@ -90,7 +90,7 @@ def _why_of_file(place: Place) -> str:
     owned = _owned.owner()
     try:
         fd = _owned.open_at(owned, place.name, os.O_PATH, folder=place.folder)
-        if not about(fd).size_is_known:
+        if not fd_info(fd).size_is_known:
             return "the kernel makes up what it has"
         attributes = statx_attributes(fd)
     finally:
@@ -102,7 +102,7 @@ def _why_of_file(place: Place) -> str:
 
 
 def kind(mode: int) -> str:
-    """What something is that is no regular file."""
+    """Return the kind of a file that is not regular."""
     kinds = (
         (stat.S_ISFIFO, "a FIFO"),
         (stat.S_ISSOCK, "a socket"),

@@ -1,4 +1,4 @@
-"""What http.server and WSGI need: `SendfileMixin`, `FileWrapper`, conditional requests.
+"""HTTP: `SendfileMixin` for http.server, `FileWrapper` for WSGI, conditional requests.
 
 Not here: sending the bytes, which is `_transfer`'s, and listening, which is `_proxy`'s.
 """

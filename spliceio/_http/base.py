@@ -1,7 +1,7 @@
-"""What other classes of a handler decide, and the mixin therefore does not.
+"""Method overrides in a handler's other base classes, which the mixin leaves in charge.
 
-Rule 1: a method that neither http.server's plain classes nor the mixin define is somebody's
-decision: who may see what, which bytes are sent, how a directory looks.
+Rule 1: a method that neither http.server's plain classes nor the mixin define is an
+override that counts: who may see what, which bytes are sent, how a directory looks.
 Rule 2: a redirect is the base class's, except where a browser would follow it to another host.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-__all__ = ["changed", "location"]
+__all__ = ["is_overridden", "location"]
 
 
-def changed(handler: object, mixin: type, name: str, *, above: bool = False) -> bool:
-    """Tell whether a method is somebody else's: neither http.server's plain one nor the mixin's.
+def is_overridden(handler: object, mixin: type, name: str, *, above: bool = False) -> bool:
+    """Return whether a method is neither http.server's plain one nor the mixin's.
 
     `above` asks only the classes after the mixin, which its `super()` reaches.
     """

@@ -1,8 +1,8 @@
-"""The body of a response: a file, one range of it, or several as multipart/byteranges.
+"""Response body: a file, one range of it, or several as multipart/byteranges.
 
 Rule 1: the head goes with the first bytes of the body, in one call to the kernel or one write.
-Rule 2: the kernel sends only where `wfile` is nothing but the socket: whoever put something else
-in its place, TLS included, gets every byte through it.
+Rule 2: the kernel sends only where `wfile` is nothing but the socket: with another object in
+its place, for TLS or a filter, every byte goes through that object.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BLOCK = 65536
 
 
 class Body:
-    """What of a file is to be sent, how long that makes the body, and the sending of it."""
+    """The ranges of a file to send, the length of the body, and its sending."""
 
     def __init__(
         self, fd: int, size: int, kind: str, ranges: list[tuple[int, int]] | None = None
@@ -84,7 +84,7 @@ class Body:
             return self._send_read(wfile, head, refused)
 
     def blocks(self) -> Iterator[bytes]:
-        """Read the body piece by piece."""
+        """Read the body block by block."""
         for part, (offset, left) in zip(self.parts, self.ranges, strict=True):
             yield part
             while left:
@@ -96,7 +96,7 @@ class Body:
         yield self.end
 
     def opened(self) -> io.RawIOBase | io.BufferedReader:
-        """Return the body as a file to read, which is the receiver's to close.
+        """Return the body as a file to read, which the caller closes.
 
         A whole file is that file, opened anew, with a position of its own.
         """
@@ -125,7 +125,7 @@ class Body:
 
 
 class Remaining(io.RawIOBase):
-    """A body that is no whole file, to be read once from its beginning to its end.
+    """A body that is not a whole file, as a raw file to be read once.
 
     From now on the body has a descriptor that is this object's.
     """
@@ -139,11 +139,11 @@ class Remaining(io.RawIOBase):
         self._blocks, self._ahead = body.blocks(), b""
 
     def readable(self) -> bool:
-        """Whether there is something to read: yes."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill as much of a buffer as there is at once."""
+        """Read some bytes into a buffer."""
         self.body = None
         while not self._ahead:
             block = next(self._blocks, None)
@@ -163,12 +163,12 @@ class Remaining(io.RawIOBase):
 
 
 def rest_of(source: Any, most: int | None) -> Body | None:
-    """Return what an open file has left, at most so much, if it is a plain regular file.
+    """Return the bytes after the position of an open regular file, at most so many; or None.
 
     None for every object whose bytes may be others than its descriptor's.
     """
     try:
-        file = objects.judged(source, False, known=True)
+        file = objects.resolve(source, False, known=True)
         if not isinstance(file, io.FileIO | io.BufferedReader | io.BufferedRandom):
             return None
         fd = file.fileno()
@@ -186,9 +186,9 @@ def rest_of(source: Any, most: int | None) -> Body | None:
 
 
 def _why_not(sock: Any, wfile: Any) -> str | None:
-    """Say why the kernel may not write to the socket behind the back of `wfile`, if so."""
+    """Return why the kernel may not write to the socket past `wfile`; None if it may."""
     try:
-        file = objects.judged(wfile, True)
+        file = objects.resolve(wfile, True)
     except objects.UnrealTls as why:
         return f"wfile {why}"
     except objects.Unreal:

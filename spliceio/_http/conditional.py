@@ -1,4 +1,4 @@
-"""Which bytes a request wants: validators, preconditions and ranges, as RFC 9110 says.
+"""Conditional requests (RFC 9110): validators, preconditions and ranges.
 
 Pure functions of header values and of what fstat said: no file, no socket, no clock.
 
@@ -53,14 +53,14 @@ NO_FIELDS: Fields = _NoFields()
 
 
 class Validators(NamedTuple):
-    """What tells one version of a file from another: a strong entity tag, and Unix seconds."""
+    """The version of a file: a strong entity tag, and Unix seconds."""
 
     etag: str
     modified: int
 
 
 def validators(status: os.stat_result) -> Validators:
-    """Make them from the time of the last change, in nanoseconds, and the size.
+    """Return the entity tag and the date of a file, from its mtime in nanoseconds and its size.
 
     Two versions of one size that the filesystem gave the same time cannot be told apart; on Linux
     that is the same tick of some milliseconds, or a time that was set by hand.
@@ -71,14 +71,14 @@ def validators(status: os.stat_result) -> Validators:
 
 @functools.lru_cache(maxsize=256)
 def http_date(seconds: int) -> str | None:
-    """Write Unix seconds as a header does; None for a year that has not four digits."""
+    """Return Unix seconds as a date of a header; None for a year without four digits."""
     if not 0 <= seconds <= _LAST_SECOND:
         return None
     return email.utils.formatdate(seconds, usegmt=True)
 
 
 def parse_date(text: str) -> int | None:
-    """Read any of the three formats of RFC 9110, 5.6.7; None for everything else."""
+    """Parse any of the three date formats of RFC 9110, 5.6.7; None for everything else."""
     return _parsed(text) if len(text) <= 64 else None
 
 
@@ -112,7 +112,7 @@ def precondition(method: str, fields: Fields, now: Validators) -> int | None:
 
 
 def range_holds(fields: Fields, now: Validators) -> bool:
-    """Tell whether If-Range lets a Range count: no such field, the same strong tag, or date."""
+    """Return whether If-Range lets a Range count: no such field, the same strong tag, or date."""
     values = fields.get_all("If-Range")
     if values is None:
         return True
@@ -175,7 +175,7 @@ def _date(fields: Fields, name: str) -> int | None:
 
 
 def _listed(tags: str, etag: str, *, weak: bool) -> bool:
-    """Find a tag in a list. `etag` is strong, so a weak one of the list equals it only weakly."""
+    """Return whether a tag is in a list. `etag` is strong, so a weak one equals it only weakly."""
     if tags == "*":
         return True
     at = 0

@@ -1,10 +1,10 @@
-"""A connection of http.server's handlers: requests that are one thing, ends that are announced.
+"""HTTP connection of a handler: strict request heads, and an announced end of the connection.
 
 What stands here holds for every request of a handler with the mixin, whatever method answers it,
 and for `spliceio serve`.
 
-Rule 1: a request that two programs could read in two ways is 400 and the end (`_request`).
-Rule 2: a body that nobody reads ends the connection: it is no next request.
+Rule 1: a request that two programs could read in two ways is 400 and the end (`request`).
+Rule 2: after a body that is not read the connection ends: it must not pass for the next request.
 Rule 3: a connection that will be closed is said to be, in the head of the last response; and the
 client can read that response, though something of its own is still unread.
 """
@@ -32,7 +32,7 @@ _NOT_READ = (400, 408, 413, 414, 417, 431, 501, 505)
 
 
 class Connection(_Handler):
-    """How requests are read and the connection ends; the rest is that of the class after it."""
+    """Base class of the mixin: how requests are read and the connection ends."""
 
     raw_requestline: bytes
     _code = 0
@@ -47,7 +47,7 @@ class Connection(_Handler):
             self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def finish(self) -> None:
-        """Close; a client that is still sending reads its answer before it is cut off."""
+        """Close; first read and drop what the client still sends, so that it gets its response."""
         if self._unread:
             # Closing with something unread resets the connection, and the answer may be lost.
             with contextlib.suppress(OSError, ValueError):
@@ -62,7 +62,7 @@ class Connection(_Handler):
     # -- reading ---------------------------------------------------------------------------------
 
     def parse_request(self) -> bool:
-        """Let the base class read a head that can be read in one way; refuse any other."""
+        """Parse a head that can be read in one way only; answer any other with an error."""
         while self.raw_requestline in (b"\r\n", b"\n"):  # RFC 9112, 2.2
             self.raw_requestline = self.rfile.readline(LONGEST + 1)
         # These are blanks to the parser, as no other program takes them: it would cut a name there.
@@ -86,11 +86,11 @@ class Connection(_Handler):
     def _parsed(self, version: bytes) -> bool:
         kept, found = self.rfile, []
 
-        def judge(lines: list[bytes]) -> None:
+        def check(lines: list[bytes]) -> None:
             self.rfile = kept
             found.append(facts(lines, version))
 
-        reader: Any = HeadReader(kept, judge)
+        reader: Any = HeadReader(kept, check)
         self.rfile = reader
         try:
             if not super().parse_request():
@@ -107,7 +107,7 @@ class Connection(_Handler):
         return True
 
     def _settle(self, found: Facts | None) -> None:
-        """Decide whether the connection can go on; unseen, a head leaves that open."""
+        """Set whether the connection can go on after this request."""
         if found is None or b"close" in found.options:
             self.close_connection = True
         if found is not None and found.has_body and self.command in ("GET", "HEAD"):
@@ -115,7 +115,7 @@ class Connection(_Handler):
 
     def _refuse(self, error: BadHead) -> bool:
         if self.request_version == "HTTP/0.9":
-            self.request_version = "HTTP/1.0"  # who is told an error is told its status
+            self.request_version = "HTTP/1.0"  # an error has a status line
         self.close_connection = True
         self.send_error(error.status, str(error))
         return False
@@ -128,7 +128,7 @@ class Connection(_Handler):
         super().send_response_only(code, message)
 
     def send_header(self, keyword: str, value: str) -> None:
-        """Add a field to the head, and see what it says of the response's end."""
+        """Add a field to the head, and note what it means for the end of the response."""
         name = keyword.lower()
         if name == "connection":
             self._has_connection_field = True
@@ -137,7 +137,7 @@ class Connection(_Handler):
         super().send_header(keyword, value)
 
     def end_headers(self) -> None:
-        """End the head; it says what becomes of the connection where the client could not know."""
+        """End the head; adds Connection, where the client could not know whether it stays open."""
         if self._code >= 200 and not self._has_connection_field:
             if self.close_connection:
                 self.send_header("Connection", "close")

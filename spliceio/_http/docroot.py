@@ -1,4 +1,4 @@
-"""Open what a client names beneath one directory, and nothing else.
+"""Document root: open the file that a request names beneath one directory, and no other.
 
 Rule 1: the kernel resolves the name, with every symlink in it, and only then is asked where it
 ended: what was opened is what is judged, so a link that is swapped in between gains nothing.
@@ -16,18 +16,18 @@ import stat
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-__all__ = ["BadTarget", "Opened", "Target", "Tree", "target"]
+__all__ = ["BadTarget", "Docroot", "Opened", "Target", "target"]
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _HOLD = os.O_PATH | os.O_CLOEXEC
 
 
 class BadTarget(ValueError):
-    """A request target that no file can be meant by; the text says why."""
+    """A request target that can be no file; the text says why."""
 
 
 class Target(NamedTuple):
-    """A request target that was understood: decoded names from the root on."""
+    """A parsed request target: the decoded names of its path."""
 
     names: tuple[bytes, ...]
     slash: bool
@@ -42,7 +42,7 @@ class Target(NamedTuple):
 
 
 def target(text: str) -> Target:
-    """Read the target of a request line, as http.server has it: a latin-1 str.
+    """Parse the target of a request line, as http.server has it: a latin-1 str.
 
     Raises BadTarget for one that is no path, climbs up by "..", or hides a slash, a NUL or another
     control character behind percent signs.
@@ -67,7 +67,7 @@ def target(text: str) -> Target:
 
 
 class Opened(NamedTuple):
-    """A descriptor, which is the receiver's to close, and what fstat said of it."""
+    """An open descriptor, which the caller closes, and its status."""
 
     fd: int
     status: os.stat_result
@@ -78,8 +78,8 @@ class Opened(NamedTuple):
         return stat.S_ISDIR(self.status.st_mode)
 
 
-class Tree:
-    """A directory, and all that is really in it. Safe to use from any number of threads.
+class Docroot:
+    """A directory, and the files that are really beneath it. Thread-safe.
 
     Raises OSError if the root is missing or is no directory, or if there is no /proc to ask.
     """

@@ -1,4 +1,4 @@
-"""A file that is to be a response: opened, judged, and what its validators say in a head.
+"""The file of a response: opened, checked, and its validators as header fields.
 
 Rule 1: only a regular file is served; without O_NONBLOCK a FIFO in its place would hang the thread.
 Rule 2: nothing that a file or a caller names can end a line of the head.
@@ -17,7 +17,14 @@ from .._kernel import endpoint, objects
 from .._kernel.arguments import FileDescriptorLike, Window
 from .conditional import Validators, http_date
 
-__all__ = ["Path", "looked_at", "opened", "refuse_line_breaks", "status_of", "validator_fields"]
+__all__ = [
+    "Path",
+    "open_regular",
+    "refuse_line_breaks",
+    "status_of",
+    "status_of_open",
+    "validator_fields",
+]
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -34,8 +41,8 @@ def status_of(error: OSError | ValueError) -> int:
     return 404
 
 
-def opened(path: Path) -> tuple[int, os.stat_result]:
-    """Open a regular file, and say what fstat says of it."""
+def open_regular(path: Path) -> tuple[int, os.stat_result]:
+    """Open a regular file; return its descriptor and status."""
     fd = os.open(path, _OPEN)
     try:
         status = os.fstat(fd)
@@ -47,21 +54,21 @@ def opened(path: Path) -> tuple[int, os.stat_result]:
     return fd, status
 
 
-def looked_at(file: FileDescriptorLike) -> tuple[Any, os.stat_result]:
-    """Return what has the bytes of a regular file that is open, flushed, and its status."""
+def status_of_open(file: FileDescriptorLike) -> tuple[Any, os.stat_result]:
+    """Return the object with the bytes of an open regular file, flushed, and its status."""
     if isinstance(file, Window):
         raise TypeError(
             f"serve_file: a {type(file).__name__} has no date to make validators of; send a head "
             "of your own with it: send_file(connection, blob, header=head)"
         )
     real = objects.real(file, "serve_file", "src", sends=False)
-    about = endpoint.look(real, "serve_file", "src")
-    if not stat.S_ISREG(about.mode):
-        raise ValueError(f"serve_file: only a regular file can be served, not {about.text}")
+    info = endpoint.info_of(real, "serve_file", "src")
+    if not stat.S_ISREG(info.mode):
+        raise ValueError(f"serve_file: only a regular file can be served, not {info.text}")
     flush = getattr(real, "flush", None)
     if flush is not None:
         flush()
-    return real, os.fstat(about.fd)
+    return real, os.fstat(info.fd)
 
 
 def refuse_line_breaks(kind: str, fields: list[tuple[str, str]]) -> None:
@@ -74,7 +81,7 @@ def refuse_line_breaks(kind: str, fields: list[tuple[str, str]]) -> None:
 def validator_fields(
     now: Validators, date: Callable[[int], str] | None = None
 ) -> list[tuple[str, str]]:
-    """Say of a version of a file when it was changed, and its tag; `date` writes Unix seconds."""
+    """Return the header fields of a version of a file; `date` formats Unix seconds."""
     # A change in the future must not be claimed (RFC 9110, 8.8.2.1).
     second = min(now.modified, int(time.time()))
     modified = http_date(second)

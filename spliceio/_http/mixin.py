@@ -1,4 +1,4 @@
-"""Files for http.server's handlers, by sendfile: validators, preconditions and ranges included.
+"""`SendfileMixin`: http.server handlers send files by sendfile, with ranges and validators.
 
 A mixin, so that everything a handler or a subclass of it decides (who may see what, paths, types,
 listings, extra header lines, logging) stays its own; only how a file becomes a response is decided
@@ -6,7 +6,7 @@ here, and that only where no other class has a `send_head` or a `copyfile` to de
 
 Rule 1: nothing is sent before all of it is known to be possible, and a response that breaks off
 takes the connection with it: no client ever reads a next response as the rest of this one.
-Rule 2: the head leaves in the segment of the first bytes of the body, whoever wrote it.
+Rule 2: the head leaves in the segment of the first bytes of the body, whichever method wrote it.
 Rule 3: a client that goes away is no error of the server: one line in the log, no traceback.
 """
 
@@ -27,11 +27,18 @@ from .._kernel.errors import UnexpectedEOF
 from .._kernel.number import number
 from .._public import public
 from .._transfer.transfer import TransferResult
-from .base import changed, location
+from .base import is_overridden, location
 from .body import Body, Remaining, rest_of
 from .conditional import NO_FIELDS, Fields, precondition, range_holds, ranges, validators
 from .connection import Connection
-from .file import Path, looked_at, opened, refuse_line_breaks, status_of, validator_fields
+from .file import (
+    Path,
+    open_regular,
+    refuse_line_breaks,
+    status_of,
+    status_of_open,
+    validator_fields,
+)
 
 __all__ = ["SendfileMixin"]
 
@@ -58,7 +65,7 @@ class SendfileMixin(Connection):
     Requests are read strictly, whatever method answers them: a head that two programs could read in
     two ways, which is how a request is hidden in the body of another, is 400 and the end of the
     connection (RFC 9112: lines that are no fields, two Content-Lengths, no Host in HTTP/1.1 ...).
-    After a GET or HEAD with a body, which nobody reads, it ends too. A response that is the last of
+    After a GET or HEAD with a body, which is not read, it ends too. A response that is the last of
     its connection says so.
 
     Not promised: sendfile on a connection with TLS, which is fed by reading; and that a path stays
@@ -72,14 +79,14 @@ class SendfileMixin(Connection):
     def do_GET(self) -> None:
         """Answer a GET as the base class does, the head and a file by one call to the kernel.
 
-        That is for `send_head` to do, when nobody else has a say in what is sent.
+        `send_head` does that, if no other class overrides what is sent.
         """
         answer = getattr(super(), "do_GET", None)
         if answer is None:
             self.send_error(HTTPStatus.NOT_IMPLEMENTED, f"Unsupported method ({self.command!r})")
             return
-        others = self._changed("send_head") or self._changed("copyfile")
-        self._direct = not (others or self._changed("do_GET", above=True))
+        others = self._is_overridden("send_head") or self._is_overridden("copyfile")
+        self._direct = not (others or self._is_overridden("do_GET", above=True))
         try:
             answer()
         finally:
@@ -91,7 +98,7 @@ class SendfileMixin(Connection):
         None when the response is complete: an error, a redirect, and whatever `do_GET` could send
         at once. A base class that has a `send_head` of its own decides instead of this one.
         """
-        if self._changed("send_head", above=True):
+        if self._is_overridden("send_head", above=True):
             return super().send_head()
         if self._direct:
             return self._answered()
@@ -109,7 +116,7 @@ class SendfileMixin(Connection):
         decides instead of this one.
         """
         body = None
-        if outputfile is self.wfile and not self._changed("copyfile", above=True):
+        if outputfile is self.wfile and not self._is_overridden("copyfile", above=True):
             body = source.body if isinstance(source, Remaining) else rest_of(source, self._promised)
         if body is None:
             super().copyfile(source, outputfile)
@@ -125,14 +132,14 @@ class SendfileMixin(Connection):
     def translate_path(self, path: str) -> str:
         """Map a target to a file as the base class does; one that ends in %2f names a directory."""
         found = super().translate_path(path)
-        if not found.endswith("/") and not self._changed("translate_path", above=True):
+        if not found.endswith("/") and not self._is_overridden("translate_path", above=True):
             name = unquote(path.partition("?")[0].partition("#")[0], errors="replace")
             if posixpath.basename(name) in ("", ".", ".."):
                 return found + "/"
         return found
 
-    def _changed(self, name: str, *, above: bool = False) -> bool:
-        return changed(self, SendfileMixin, name, above=above)
+    def _is_overridden(self, name: str, *, above: bool = False) -> bool:
+        return is_overridden(self, SendfileMixin, name, above=above)
 
     def _answered(self) -> Any:
         """Answer a GET or HEAD as SimpleHTTPRequestHandler does; return what is left: a listing."""
@@ -162,7 +169,7 @@ class SendfileMixin(Connection):
             if os.path.isfile(index):
                 self.serve_file(index)
                 return None
-        if self._direct and not self._changed("list_directory"):
+        if self._direct and not self._is_overridden("list_directory"):
             return self._listing(path)
         return self.list_directory(path)
 
@@ -191,7 +198,7 @@ class SendfileMixin(Connection):
             kind = content_type or self._type_of(os.fsdecode(file))
             refuse_line_breaks(kind, fields)
             try:
-                fd, status = opened(file)
+                fd, status = open_regular(file)
             except (OSError, ValueError) as error:
                 self._fail(error)
                 return None
@@ -199,7 +206,7 @@ class SendfileMixin(Connection):
                 return self._respond(fd, status, kind, fields)
             finally:
                 os.close(fd)
-        real, status = looked_at(file)
+        real, status = status_of_open(file)
         name = getattr(file, "name", None)
         kind = content_type or self._type_of(name if isinstance(name, str) else "")
         refuse_line_breaks(kind, fields)
@@ -211,7 +218,7 @@ class SendfileMixin(Connection):
         self, fd: int, status: os.stat_result, kind: str, more: list[tuple[str, str]]
     ) -> TransferResult | None:
         now, size = validators(status), status.st_size
-        date = self.date_time_string if self._changed("date_time_string") else None
+        date = self.date_time_string if self._is_overridden("date_time_string") else None
         fields = [*validator_fields(now, date), *more]
         wanted: list[tuple[int, int]] | None = None
         if self.command in ("GET", "HEAD"):
@@ -303,7 +310,7 @@ class SendfileMixin(Connection):
     # -- directories -----------------------------------------------------------------------------
 
     def _listing(self, path: str) -> None:
-        """Let the handler list a directory, and send its head and body as one."""
+        """Send the handler's listing of a directory, its head and body in one write."""
         kept, self.wfile = self.wfile, (made := io.BytesIO())
         try:
             body = self.list_directory(path)

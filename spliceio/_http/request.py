@@ -1,4 +1,4 @@
-"""Whether the head of a request can be read in one way only: the rules of RFC 9112 for its lines.
+"""Strict request heads (RFC 9112): refuse what two programs could read in two ways.
 
 The parser of http.server drops, merges and repairs lines (it is one for mail), so that two programs
 on the way can differ about where a request ends: what is in the body of one is then answered as
@@ -32,7 +32,7 @@ _FRAMING = frozenset([b"connection", b"content-length", b"host", b"transfer-enco
 
 
 class BadHead(ValueError):
-    """A head that must not be acted upon; the text says why."""
+    """A head that is refused; the text says why."""
 
     def __init__(self, why: str, status: int = 400) -> None:
         super().__init__(why)
@@ -40,11 +40,11 @@ class BadHead(ValueError):
 
 
 class CutHead(Exception):
-    """The client has ended before its head has."""
+    """The client has closed the connection before the end of the head."""
 
 
 class Facts(NamedTuple):
-    """What a head says of the request's end, and of the connection's."""
+    """What a head says of the end of the request and of the connection."""
 
     has_body: bool
     options: frozenset[bytes]
@@ -75,7 +75,7 @@ def version_of(line: bytes) -> bytes | None:
 
 
 def facts(lines: Iterable[bytes], version: bytes) -> Facts:
-    """Read the raw lines of a header, without the empty one at its end.
+    """Parse the raw lines of a header, without the empty one at its end.
 
     Raises BadHead for lines that are no fields, and for fields that leave open where the request
     ends or for which host it is.
@@ -128,29 +128,29 @@ def _has_body(found: dict[bytes, list[bytes]], version: bytes) -> bool:
 
 
 class HeadReader:
-    """A stream that hands out the lines of a header, and `judge`s them as the last is asked for.
+    """A stream that returns the lines of a header, and calls `check` with them at its end.
 
-    It stands in for `rfile` while http.server parses. `judge` gets the raw lines, once, before the
+    It stands in for `rfile` while http.server parses. `check` gets the raw lines, once, before the
     parser has seen their end, and may raise.
 
     Raises CutHead when the stream ends within them.
     """
 
-    def __init__(self, under: Any, judge: Callable[[list[bytes]], object]) -> None:
+    def __init__(self, under: Any, check: Callable[[list[bytes]], object]) -> None:
         self._under = under
-        self._judge: Callable[[list[bytes]], object] | None = judge
+        self._check: Callable[[list[bytes]], object] | None = check
         self._lines: list[bytes] = []
 
     def readline(self, limit: int = -1, /) -> bytes:
         """Read a line as the stream does."""
         line: bytes = self._under.readline(limit)
-        if self._judge is None:
+        if self._check is None:
             return line
         if not line:
             raise CutHead
         if line in _ENDS:
-            judge, self._judge = self._judge, None
-            judge(self._lines)
+            check, self._check = self._check, None
+            check(self._lines)
         elif len(line) <= LONGEST:  # the parser refuses a longer one
             self._lines.append(line)
         return line

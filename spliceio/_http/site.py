@@ -1,4 +1,4 @@
-"""One connection of `spliceio serve`: requests in, files, listings and refusals out.
+"""Request handler of `spliceio serve`: files, directory listings and errors.
 
 Rule 1: nothing outside the tree is served, and nothing that is neither file nor directory.
 Rule 2: a connection that is idle or stalled is closed after a time, and a request that dribbles in
@@ -23,7 +23,7 @@ from urllib.parse import quote, quote_from_bytes
 
 from .._version import __version__
 from .conditional import http_date
-from .docroot import BadTarget, Opened, Target, Tree, target
+from .docroot import BadTarget, Docroot, Opened, Target, target
 from .file import status_of
 from .mixin import SendfileMixin
 
@@ -40,15 +40,15 @@ _ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0))} | {ord
 
 
 class Site(NamedTuple):
-    """What is served, for how many seconds a connection may be idle, and how much is said."""
+    """The document root, the idle timeout in seconds, and whether requests are logged."""
 
-    tree: Tree
+    docroot: Docroot
     idle_timeout: float
     quiet: bool = False
 
     def log(self, line: str) -> None:
-        """Write one line; a log that nobody reads any more is no reason to stop."""
-        if sys.stderr is None:  # closed from the start: 2 may be anybody's
+        """Write one line to standard error; errors of that are ignored."""
+        if sys.stderr is None:  # closed from the start: descriptor 2 may be another file
             return
         with contextlib.suppress(OSError):
             os.write(2, line.encode("utf-8", "backslashreplace"))
@@ -61,7 +61,7 @@ class Served(Protocol):
 
 
 class Handler(SendfileMixin, BaseHTTPRequestHandler):
-    """One connection."""
+    """Handles the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     default_request_version = "HTTP/1.0"
@@ -69,7 +69,7 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
     server: Served  # type: ignore[assignment]  # all that is used of a server
 
     def setup(self) -> None:
-        """Begin with a connection that says nothing yet."""
+        """Set the idle timeout and an empty buffer."""
         super().setup()
         self.site = self.server.site
         self.connection.settimeout(self.site.idle_timeout)
@@ -123,7 +123,7 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
         return head
 
     def _understood(self, head: bytes) -> bool:
-        """Let http.server read the head; answer one that it cannot."""
+        """Let http.server parse the head; answer one that it cannot parse."""
         if len(head) > _MOST_HEAD:
             self.send_error(431 if b"\n" in head else 414)
             return False
@@ -141,7 +141,7 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
         return True
 
     def handle_expect_100(self) -> bool:
-        """Let the answer itself say that the body is not wanted."""
+        """Return True: the response itself says that the body is not wanted."""
         return True
 
     # -- answering -------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
     def _answer(self) -> None:
         try:
             wanted = target(self.path)
-            found = self.site.tree.open(wanted.names, slash=wanted.slash)
+            found = self.site.docroot.open(wanted.names, slash=wanted.slash)
         except BadTarget as error:
             self.send_error(400, explain=str(error))
             return
@@ -174,7 +174,7 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
             return
         for name in _INDEX:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                index = self.site.tree.open((*wanted.names, name))
+                index = self.site.docroot.open((*wanted.names, name))
                 try:
                     if not index.is_directory:
                         self._file(name, index)
@@ -242,7 +242,7 @@ def _type_of(name: str) -> str:
 
 
 def _listing(path: str, fd: int) -> bytes:
-    """Make a page of what is in a directory; names that are not UTF-8 keep working as links."""
+    """Return an HTML page of a directory; names that are not UTF-8 keep working as links."""
     title = html.escape(f"Directory listing for {path}")
     lines = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',

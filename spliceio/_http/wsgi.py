@@ -1,4 +1,4 @@
-"""`wsgi.file_wrapper` (PEP 3333): a file that a WSGI server may send without reading it.
+"""`FileWrapper`: `wsgi.file_wrapper` (PEP 3333), sent by sendfile.
 
 Rule 1: to an application and to middleware it is an iterable of blocks, and no more.
 Rule 2: however it is sent, the same bytes go out and the position ends where reading leaves it.
@@ -35,7 +35,7 @@ __all__ = ["FileWrapper"]
 
 _BLOCK = 262144
 _MOST_SECONDS = 2_000_000
-"""The most that settimeout() is given; longer than anybody waits."""
+"""The most that settimeout() is given, about 23 days."""
 
 
 @public
@@ -116,13 +116,13 @@ class FileWrapper:
         if isinstance(self.filelike, Window):
             raise TypeError("it is read from no position")  # nor has it a read()
         file = objects.real(self.filelike, "FileWrapper.send", "src", sends=False)
-        about = endpoint.look(file, "FileWrapper.send", "src")
-        if about.kind != lib.SIO_KIND_FILE or not about.size_is_known:
-            raise ValueError(f"{about.text} has no size that is known before it is read")
-        begin = file.tell() if hasattr(file, "tell") else os.lseek(about.fd, 0, os.SEEK_CUR)
+        info = endpoint.info_of(file, "FileWrapper.send", "src")
+        if info.kind != lib.SIO_KIND_FILE or not info.size_is_known:
+            raise ValueError(f"{info.text} has no size that is known before it is read")
+        begin = file.tell() if hasattr(file, "tell") else os.lseek(info.fd, 0, os.SEEK_CUR)
         if hasattr(file, "flush"):
             file.flush()
-        size = os.fstat(about.fd).st_size
+        size = os.fstat(info.fd).st_size
         if begin >= size:
             raise ValueError("nothing is left in the file")
         return _Place(file, begin, size - begin if count is None else min(count, size - begin))
@@ -152,14 +152,14 @@ class FileWrapper:
 
 
 class _Place(NamedTuple):
-    """A part of a real file, which begins where that is."""
+    """The part of a real file from its position on."""
 
     file: Any
     begin: int
     most: int
 
     def move(self, count: int) -> None:
-        """Put the position where reading so many bytes leaves it."""
+        """Move the position to where reading so many bytes leaves it."""
         if hasattr(self.file, "seek"):
             self.file.seek(self.begin + count)
         else:
@@ -168,7 +168,7 @@ class _Place(NamedTuple):
 
 @contextlib.contextmanager
 def _writer(sock: Any, timeout: float | None) -> Iterator[Callable[[bytes], None]]:
-    """Give a function that writes all it is given: to a descriptor, or by what an object has."""
+    """Give a function that writes all it is given, to a descriptor or by an object's method."""
     try:
         real = objects.real(sock, "FileWrapper.send", "sock", sends=True)
     except TypeError:
@@ -194,7 +194,7 @@ def _writer(sock: Any, timeout: float | None) -> Iterator[Callable[[bytes], None
 
 
 def _put(sock: Any, put: Callable[[Any], Any], data: bytes) -> None:
-    """Give an object all of it; a raw file may take a part."""
+    """Write all of it by an object's method; a raw file may take a part."""
     view = memoryview(data)
     while view:
         taken = put(view)

@@ -1,4 +1,4 @@
-"""One call, one descriptor: the four system calls, pipes, what a descriptor is, errors.
+"""System calls and descriptors: splice, tee, vmsplice, sendfile, pipes, fstat data, errors.
 
 Nothing here moves bytes from one end to the other in a loop.
 """

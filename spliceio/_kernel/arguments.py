@@ -1,4 +1,4 @@
-"""What Python may pass where the kernel takes a number.
+"""Arguments of system calls: types and ranges of counts, flags, offsets and buffers.
 
 The rules, and the types of the exceptions, are those of `os.splice` and `os.sendfile`; the one
 addition is that a descriptor may be anything with `fileno()`.
@@ -45,7 +45,7 @@ FileDescriptorLike = int | HasFileno
 
 
 class Window:
-    """A part of a file, and all of it that a transfer from it sees; the position is not used.
+    """A byte range of a file that a transfer reads as if it were a whole file; see Blob.
 
     `fileno()` is that of the file, `offset` where in it the part begins, `len()` how many bytes.
     """
@@ -66,10 +66,11 @@ class Window:
 
 
 class InvalidCount(OSError, ValueError):
-    """A negative count: EINVAL for who comes from `os.sendfile`, ValueError for everyone else."""
+    """A negative count: EINVAL as from `os.sendfile`, and a ValueError."""
 
 
 def count_of(count: int) -> int:
+    """Return a count as an int from 0 to SSIZE_MAX; raises InvalidCount or OverflowError."""
     count = index(count)
     if -_SSIZE_MAX - 1 <= count < 0:
         raise InvalidCount(errno.EINVAL, f"count cannot be negative (got {count})")
@@ -79,6 +80,7 @@ def count_of(count: int) -> int:
 
 
 def flags_of(flags: int) -> int:
+    """Return flags as an unsigned int; raises ValueError or OverflowError."""
     flags = index(flags)
     if flags < 0:
         raise ValueError(f"flags cannot be negative (got {flags})")
@@ -88,6 +90,7 @@ def flags_of(flags: int) -> int:
 
 
 def offset_of(offset: int, name: str) -> int:
+    """Return an offset as a signed 64-bit int; raises OverflowError."""
     offset = index(offset)
     if not _OFF_MIN <= offset <= _SSIZE_MAX:
         raise OverflowError(f"Python int too large to convert to C off_t: {name}")
@@ -95,7 +98,7 @@ def offset_of(offset: int, name: str) -> int:
 
 
 def at_most(value: int, most: int, name: str) -> int:
-    """Refuse a whole number that is more than anything could be meant by, or than the C takes."""
+    """Return an int that is at most `most`; raises ValueError for a larger one."""
     value = index(value)
     if value > most:
         raise ValueError(f"{name} must be {most} at most (got {value})")
@@ -103,7 +106,7 @@ def at_most(value: int, most: int, name: str) -> int:
 
 
 def contiguous(data: Buffer, where: str) -> bytes:
-    """Return the bytes of a bytes-like object; anything but bytes might change meanwhile."""
+    """Return the bytes of a bytes-like object; all but bytes are copied, as they may change."""
     if isinstance(data, bytes):
         return data
     try:
@@ -116,7 +119,7 @@ def contiguous(data: Buffer, where: str) -> bytes:
 
 
 def require_contiguous(view: memoryview, where: str) -> None:
-    """Refuse memory with gaps, which no system call takes."""
+    """Raise TypeError for memory with gaps, which no system call takes."""
     if not view.c_contiguous:
         raise TypeError(
             f"{where} must be contiguous memory, and this memoryview has gaps (strides "

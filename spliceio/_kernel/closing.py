@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from typing import TypeVar
 
 __all__ = ["Closing"]
+
+_Self = TypeVar("_Self")
 
 
 class Closing:
@@ -16,7 +15,7 @@ class Closing:
 
     __slots__ = ()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""Two pipes crosswise: a two-way link without a socket, for a child's stdin and stdout."""
+"""Two pipes as a two-way connection, for a child's stdin and stdout: `Duplex`, `pipe_pair`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Duplex", "pipe_pair"]
 
 @public
 class Duplex(Closing):
-    """One end of a two-way link made of two pipes: read from `reader`, write to `writer`.
+    """One side of a two-way connection made of two pipes: read from `reader`, write to `writer`.
 
     Both are descriptor numbers, and the Duplex closes them. It unpacks as `reader, writer`, and
     stands for a side of `relay`.

@@ -1,8 +1,9 @@
-"""What is this object?  Its descriptor, its kind, the data it has buffered, or a refusal.
+"""Endpoints of a transfer: a Python object as a source or destination of bytes.
 
-A `Stream` is one end of a transfer as the caller gave it: the number to duplicate, what the kernel
-knows of it, the bytes a Python object has already read ahead, and where its position must be put
-back to. Objects whose bytes differ from those of their descriptor are refused by `_objects`.
+An `Endpoint` has the descriptor to duplicate, what the kernel says of it, the bytes that a Python
+object has read ahead, and where its position has to be put back to. Objects whose bytes differ
+from those of their descriptor are refused by `objects`.
+
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from typing import TYPE_CHECKING, Any
 from .._cffi import lib
 from . import ahead, errors, objects, owned
 from .arguments import FileDescriptorLike, Window
-from .fdinfo import About, about
+from .fdinfo import FdInfo, fd_info
 from .number import number
 
 if TYPE_CHECKING:
     from .._cffi import struct_sio_owned_ptr
 
 __all__ = [
-    "Stream",
+    "Endpoint",
     "destination",
-    "look",
-    "looked_at",
+    "failure",
+    "info_of",
+    "inspect",
     "raw_destination",
     "raw_source",
     "source",
@@ -37,16 +39,16 @@ __all__ = [
 _PTMX = os.makedev(5, 2)
 
 
-class Stream:
-    """One end of a transfer, as the caller gave it."""
+class Endpoint:
+    """The source or destination of a transfer, as the caller gave it."""
 
     __slots__ = (
         "_buffer",
         "_number",
         "_resync",
-        "about",
         "fd",
         "given",
+        "info",
         "name",
         "offset",
         "owned",
@@ -57,7 +59,7 @@ class Stream:
         self.given = given
         self.fd = self._number = fd
         self.name = name
-        self.about = about(fd)
+        self.info = fd_info(fd)
         self._buffer: io.BufferedReader | None = None
         self.offset: int | None = None
         # (offset, length) of the part that may be read; None: all of it, from its position on.
@@ -67,11 +69,11 @@ class Stream:
 
     @property
     def text(self) -> str:
-        return self.about.text
+        return self.info.text
 
     @property
     def timeout(self) -> float | None:
-        """What `settimeout()` was told, if this is a socket object with a timeout."""
+        """The timeout set by `settimeout()`, if this is a socket object with one."""
         sock: Any = self.given
         if isinstance(sock, io.BufferedReader | io.BufferedWriter):
             sock = sock.raw
@@ -79,19 +81,19 @@ class Stream:
             sock = sock._sock  # type: ignore[attr-defined]  # of makefile()
         return (sock.gettimeout() or None) if isinstance(sock, socket.socket) else None
 
-    def look_ahead(self) -> bytes:
+    def peek_ahead(self) -> bytes:
         """Return the bytes that the Python object has read and the caller has not."""
-        return b"" if self._buffer is None else ahead.seen(self._buffer)
+        return b"" if self._buffer is None else ahead.peek_buffer(self._buffer)
 
     def take_ahead(self, most: int | None) -> bytes:
         """Take up to `most` bytes that the Python object has read and the caller has not.
 
         Only once nothing else can fail: from then on they are nowhere else.
         """
-        return b"" if self._buffer is None else ahead.taken(self._buffer, most)
+        return b"" if self._buffer is None else ahead.take_buffer(self._buffer, most)
 
-    def check_still(self, call: str) -> None:
-        """Refuse an object that another thread has closed since it was looked at.
+    def check_not_closed(self, call: str) -> None:
+        """Raise ValueError if another thread has closed the object since it was opened here.
 
         To be asked once the descriptor has been duplicated: as long as the object has not given up
         its number, what was duplicated is its own.
@@ -106,12 +108,12 @@ class Stream:
             raise ValueError(f"{call}: {self.name} was closed by another thread as the call began")
 
     def duplicate(self, owner: struct_sio_owned_ptr, call: str) -> int:
-        """Give `owner` a duplicate of what was looked at, whatever has its number now."""
+        """Duplicate the descriptor into `owner`; raises if its number is another file's by now."""
         fd = owned.duplicate(owner, self.fd)
         try:
-            if not about(fd).same_file(self.about):
-                raise errors.gone(call, self.name)
-            self.check_still(call)
+            if not fd_info(fd).same_file(self.info):
+                raise errors.closed_meanwhile(call, self.name)
+            self.check_not_closed(call)
         except BaseException:
             owned.close(owner)
             raise
@@ -123,29 +125,30 @@ class Stream:
         self._resync = None
 
     def moved(self, count: int) -> None:
-        """Put the position of a buffered object where an ordinary read or write would have."""
+        """Set the position of a buffered object where its own read or write would leave it."""
         if self._resync is not None and not getattr(self.given, "closed", False):
             self._resync(count)
 
-    def use_own_terminal(self) -> None:
-        """Open a terminal anew, nonblocking: the caller's own flags stay as they are."""
-        if self.about.kind != lib.SIO_KIND_TTY or self.about.nonblocking:
+    def reopen_terminal(self) -> None:
+        """Open a terminal a second time, nonblocking: the caller's own flags stay as they are."""
+        if self.info.kind != lib.SIO_KIND_TTY or self.info.nonblocking:
             return
-        if self.about.rdev == _PTMX:
+        if self.info.rdev == _PTMX:
             return  # to open a master again is to make another terminal
-        access = self.about.flags & os.O_ACCMODE
+        access = self.info.flags & os.O_ACCMODE
         self.owned = owned.owner()
         with contextlib.suppress(OSError):
             flags = access | os.O_NONBLOCK | os.O_NOCTTY
             self.fd = owned.open_at(self.owned, f"/proc/self/fd/{self.fd}", flags)
 
     def close(self) -> None:
-        """Close what this end opened for itself."""
+        """Close the descriptor that was opened here, if any."""
         if self.owned is not None:
             owned.close(self.owned)
 
 
-def _open(given: FileDescriptorLike, call: str, side: str, name: str = "") -> tuple[Any, Stream]:
+def _open(given: FileDescriptorLike, call: str, side: str, name: str = "") -> tuple[Any, Endpoint]:
+    """Find the object with the bytes, and its descriptor; raises for what no transfer takes."""
     name = name or side
     given_object: Any = objects.real(given, call, name, sends=side == "dst")
     if not isinstance(given_object, int):
@@ -157,88 +160,98 @@ def _open(given: FileDescriptorLike, call: str, side: str, name: str = "") -> tu
                 f"{call}: {name} is a {type(given).__name__}, whose bytes never change; fill a new "
                 "one from the source instead",
             )
-    stream = Stream(given_object, number(given_object, f"{call}: {name}"), name)
-    about = stream.about
-    if about.err or about.path_only:
-        raise _failure(call, errno.EBADF, stream, side)
-    if stat.S_ISDIR(about.mode):
-        raise _failure(call, errno.EISDIR, stream, side)
-    if about.is_socket and not about.is_stream:
+    end = Endpoint(given_object, number(given_object, f"{call}: {name}"), name)
+    info = end.info
+    if info.err or info.path_only:
+        raise failure(call, errno.EBADF, end, side)
+    if stat.S_ISDIR(info.mode):
+        raise failure(call, errno.EISDIR, end, side)
+    if info.is_socket and not info.is_stream:
         raise ValueError(
-            f"{call}: {name} is {about.text}, whose messages a byte stream would cut or join; use "
+            f"{call}: {name} is {info.text}, whose messages a byte stream would cut or join; use "
             "its own send and recv"
         )
     # One that looks unconnected may have been closed by its peer and still hold data.
-    if about.listening:
-        raise _failure(call, errno.ENOTCONN, stream, side)
-    return given_object, stream
+    if info.listening:
+        raise failure(call, errno.ENOTCONN, end, side)
+    return given_object, end
 
 
-def _failure(call: str, err: int, stream: Stream, side: str) -> OSError:
-    fds, names = {side: stream.fd}, {"src": "src", "dst": "dst", side: stream.name}
-    return errors.failure(call, err, **fds, names=(names["src"], names["dst"]))  # type: ignore[arg-type]
+def failure(
+    call: str,
+    err: int,
+    end: Endpoint,
+    side: str,
+    offsets: tuple[int | None, int | None] = (None, None),
+) -> OSError:
+    """Make the exception for a call that fails at one end, by the name of the parameter."""
+    if side == "src":
+        return errors.failure(call, err, end.fd, offsets=offsets, names=(end.name, "dst"))
+    return errors.failure(call, err, dst=end.fd, offsets=offsets, names=("src", end.name))
 
 
-def look(given: FileDescriptorLike, call: str, side: str) -> About:
-    """Look at an object without flushing, reading or opening anything."""
-    return looked_at(given, call, side).about
+def info_of(given: FileDescriptorLike, call: str, side: str) -> FdInfo:
+    """Return what the kernel says of an object; flushes, reads and opens nothing."""
+    return inspect(given, call, side).info
 
 
-def looked_at(given: FileDescriptorLike, call: str, side: str, name: str = "") -> Stream:
-    """Return an end that is only looked at; whatever the call would refuse is refused."""
-    file, stream = _open(given, call, side, name)
-    _usable(call, stream, side)
+def inspect(given: FileDescriptorLike, call: str, side: str, name: str = "") -> Endpoint:
+    """Return an endpoint without flushing or opening anything; raises what the call would."""
+    file, end = _open(given, call, side, name)
+    _require_access(call, end, side)
     is_buffered = side == "src" and isinstance(file, io.BufferedReader)
-    if is_buffered and stream.about.kind != lib.SIO_KIND_FILE:
-        _readable_ahead(file, call, stream.name)
-    return stream
+    if is_buffered and end.info.kind != lib.SIO_KIND_FILE:
+        _readable_ahead(file, call, end.name)
+    return end
 
 
-def _usable(call: str, stream: Stream, side: str) -> Stream:
-    about = stream.about
-    if not (about.reads if side == "src" else about.writes):
-        raise _failure(call, errno.EBADF, stream, side)
-    if about.no_read if side == "src" else about.no_write:
-        raise _failure(call, errno.EINVAL, stream, side)
-    return stream
+def _require_access(call: str, end: Endpoint, side: str) -> Endpoint:
+    """Raise if the descriptor is not open for reading (`src`) or writing (`dst`)."""
+    info = end.info
+    if not (info.reads if side == "src" else info.writes):
+        raise failure(call, errno.EBADF, end, side)
+    if info.no_read if side == "src" else info.no_write:
+        raise failure(call, errno.EINVAL, end, side)
+    return end
 
 
-def source(given: FileDescriptorLike, call: str = "copy", name: str = "src") -> Stream:
-    """Take an object to read from; flushes nothing, reads nothing, moves no position."""
-    file, stream = _open(given, call, "src", name)
-    _usable(call, stream, "src")
-    _read_from(file, stream, call)
-    stream.use_own_terminal()
-    return stream
+def source(given: FileDescriptorLike, call: str = "copy", name: str = "src") -> Endpoint:
+    """Return the endpoint to read from; flushes no write buffer but its own, moves no position."""
+    file, end = _open(given, call, "src", name)
+    _require_access(call, end, "src")
+    _prepare_read(file, end, call)
+    end.reopen_terminal()
+    return end
 
 
-def _read_from(file: Any, stream: Stream, call: str) -> None:
+def _prepare_read(file: Any, end: Endpoint, call: str) -> None:
+    """Flush, and note the position or the read-ahead of a buffered object."""
     if isinstance(file, io.BufferedRandom):
         file.flush()
     if isinstance(file, io.BufferedReader | io.BufferedRandom):
-        if stream.about.kind == lib.SIO_KIND_FILE:
-            # tell() knows of what was read ahead; the descriptor's own offset does not.
+        if end.info.kind == lib.SIO_KIND_FILE:
+            # tell() counts what was read ahead; the descriptor's own offset does not.
             begun = file.tell()
-            stream.offset = begun
-            stream._resync = lambda count: file.seek(begun + count)
+            end.offset = begun
+            end._resync = lambda count: file.seek(begun + count)
         elif isinstance(file, io.BufferedReader):
-            stream._buffer = _readable_ahead(file, call, stream.name)
+            end._buffer = _readable_ahead(file, call, end.name)
 
 
-def raw_source(given: FileDescriptorLike, call: str, name: str = "src") -> Stream:
-    """Take an object for one splice, which knows nothing of bytes in memory: none may be there."""
+def raw_source(given: FileDescriptorLike, call: str, name: str = "src") -> Endpoint:
+    """Return the source of one splice; raises ValueError if its object has read ahead."""
     file = objects.real(given, call, name, sends=False)
-    stream = Stream(file, number(file, f"{call}: {name}"), name)
-    _read_from(file, stream, call)
-    if stream.look_ahead():
+    end = Endpoint(file, number(file, f"{call}: {name}"), name)
+    _prepare_read(file, end, call)
+    if end.peek_ahead():
         raise ValueError(
             f"{call}: {name} has read ahead, and what it holds comes first; use copy(), or read it"
         )
-    return stream
+    return end
 
 
 def _readable_ahead(file: io.BufferedReader, call: str, name: str) -> io.BufferedReader:
-    """Refuse a reader on what may itself hold bytes in memory; sockets and files hold none."""
+    """Raise TypeError for a reader on a raw object that may have a buffer of its own."""
     raw: Any = file.raw
     if not isinstance(raw, io.FileIO | socket.SocketIO):
         raise TypeError(
@@ -249,25 +262,26 @@ def _readable_ahead(file: io.BufferedReader, call: str, name: str) -> io.Buffere
     return file
 
 
-def destination(given: FileDescriptorLike, call: str = "copy", name: str = "dst") -> Stream:
-    """Take an object to write to; what it has buffered is flushed first."""
-    file, stream = _open(given, call, "dst", name)
-    _usable(call, stream, "dst")
-    _write_to(file, stream)
-    stream.use_own_terminal()
-    return stream
+def destination(given: FileDescriptorLike, call: str = "copy", name: str = "dst") -> Endpoint:
+    """Return the endpoint to write to; what its object has buffered is flushed first."""
+    file, end = _open(given, call, "dst", name)
+    _require_access(call, end, "dst")
+    _prepare_write(file, end)
+    end.reopen_terminal()
+    return end
 
 
-def _write_to(file: Any, stream: Stream) -> None:
+def _prepare_write(file: Any, end: Endpoint) -> None:
+    """Flush a buffered object; for a file, its position is synchronised later."""
     if isinstance(file, io.BufferedWriter | io.BufferedRandom):
         file.flush()
-        if stream.about.kind == lib.SIO_KIND_FILE:
-            stream._resync = lambda count: file.seek(0, os.SEEK_CUR)
+        if end.info.kind == lib.SIO_KIND_FILE:
+            end._resync = lambda count: file.seek(0, os.SEEK_CUR)
 
 
-def raw_destination(given: FileDescriptorLike, call: str, name: str = "dst") -> Stream:
-    """Take an object for one splice; what it has buffered is flushed first."""
+def raw_destination(given: FileDescriptorLike, call: str, name: str = "dst") -> Endpoint:
+    """Return the destination of one splice; what its object has buffered is flushed first."""
     file = objects.real(given, call, name, sends=True)
-    stream = Stream(file, number(file, f"{call}: {name}"), name)
-    _write_to(file, stream)
-    return stream
+    end = Endpoint(file, number(file, f"{call}: {name}"), name)
+    _prepare_write(file, end)
+    return end

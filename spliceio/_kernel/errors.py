@@ -1,4 +1,4 @@
-"""-errno -> OSError that says why.
+"""Exceptions of failed system calls: an errno becomes an OSError that says why.
 
 Everything here runs after a failure, never before one: it looks at the two descriptors again and
 names the call, the side, the reason and the way out. It changes nothing, and a descriptor that
@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from .._cffi import lib
 from .._public import public
-from .fdinfo import About, about
+from .fdinfo import FdInfo, fd_info
 
-__all__ = ["UnexpectedEOF", "failure", "gone", "why"]
+__all__ = ["UnexpectedEOF", "closed_meanwhile", "failure", "reason_for"]
 
 _ALL_FLAGS = 0x0F
 _HAVE_A_TRY = ("splice", "tee", "sendfile")
@@ -34,20 +34,22 @@ class UnexpectedEOF(OSError, EOFError):
 
 
 class _Case(NamedTuple):
+    """A failed call: its name, both descriptors, and what was passed."""
+
     call: str
-    src: About | None
-    dst: About | None
+    src: FdInfo | None
+    dst: FdInfo | None
     offsets: tuple[int | None, int | None]
     flags: int
     names: tuple[str, str]
 
     @property
-    def sides(self) -> list[tuple[str, About]]:
+    def sides(self) -> list[tuple[str, FdInfo]]:
         named = zip(self.names, (self.src, self.dst), strict=True)
         return [(name, side) for name, side in named if side is not None]
 
     @property
-    def placed(self) -> list[tuple[str, About, int]]:
+    def placed(self) -> list[tuple[str, FdInfo, int]]:
         """The sides for which an offset was given."""
         named = zip(self.names, (self.src, self.dst), self.offsets, strict=True)
         return [(name, side, at) for name, side, at in named if side and at is not None]
@@ -171,7 +173,7 @@ def _enotconn(case: _Case) -> str | None:
     return None
 
 
-_SAID = {
+_REASONS = {
     errno.EXDEV: "src and dst are on different filesystems; use copy(), which falls back",
     errno.ENOSYS: "this kernel or sandbox does not have the call; see features()",
     errno.EOPNOTSUPP: "this kernel or sandbox does not support it for these two; use copy()",
@@ -203,7 +205,7 @@ _REFLINK = {
     "reflink='auto'",
     errno.EINVAL: "the filesystem does not share the blocks of these two; copy with reflink='auto'",
 }
-_LOOKED_AT = {
+_BY_DESCRIPTOR = {
     errno.EBADF: _ebadf,
     errno.EINVAL: _einval,
     errno.EPERM: _eperm,
@@ -215,25 +217,25 @@ _LOOKED_AT = {
 }
 
 
-def why(
+def reason_for(
     call: str,
     err: int,
-    src: About | None = None,
-    dst: About | None = None,
+    src: FdInfo | None = None,
+    dst: FdInfo | None = None,
     *,
     offsets: tuple[int | None, int | None] = (None, None),
     flags: int = 0,
     names: tuple[str, str] = ("src", "dst"),
 ) -> str:
-    """Say in one clause why `call` failed with `err`, and what to do instead."""
+    """Return why `call` failed with `err`, and what to do instead, in one clause."""
     if call == "reflink" and err in _REFLINK:
         return _REFLINK[err]
-    look = _LOOKED_AT.get(err)
+    explain = _BY_DESCRIPTOR.get(err)
     case = _Case(call, src, dst, offsets, flags, names)
-    said = _SAID.get(err) if look is None else look(case)
-    if said is None:
+    text = _REASONS.get(err) if explain is None else explain(case)
+    if text is None:
         return os.strerror(err)
-    return said if look is not None else said.replace("src", names[0]).replace("dst", names[1])
+    return text if explain is not None else text.replace("src", names[0]).replace("dst", names[1])
 
 
 def failure(
@@ -248,15 +250,15 @@ def failure(
     more: str = "",
     advice: bool = True,
 ) -> OSError:
-    """Make the exception for a failed call between two descriptors.
+    """Make the exception of a failed call between two descriptors.
 
     `names` are what the caller's parameters are called, `offsets` and `flags` what was passed.
-    Without `advice` the way out is left out: it would be for somebody else.
+    Without `advice` the way out is left out: it is for another caller.
     OSError picks the subclass (BrokenPipeError, BlockingIOError, ...) from the errno by itself.
     """
-    a = None if src is None else about(src)
-    b = None if dst is None else about(dst)
-    reason, semicolon, way_out = why(
+    a = None if src is None else fd_info(src)
+    b = None if dst is None else fd_info(dst)
+    reason, semicolon, way_out = reason_for(
         call, err, a, b, offsets=offsets, flags=flags, names=names
     ).partition("; ")
     ends = [f"{name} is {x.text}" for name, x in zip(names, (a, b), strict=True) if x and not x.err]
@@ -266,6 +268,6 @@ def failure(
     return OSError(err, f"{call}: {reason}{shown}{way_out}{more}")
 
 
-def gone(call: str, name: str) -> OSError:
-    """Make the exception for a number that is no longer that of what was looked at."""
+def closed_meanwhile(call: str, name: str) -> OSError:
+    """Make the exception for a descriptor whose number is another file's by now."""
     return OSError(errno.EBADF, f"{call}: {name} was closed by another thread as the call began")

@@ -1,4 +1,4 @@
-"""What the kernel knows of a descriptor: its kind, its mode, its flags.
+"""Descriptor type, mode and flags: fstat, fcntl and getsockopt in one call.
 
 A look, taken once: nothing is changed, nothing is cached, and a closed number is an answer too.
 """
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from .._cffi import ffi, lib
 
-__all__ = ["PROC", "About", "about", "is_open"]
+__all__ = ["PROC", "FdInfo", "fd_info", "is_open"]
 
 PROC = 0x00009FA0
 # Their files are made up when they are read, and st_size is 0 or a page: linux/magic.h.
-_MADE_UP = {
+_GENERATED = {
     PROC,
     0x62656572,  # sysfs
     0x64626720,  # debugfs
@@ -36,8 +36,8 @@ _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET = 1, 2, 5
 
 
-class About(NamedTuple):
-    """What one descriptor is."""
+class FdInfo(NamedTuple):
+    """Type, mode and flags of one descriptor."""
 
     fd: int
     err: int
@@ -68,7 +68,7 @@ class About(NamedTuple):
 
     @property
     def is_stream(self) -> bool:
-        """A socket whose bytes have no message boundaries."""
+        """Whether it is a socket without message boundaries."""
         return self.is_socket and self.type == _SOCK_STREAM
 
     @property
@@ -94,13 +94,13 @@ class About(NamedTuple):
     @property
     def size_is_known(self) -> bool:
         """Whether `size` is how many bytes a file or block device has."""
-        made_up = self.filesystem in _MADE_UP or (self.filesystem == _FUSE and not self.size)
-        return stat.S_ISBLK(self.mode) or (stat.S_ISREG(self.mode) and not made_up)
+        is_generated = self.filesystem in _GENERATED or (self.filesystem == _FUSE and not self.size)
+        return stat.S_ISBLK(self.mode) or (stat.S_ISREG(self.mode) and not is_generated)
 
-    def same_file(self, other: About) -> bool:
+    def same_file(self, other: FdInfo) -> bool:
         return (self.dev, self.ino) == (other.dev, other.ino)
 
-    def same_socket(self, other: About) -> bool:
+    def same_socket(self, other: FdInfo) -> bool:
         return self.is_socket and self.same_file(other)
 
     @property
@@ -158,11 +158,11 @@ def _device_name(rdev: int) -> str:
     return f" (/dev/{name})" if name else ""
 
 
-def about(fd: int) -> About:
-    """Look at a descriptor; never fails."""
+def fd_info(fd: int) -> FdInfo:
+    """Return type, mode and flags of a descriptor; never raises, `err` is EBADF if it is closed."""
     found = ffi.new("struct sio_fdinfo *")
     lib.sio_fdinfo(fd, found)
-    return About(
+    return FdInfo(
         fd,
         found.err,
         found.kind,
@@ -185,7 +185,7 @@ def about(fd: int) -> About:
 
 
 def is_open(fd: int) -> bool:
-    """Whether the number stands for an open descriptor."""
+    """Return whether the number is that of an open descriptor."""
     try:
         fcntl.fcntl(fd, fcntl.F_GETFD)
     except (OSError, OverflowError):

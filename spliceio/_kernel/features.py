@@ -1,4 +1,4 @@
-"""What this kernel and sandbox really do, found out by doing it.
+"""Probes of the kernel and sandbox: what each system call really does here.
 
 Each probe makes its own small descriptors, uses one call, and looks at the bytes: a call may work,
 work by copying, be blocked, or be missing. Nothing is probed at import, nothing is cached, and
@@ -196,10 +196,10 @@ def _setting(name: str) -> int:
 
 @public
 def features() -> Features:
-    """Probe the kernel and sandbox now, and say what each call does here.
+    """Probe the kernel and sandbox now; return what each call does here.
 
     Takes a few dozen system calls and leaves nothing behind. It raises nothing: what does not work
-    is told in the result, also that no pipe can be made, or that no descriptor is left to try with.
+    is in the result, also that no pipe can be made, or that no descriptor is left to try with.
     """
     sizes: list[int] = []
     pipe = _probe(lambda: _pipe(sizes))

@@ -1,4 +1,4 @@
-"""Whose exception is this: of the object that was called, or of a signal handler meanwhile.
+"""Exceptions of signal handlers, distinguished from those of the object that was called.
 
 Python runs signal handlers between any two steps of the main thread, and what they raise comes out
 of whatever was running, as if that had raised it. The traceback tells: the handler's own frame is
@@ -20,13 +20,13 @@ import threading
 from types import CodeType, FrameType, MethodType
 from typing import Any
 
-__all__ = ["came_from_handler", "installed"]
+__all__ = ["came_from_handler", "installed_handlers"]
 
 _SIGNALS = sorted(signal.valid_signals())
 _MOST_LAYERS = 20
 
 
-def installed() -> list[Any]:
+def installed_handlers() -> list[Any]:
     """Return the signal handlers that may run in this thread: none but in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return []
@@ -35,7 +35,7 @@ def installed() -> list[Any]:
 
 def came_from_handler(error: BaseException, handlers: list[Any]) -> bool:
     """Whether a signal handler has raised this, one of `handlers` or of those installed now."""
-    codes = {code for handler in (*handlers, *installed()) for code in _codes(handler)}
+    codes = {code for handler in (*handlers, *installed_handlers()) for code in _codes(handler)}
     at = error.__traceback__
     while at is not None:
         if at.tb_frame.f_code in codes and _has_interrupted(at.tb_frame):
@@ -45,7 +45,7 @@ def came_from_handler(error: BaseException, handlers: list[Any]) -> bool:
 
 
 def _codes(handler: Any) -> list[CodeType]:
-    """Find what runs when it is called, through whatever is wrapped around it."""
+    """Return the code objects that run when it is called, through its wrappers."""
     found: list[CodeType] = []
     for _ in range(_MOST_LAYERS):
         code = getattr(handler, "__code__", None)
@@ -65,9 +65,10 @@ def _codes(handler: Any) -> list[CodeType]:
 
 
 def _has_interrupted(frame: FrameType) -> bool:
-    """Whether a handler got the frame it interrupted; what it has made of its arguments is its own.
+    """Return whether a handler got the frame it interrupted.
 
-    Without any argument left that is a frame, one that is missing may have been it.
+    What it has made of its arguments is its own. Without any argument left that is a frame, one
+    that is missing may have been it.
     """
     code, given = frame.f_code, frame.f_locals
     count = code.co_argcount + code.co_kwonlyargcount

@@ -1,6 +1,6 @@
-"""A lock that a forked child finds free.
+"""A lock per object that is free in a forked child.
 
-A fork copies a lock as it is, and the thread that holds it is not in the child: whoever wants it
+A fork copies a lock as it is, and the thread that holds it is not in the child: a waiter
 there waits for ever. So an object asks for its lock each time, and in a child gets a new one.
 """
 
@@ -13,33 +13,33 @@ from collections.abc import Callable
 __all__ = ["ForkLock"]
 
 _forks = 0
-_making = threading.Lock()
+_renewing = threading.Lock()
 
 
 class ForkLock:
-    """The lock of one object: `with self._lock.mine():`, in this process and in its children."""
+    """The lock of one object: `with self._lock.current():`, in this process and in its children."""
 
     __slots__ = ("_forks", "_lock")
 
     def __init__(self) -> None:
         self._lock, self._forks = threading.RLock(), _forks
 
-    def mine(self, forked: Callable[[], None] = lambda: None) -> threading.RLock:
+    def current(self, after_fork: Callable[[], None] = lambda: None) -> threading.RLock:
         """Return the lock to be used in this process.
 
-        `forked` is called in a child, before its first use, to forget other users.
+        `after_fork` is called in a child, before its first use, to forget other users.
         """
         if self._forks != _forks:
-            with _making:
+            with _renewing:
                 if self._forks != _forks:
-                    forked()
+                    after_fork()
                     self._lock, self._forks = threading.RLock(), _forks
         return self._lock
 
 
 def _after_fork() -> None:
-    global _forks, _making
-    _forks, _making = _forks + 1, threading.Lock()
+    global _forks, _renewing
+    _forks, _renewing = _forks + 1, threading.Lock()
 
 
 os.register_at_fork(after_in_child=_after_fork)

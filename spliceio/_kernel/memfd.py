@@ -1,8 +1,8 @@
-"""A memfd that is filled, sealed and never changes again: what a Blob and its slices share.
+"""Sealed memfd: memory that is filled, sealed and never changes again, for Blobs and their slices.
 
-Rule 1: it is sealed before anybody gets to see it; if that fails its descriptor is closed.
-Rule 2: it is closed once, by whoever comes first, or with its last user; what has been mapped
-stays mapped for as long as somebody looks at it.
+Rule 1: it is sealed before it is returned; if that fails its descriptor is closed.
+Rule 2: it is closed once, by the first close() or with its last user; what has been mapped
+stays mapped as long as a view of it is in use.
 Rule 3: huge pages are an advice; what the kernel does not allow costs nothing and says nothing.
 """
 
@@ -24,7 +24,7 @@ from . import owned as _owned
 if TYPE_CHECKING:
     from .._cffi import struct_sio_owned_ptr
 
-__all__ = ["Memory", "filled"]
+__all__ = ["SealedMemory", "new_sealed"]
 
 _MFD_NOEXEC_SEAL = 8  # Linux 6.3; with vm.memfd_noexec=2 nothing else is allowed
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -32,8 +32,8 @@ _MADV_HUGEPAGE, _MADV_POPULATE_WRITE = mmap.MADV_HUGEPAGE, 23
 _HUGE = 2 << 20
 
 
-class Memory:
-    """A memfd: filled, sealed, mapped when somebody wants to look, closed with the last user."""
+class SealedMemory:
+    """A memfd: filled, sealed, mapped on demand, closed with its last user."""
 
     __slots__ = ("_map", "_owned", "size")
 
@@ -56,7 +56,7 @@ class Memory:
         return bool(self._owned.fd < 0)
 
     def close(self) -> None:
-        # The mapping is only let go of: views hold it, and unmapping it would pull it from under
+        # The mapping is only released: views hold it, and unmapping it would pull it from under
         # them.
         self._map = None
         _owned.close(self._owned)
@@ -67,7 +67,7 @@ class Memory:
         """Append bytes, piece by piece, so that a signal is answered in between."""
         fd, huge = self.fileno(), _HugePages(self.fileno(), self.size, self.size + len(data))
         while data:
-            huge.take(self.size)
+            huge.populate(self.size)
             try:
                 # At an offset: the position of the memfd stays 0, for those who use it.
                 n = os.pwrite(fd, data[: _HUGE - self.size % _HUGE], self.size)
@@ -75,14 +75,14 @@ class Memory:
                 raise _failure("write", error) from None
             data, self.size = data[n:], self.size + n
 
-    def expect(self, size: int) -> None:
-        """Have the pages for so many bytes, which something else is going to write."""
+    def preallocate(self, size: int) -> None:
+        """Allocate the pages for so many bytes, which a transfer is about to write."""
         huge = _HugePages(self.fileno(), 0, size)
         for at in range(0, size, _HUGE):
-            huge.take(at)
+            huge.populate(at)
 
     def seal(self) -> None:
-        """Make what has been written all there is, for ever."""
+        """Seal it: its content and size are final."""
         fd = self.fileno()
         try:
             if os.fstat(fd).st_size != self.size:
@@ -113,9 +113,9 @@ class Memory:
 
 
 @contextlib.contextmanager
-def filled() -> Iterator[Memory]:
-    """Give memory to be filled in the block; sealed after it, or closed when anything fails."""
-    memory = Memory()
+def new_sealed() -> Iterator[SealedMemory]:
+    """Make a memfd to be filled in the block; it is sealed after it, or closed on an exception."""
+    memory = SealedMemory()
     try:
         yield memory
         memory.seal()
@@ -136,7 +136,7 @@ def _make(owned: struct_sio_owned_ptr) -> None:
 _create = lib.sio_owned_memfd
 
 
-_SAID = {
+_REASONS = {
     errno.ENOSPC: "there is no memory left for it, or none that this user may have (overcommit)",
     errno.ENOMEM: "there is no memory left for it",
     errno.EBUSY: "another process has mapped its memory to write to it",
@@ -145,19 +145,19 @@ _SAID = {
 
 def _failure(call: str, error: OSError) -> OSError:
     err = error.errno or errno.EIO
-    if err in _SAID:
-        return OSError(err, f"Blob: {call}: {_SAID[err]}")
+    if err in _REASONS:
+        return OSError(err, f"Blob: {call}: {_REASONS[err]}")
     return errors.failure(f"Blob: {call}", err, names=("data", "the blob"))
 
 
 class _HugePages:
-    """Pages of 2 MiB for a stretch of a memfd that is about to be written, where they are allowed.
+    """Huge pages for a range of a memfd that is about to be written, where they are allowed.
 
-    To fill one takes a quarter of the time of 512 small ones, to send it by TCP less by a third and
-    to a unix socket half (measured on 6.18). A write() takes small ones; a mapping that asks for
-    huge ones gets them if /sys/kernel/mm/transparent_hugepage/shmem_enabled is "advise", and what
-    is there is written into. MADV_COLLAPSE and MFD_HUGETLB are no way around "never": the first is
-    refused, and pages of the second cannot be spliced.
+    To fill one, of 2 MiB, takes a quarter of the time of 512 small ones, to send it by TCP less by
+    a third and to a unix socket half (measured on 6.18). A write() takes small ones; a mapping that
+    asks for huge ones gets them if /sys/kernel/mm/transparent_hugepage/shmem_enabled is "advise",
+    and what is there is written into. MADV_COLLAPSE and MFD_HUGETLB are no way around "never": the
+    first is refused, and pages of the second cannot be spliced.
 
     Only an advice: what fails is left out, and the write says what is wrong.
     """
@@ -172,8 +172,8 @@ class _HugePages:
             self._map = mmap.mmap(fd, self._end - self._begin, offset=self._begin)
             self._map.madvise(_MADV_HUGEPAGE)
 
-    def take(self, at: int) -> None:
-        """Have the page in which `at` is, if it belongs to the stretch as a whole.
+    def populate(self, at: int) -> None:
+        """Allocate the page at `at`, if all of it is in the range.
 
         By madvise, Linux 5.14: to touch memory that cannot be had would kill the process.
         """

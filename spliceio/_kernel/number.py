@@ -1,4 +1,4 @@
-"""The number behind an object: `fileno()` is called here, and nowhere else.
+"""File descriptor number of an object: `fileno()` is called here, and nowhere else.
 
 Whatever it raises or returns but the number of a descriptor means that there is none.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["in_range", "is_a", "name_of", "number", "pass_on"]
+__all__ = ["in_range", "is_a", "name_of", "number", "reraise_from_handler"]
 
 _INT_MAX = 2**31 - 1
 
@@ -24,7 +24,7 @@ def number(given: Any, where: str) -> int:
     try:
         found = given.fileno()
     except Exception as error:
-        pass_on(error)
+        reraise_from_handler(error)
         if isinstance(error, ValueError) and not isinstance(error, OSError):
             raise ValueError(f"{where} is closed: {error}") from None
         raise TypeError(
@@ -43,27 +43,27 @@ def number(given: Any, where: str) -> int:
 
 
 def in_range(fd: int) -> int:
-    """Refuse a number that no C int holds."""
+    """Return a descriptor number; raises OverflowError for one that no C int holds."""
     if not -_INT_MAX - 1 <= fd <= _INT_MAX:
         raise OverflowError("Python int too large to convert to C int: no such descriptor")
     return fd
 
 
 def is_a(given: Any, module: str, name: str) -> bool:
-    """Whether it is of a class of a module, or of a subclass; nobody has to import that for it."""
+    """Return whether it is an instance of a class, by name: its module is not imported for it."""
     there = getattr(sys.modules.get(module), name, None)
     return isinstance(there, type) and issubclass(type(given), there)
 
 
 def name_of(given: Any) -> str:
-    """Name its class, with the module where that tells something."""
+    """Return the name of its class, with the module unless that is a builtin."""
     cls = type(given)
     own = cls.__module__ in ("builtins", "_io")
     return cls.__qualname__ if own else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def pass_on(error: Exception) -> None:
-    """Raise what a signal handler has raised meanwhile: that says nothing of the object."""
+def reraise_from_handler(error: Exception) -> None:
+    """Raise an exception again that came from a signal handler, not from the object."""
     from .handlers import came_from_handler
 
     if came_from_handler(error, []):

@@ -1,4 +1,4 @@
-"""Are an object's bytes those of its descriptor?  Decided here, for every function that takes one.
+"""File objects and sockets: whether an object's bytes are those of its descriptor.
 
 Rule 1: the exact type decides, by a table that is filled as types come by. A method that stands
         before the type's own, in a subclass or in the object itself, is never gone around.
@@ -18,7 +18,7 @@ from operator import index
 from typing import Any
 
 from .arguments import FileDescriptorLike, Window
-from .number import in_range, is_a, name_of, number, pass_on
+from .number import in_range, is_a, name_of, number, reraise_from_handler
 
 __all__ = [
     "Unreal",
@@ -27,8 +27,8 @@ __all__ = [
     "fileno_of",
     "has_fileno",
     "is_raw",
-    "judged",
     "real",
+    "resolve",
 ]
 
 _SOL_TLS, _TLS_TX, _TLS_RX = 282, 1, 2
@@ -42,19 +42,19 @@ _PLAINTEXT = (
 )
 _ITSELF = "pass .fileno() if the descriptor's own bytes are meant"
 
-_Judge = Callable[[Any, bool, bool], Any]
+_Resolver = Callable[[Any, bool, bool], Any]
 
 
 class Unreal(Exception):
-    """The bytes of an object are not its descriptor's: a clause that says why, for its name."""
+    """The bytes of an object are not its descriptor's; the text is a clause that says why."""
 
 
 class UnrealText(Unreal):
-    """They are characters."""
+    """The object reads or writes characters."""
 
 
 class UnrealTls(Unreal):
-    """They are encrypted on their way to the descriptor."""
+    """The object encrypts on the way to the descriptor."""
 
 
 def real(given: Any, call: str, name: str, *, sends: bool) -> Any:
@@ -63,41 +63,41 @@ def real(given: Any, call: str, name: str, *, sends: bool) -> Any:
     That is `given`, or what it is a mere wrapper of. A SpooledTemporaryFile goes to disk: before,
     it has no descriptor. Raises TypeError.
     """
-    judge = _table.get(type(given))
-    if judge is _itself:
+    resolver = _resolvers.get(type(given))
+    if resolver is _itself:
         return given
     try:
-        if judge in (None, _spooled) and is_a(given, "tempfile", "SpooledTemporaryFile"):
+        if resolver in (None, _spooled) and is_a(given, "tempfile", "SpooledTemporaryFile"):
             given.rollover()
-        return judged(given, sends)
+        return resolve(given, sends)
     except Unreal:
         # Not bound to a name: cut short before that is deleted, it would be a cycle, which keeps
         # whatever the callers have opened.
         raise TypeError(f"{call}: {name} {sys.exc_info()[1]}") from None
 
 
-def judged(given: Any, sends: bool, *, known: bool = False) -> Any:
-    """Do as `real`, but raise Unreal and roll nothing over; with `known`, only for known types."""
+def resolve(given: Any, sends: bool, *, known: bool = False) -> Any:
+    """Do as `real`, but raise Unreal, and roll nothing over; with `known`, only for known types."""
     cls = type(given)
-    judge = _table.get(cls) or _learned(cls)
-    if judge is not None:
-        return judge(given, sends, known)
+    resolver = _resolvers.get(cls) or _resolver_named(cls)
+    if resolver is not None:
+        return resolver(given, sends, known)
     if known:
         raise Unreal(f"is a {name_of(given)}: only its own methods know its bytes")
     return _of_subclass(given, sends)
 
 
 def fileno_of(fd: FileDescriptorLike, where: str = "fd") -> int:
-    """Return the number for a raw system call, of whatever has one; only TLS is refused.
+    """Return the descriptor number for a raw system call; only TLS is refused.
 
     Raises TypeError for what has none, and what `number` raises.
     """
-    if _table.get(type(fd)) is not _itself:
+    if _resolvers.get(type(fd)) is not _itself:
         if not has_fileno(fd):
             return in_range(index(fd))  # type: ignore[arg-type]  # the TypeError, and its words, are the standard library's
         for sends in (False, True):
             try:
-                judged(fd, sends)
+                resolve(fd, sends)
             except UnrealTls as why:
                 raise TypeError(f"{where} {why}") from None
             except Unreal:
@@ -106,14 +106,14 @@ def fileno_of(fd: FileDescriptorLike, where: str = "fd") -> int:
 
 
 def has_fileno(given: Any) -> bool:
-    """Whether it has that method; what comes of a call is another question."""
+    """Return whether it has that method."""
     return _attribute(given, "fileno") is not None
 
 
 def is_raw(file: Any) -> bool:
-    """Whether it is a raw file that is known, which may take a part of a block, or none now."""
+    """Return whether it is a known raw file, which may take a part of a block, or nothing now."""
     try:
-        judged(file, True, known=True)
+        resolve(file, True, known=True)
     except Unreal:
         return False
     return type(file) is io.FileIO or _is_exactly(file, "socket", "SocketIO")
@@ -139,7 +139,7 @@ def _buffered(given: Any, sends: bool, known: bool) -> Any:
     try:
         if known and type(raw) is not io.FileIO and not _is_exactly(raw, "socket", "SocketIO"):
             raise Unreal(f"is a {name_of(raw)}: only its own methods know its bytes")
-        judged(raw, sends, known=known)
+        resolve(raw, sends, known=known)
     except Unreal as why:
         if known or isinstance(why, UnrealTls):
             raise
@@ -158,7 +158,7 @@ def _socket_io(given: Any, sends: bool, known: bool) -> Any:
         raise Unreal(f"is a {name_of(given)}: only its own methods know its bytes")
     if sock is not None:  # it is closed
         try:
-            judged(sock, sends)
+            resolve(sock, sends)
         except UnrealTls:
             raise _over_tls("a file over TLS", "read and write") from None
     return given
@@ -166,12 +166,12 @@ def _socket_io(given: Any, sends: bool, known: bool) -> Any:
 
 def _temporary(given: Any, sends: bool, known: bool) -> Any:
     _refuse_own(given, sends, known, given.file)
-    return judged(given.file, sends, known=known)
+    return resolve(given.file, sends, known=known)
 
 
 def _spooled(given: Any, sends: bool, known: bool) -> Any:
     _refuse_own(given, sends, known)
-    return judged(given._file, sends, known=known)  # a BytesIO, until it is rolled over to disk
+    return resolve(given._file, sends, known=known)  # a BytesIO, until it is rolled over to disk
 
 
 def _wfile(given: Any, sends: bool, known: bool) -> Any:
@@ -179,7 +179,7 @@ def _wfile(given: Any, sends: bool, known: bool) -> Any:
     if not sends:
         raise Unreal("is what a handler writes to; read from its .rfile")
     try:
-        return judged(given._sock, sends, known=known)
+        return resolve(given._sock, sends, known=known)
     except UnrealTls:
         raise _over_tls("a file over TLS", "write") from None
 
@@ -222,7 +222,7 @@ def _other_file(given: Any, sends: bool, known: bool) -> Any:
     )
 
 
-_NAMED: dict[tuple[str, str], _Judge] = {
+_NAMED: dict[tuple[str, str], _Resolver] = {
     ("socket", "socket"): _itself,
     ("socket", "SocketIO"): _socket_io,
     ("socketserver", "_SocketWriter"): _wfile,  # the wfile of http.server
@@ -232,7 +232,7 @@ _NAMED: dict[tuple[str, str], _Judge] = {
     ("multiprocessing.connection", "Connection"): _connection,
 }
 """Types of modules that are not imported for this: without them there are none of these."""
-_table: dict[type, _Judge] = {
+_resolvers: dict[type, _Resolver] = {
     int: _itself,
     Window: _itself,
     io.FileIO: _file,
@@ -246,12 +246,15 @@ _table: dict[type, _Judge] = {
 _WITH_METHODS = frozenset([_file, _buffered, _socket_io, _temporary, _spooled, _wfile])
 
 
-def _learned(cls: type) -> _Judge | None:
-    judge = _NAMED.get((cls.__module__, cls.__qualname__))
-    if judge is None or getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls:
+def _resolver_named(cls: type) -> _Resolver | None:
+    resolver = _NAMED.get((cls.__module__, cls.__qualname__))
+    if (
+        resolver is None
+        or getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls
+    ):
         return None
-    _table[cls] = judge
-    return judge
+    _resolvers[cls] = resolver
+    return resolver
 
 
 def _is_exactly(given: Any, module: str, name: str) -> bool:
@@ -260,14 +263,14 @@ def _is_exactly(given: Any, module: str, name: str) -> bool:
 
 
 def _refuse_own(file: Any, sends: bool, known: bool, wrapped: Any = None) -> None:
-    """Refuse an object that has methods of its own; tempfile's wrapper caches those of its file."""
+    """Raise Unreal for methods in an object's __dict__, except those that tempfile caches."""
     own = getattr(file, "__dict__", {})
     names = _METHODS if known else _WRITES if sends else _READS
     if names.isdisjoint(own):
         return
     for name in sorted(names & own.keys()):
-        if getattr(type(own[name]), "is_passing", False):
-            continue  # of _ahead, in another thread
+        if getattr(type(own[name]), "is_read_ahead_guard", False):
+            continue  # of `ahead`, in another thread
         cached = getattr(own[name], "__wrapped__", None)
         if wrapped is None or cached is None or cached != getattr(wrapped, name):
             raise Unreal(f"has a {name} of its own; {_ITSELF}")
@@ -281,21 +284,21 @@ def _over_tls(what: str, methods: str) -> UnrealTls:
 
 
 def _of_subclass(given: Any, sends: bool) -> Any:
-    """Judge by the nearest known type, unless the class overrides what counts."""
+    """Resolve by the nearest known base class; raises Unreal if the class overrides its methods."""
     own: set[str] = set()
     for base in type(given).__mro__:
-        judge = _table.get(base) or _learned(base)
-        if judge is not None:
+        resolver = _resolvers.get(base) or _resolver_named(base)
+        if resolver is not None:
             break
         own.update(vars(base))
     else:
         return _unknown(given, sends)
-    if not own.isdisjoint(_TLS_METHODS) and judge is _itself:
+    if not own.isdisjoint(_TLS_METHODS) and resolver is _itself:
         raise _over_tls(f"a {name_of(given)}", "methods")
     overridden = sorted(own & (_WRITES if sends else _READS))
-    if judge in _WITH_METHODS and overridden:
+    if resolver in _WITH_METHODS and overridden:
         raise Unreal(f"is a {name_of(given)} with a {overridden[0]} of its own; {_ITSELF}")
-    return judge(given, sends, False)
+    return resolver(given, sends, False)
 
 
 def _unknown(given: Any, sends: bool) -> Any:
@@ -322,13 +325,13 @@ def _unknown(given: Any, sends: bool) -> Any:
             f"is a {name_of(given)}, whose {' or '.join(methods)} may give it other bytes than its "
             f"descriptor has; {_ITSELF}"
         )
-    return judged(behind, sends)
+    return resolve(behind, sends)
 
 
 def _attribute(given: Any, name: str) -> Any:
-    """Return a method; None where there is none, and something where only a call can tell."""
+    """Return a method, None without one; the exception where looking for it raises."""
     try:
         return getattr(given, name, None)
     except Exception as error:
-        pass_on(error)
+        reraise_from_handler(error)
         return error

@@ -1,7 +1,7 @@
-"""A descriptor with an owner before it exists: no signal handler that raises can leave it open.
+"""File descriptors that no signal handler can leak: each has an owner before it is opened.
 
 Rule 1: what opens one is given the owner, and is one call into C; what closes it is one too.
-Rule 2: an owner that nobody has any more closes its descriptor, without running Python.
+Rule 2: an owner without references closes its descriptor, without running Python.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def owner() -> struct_sio_owned_ptr:
-    """Make a `struct sio_owned` that owns nothing yet: its `fd` is -1."""
+    """Make the owner of a descriptor: a `struct sio_owned`, whose `fd` is -1 so far."""
     return ffi.gc(ffi.new("struct sio_owned *", [-1]), lib.sio_owned_close)
 
 
 def open_at(
     owned: struct_sio_owned_ptr, path: _Path, flags: int, mode: int = 0, folder: int = -1
 ) -> int:
-    """Open a file, close-on-exec; raises as os.open does."""
+    """Open a file into `owned`, close-on-exec; raises as os.open does."""
     where, name = _AT_FDCWD if folder < 0 else folder, os.fsencode(path)
     err = -errno.EINTR
     while err == -errno.EINTR:
@@ -38,12 +38,12 @@ def open_at(
 
 
 def duplicate(owned: struct_sio_owned_ptr, fd: int) -> int:
-    """Duplicate a descriptor, close-on-exec."""
+    """Duplicate a descriptor into `owned`, close-on-exec."""
     return _number(owned, lib.sio_owned_dup(owned, fd))
 
 
 def close(owned: struct_sio_owned_ptr) -> None:
-    """Close what it owns; safe to repeat, and from another thread."""
+    """Close the descriptor of an owner; safe to repeat, and from another thread."""
     lib.sio_owned_close(owned)
 
 

@@ -1,4 +1,4 @@
-"""One pipe: `Pipe`, which knows its size and what it holds.
+"""Pipes: `Pipe`, with its capacity, its content, and splice into and out of it.
 
 A Pipe owns two descriptors. Each is closed once, and never while one of the methods here uses it:
 close() from another thread takes effect at once for new calls, and for a call under way when it
@@ -28,23 +28,23 @@ from .._public import public
 from . import endpoint, errors, owned, syscalls
 from .arguments import FileDescriptorLike, Window, count_of, offset_of
 from .closing import Closing
-from .fdinfo import about
+from .fdinfo import fd_info
 from .lock import ForkLock
-from .pipe_peek import look
+from .pipe_peek import peek_pipe
 from .ready import ready
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer, Self
+    from typing_extensions import Buffer
 
 __all__ = ["Pipe"]
 
 _TTY_WRITE = 256
 _SLOT = 4096
-_PATIENCE = 1.0
+_RECHECK_SECONDS = 1.0
 
 
-class _End:
-    """One descriptor, closed when the last call that uses it has returned."""
+class _PipeEnd:
+    """The descriptor of one end, closed when the last call that uses it has returned."""
 
     __slots__ = ("_closing", "_lock", "_users", "name", "owned")
 
@@ -65,23 +65,24 @@ class _End:
 
     @contextlib.contextmanager
     def use(self) -> Iterator[int]:
-        with self._lock.mine(self._forget_users):
+        """Give the descriptor, which stays open in the block; raises ValueError if it is closed."""
+        with self._lock.current(self._reset_users):
             if not self.open:
                 raise ValueError(f"the {self.name} end of the pipe is closed")
             self._users += 1
         try:
             yield self.number
         finally:
-            with self._lock.mine(self._forget_users):
+            with self._lock.current(self._reset_users):
                 self._users -= 1
                 self._close_if_unused()
 
-    def _forget_users(self) -> None:
+    def _reset_users(self) -> None:
         """In a forked child: the threads that used it are not there."""
         self._users = 0
 
     def close(self) -> None:
-        with self._lock.mine(self._forget_users):
+        with self._lock.current(self._reset_users):
             self._closing = True
             self._close_if_unused()
 
@@ -89,15 +90,16 @@ class _End:
         if self._closing and not self._users and self.number >= 0:
             owned.close(self.owned)
 
-    def forget(self) -> None:
-        with self._lock.mine(self._forget_users):
+    def detach(self) -> None:
+        """Leave the descriptor to the caller, open."""
+        with self._lock.current(self._reset_users):
             self._closing = True
             self.owned.fd = -1
 
 
 @public
 class Pipe(Closing):
-    """A pipe that knows its size and what it holds.
+    """A pipe, with its capacity, the number of bytes in it, and splice into and out of it.
 
     `capacity` is in bytes, rounded up to a power-of-two number of pages; None takes the kernel's
     default, 64 KiB. Beyond what the user may have (`/proc/sys/fs/pipe-max-size`, and the quota
@@ -112,10 +114,10 @@ class Pipe(Closing):
     descriptor left.
     """
 
-    _is_made = False
+    _is_initialised = False
 
     def __init__(self, capacity: int | None = None, *, nonblocking: bool = False) -> None:
-        self._reader, self._writer = _End("read"), _End("write")
+        self._reader, self._writer = _PipeEnd("read"), _PipeEnd("write")
         self._entered = False
         wanted = 0 if capacity is None else _capacity(capacity)
         granted = lib.sio_owned_pipe(self._reader.owned, self._writer.owned, wanted)
@@ -124,7 +126,7 @@ class Pipe(Closing):
         if nonblocking:
             os.set_blocking(self._reader.number, False)
             os.set_blocking(self._writer.number, False)
-        self._is_made = True
+        self._is_initialised = True
 
     # -- what it is ----------------------------------------------------------------------------
 
@@ -190,7 +192,7 @@ class Pipe(Closing):
             end.start_at(offset)
         with self._writer.use() as fd:
             if count:
-                _wait(self._writer, end.fd, select.POLLIN)
+                _wait_ready(self._writer, end.fd, select.POLLIN)
             n = syscalls.splice(end.fd, fd, count, offset_src=end.offset)
         end.moved(n)
         return n
@@ -206,11 +208,11 @@ class Pipe(Closing):
         number = end.fd
         with self._reader.use() as fd:
             if count:
-                _wait(self._reader, fd, select.POLLIN)
+                _wait_ready(self._reader, fd, select.POLLIN)
                 # Asked for more than is there, TCP holds the last packet back for 200 ms.
                 count = min(count, _held(fd) or count)
-                while (room := _room(number, fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ))) == 0:
-                    _wait(self._reader, number, select.POLLOUT)
+                while (room := _writable_size(number, fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ))) == 0:
+                    _wait_ready(self._reader, number, select.POLLOUT)
                 count = count if room is None else min(count, room)
             n = syscalls.splice(fd, number, count, offset_dst=offset)
         end.moved(n)
@@ -237,7 +239,7 @@ class Pipe(Closing):
         if count < 0:
             raise ValueError(f"count cannot be negative (got {count})")
         with self._reader.use() as fd:
-            return look(fd, count)[0]
+            return peek_pipe(fd, count)[0]
 
     def read(self, count: int) -> bytes:
         """Read up to `count` bytes, as `os.read` does; b"" at the end."""
@@ -270,16 +272,16 @@ class Pipe(Closing):
             raise ValueError("an end of the pipe is closed")
         both = (self._reader.number, self._writer.number)
         if not self._entered:
-            self._reader.forget()
-            self._writer.forget()
+            self._reader.detach()
+            self._writer.detach()
         return iter(both)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Pipe:
         self._entered = True
         return self
 
     def __del__(self) -> None:
-        if self._is_made and not self.closed:
+        if self._is_initialised and not self.closed:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
@@ -301,33 +303,33 @@ def _held(fd: int) -> int:
     return int(struct.unpack("i", answer)[0])
 
 
-def _wait(own: _End, fd: int, events: int) -> None:
-    """Wait for a blocking socket, terminal or pipe; a nonblocking one answers for itself.
+def _wait_ready(own: _PipeEnd, fd: int, events: int) -> None:
+    """Wait until a blocking socket, terminal or pipe is ready.
 
     So does one that is not open in this direction: nothing would ever come. A nonblocking pipe
-    waits for nobody, and one that is closed meanwhile no longer.
+    is not waited for, and one that is closed meanwhile no longer.
     """
-    end = about(fd)
+    end = fd_info(fd)
     right_way = end.reads if events == select.POLLIN else end.writes
     if end.err or end.nonblocking or not right_way or end.kind == lib.SIO_KIND_FILE:
         return
-    if about(own.number).nonblocking:
+    if fd_info(own.number).nonblocking:
         if not ready(fd, events):
             raise BlockingIOError(
                 errno.EAGAIN, f"splice: {end.text} is not ready; wait with poll()"
             )
         return
-    while not ready(fd, events, _PATIENCE):
+    while not ready(fd, events, _RECHECK_SECONDS):
         if not own.open:
             raise ValueError(f"the {own.name} end of the pipe was closed")
     # It may have been long, and the number another file's by now.
-    if not about(fd).same_file(end):
-        raise errors.gone("splice", "its other end")
+    if not fd_info(fd).same_file(end):
+        raise errors.closed_meanwhile("splice", "its other end")
 
 
-def _room(fd: int, capacity: int) -> int | None:
-    """What a blocking socket or terminal takes now; None where that is no question."""
-    end = about(fd)
+def _writable_size(fd: int, capacity: int) -> int | None:
+    """Return how much a blocking socket or terminal takes now; None for any other descriptor."""
+    end = fd_info(fd)
     if end.nonblocking or not end.writes:
         return None
     if end.kind == lib.SIO_KIND_TTY:

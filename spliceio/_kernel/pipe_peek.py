@@ -1,4 +1,4 @@
-"""What is at the head of a pipe, by way of a second one that tee(2) fills.
+"""Peek into a pipe: copy its head with tee(2) to a second pipe, and read that.
 
 Nothing is consumed, and the second pipe is closed whatever happens: a signal handler may raise at
 any point.
@@ -14,12 +14,12 @@ from .._cffi import lib
 from . import errors, owned, syscalls
 from .ready import ready
 
-__all__ = ["look"]
+__all__ = ["peek_pipe"]
 
 _EVERYTHING = 2**31 - 1
 
 
-def look(fd: int, count: int) -> tuple[bytes, bool]:
+def peek_pipe(fd: int, count: int) -> tuple[bytes, bool]:
     """Return up to `count` bytes from the head of a pipe, and whether no more can be seen.
 
     The second pipe gets a slot for each that the first one uses. So once it is full, either the

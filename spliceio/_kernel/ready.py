@@ -7,7 +7,7 @@ import select
 __all__ = ["ready"]
 
 _MOST_SECONDS = 2_000_000
-"""What poll() takes, in milliseconds; longer than anybody waits."""
+"""The most that poll() takes, in milliseconds: about 23 days."""
 
 
 def ready(fd: int, events: int, seconds: float | None = 0) -> int:

@@ -1,4 +1,4 @@
-"""splice, tee and sendfile, one function each, and their `try_` forms.
+"""Raw system calls: splice, tee and sendfile, one function each, and their `try_` forms.
 
 Nothing is looped over, waited for or fallen back from: one call, one system call. What is added is
 only what a system call needs to be used from Python: EINTR is retried as PEP 475 asks, arguments
@@ -120,11 +120,11 @@ def splice(
     # The plain case is checked by the C conversions; whatever they do not take goes the long way.
     if offset_src is None and offset_dst is None:
         try:
-            # cffi takes whatever has __int__, and refuses the rest; what an integer is, `|` knows.
+            # cffi takes whatever has __int__; `|` raises TypeError for all but integers.
             src | dst | count  # type: ignore[operator]
             if flags and flags.__class__ is not int:
                 flags = flags_of(flags)
-            n = _splice_plain(src, dst, count, flags)
+            n = _splice_plain(src, dst, count, flags)  # type: ignore[arg-type]
             if n >= 0:
                 return n
         except (TypeError, OverflowError):
@@ -154,7 +154,7 @@ def try_splice(
             src | dst | count  # type: ignore[operator]
             if flags and flags.__class__ is not int:
                 flags = flags_of(flags)
-            n = _try_splice_plain(src, dst, count, flags)
+            n = _try_splice_plain(src, dst, count, flags)  # type: ignore[arg-type]
             if n >= 0:
                 return n
             if n == _EAGAIN:

@@ -1,7 +1,8 @@
-"""vmsplice, and its `try_` form: memory into a pipe, raw.
+"""Raw vmsplice: map memory into a pipe, and the `try_` form.
 
-One call, one system call, as in `_syscalls`. Buffers are held only while the call lasts; that the
-pipe then still refers to their memory is for the caller to know.
+One call, one system call, as in `syscalls`. Buffers are pinned only while the call lasts; that the
+pipe still refers to their memory afterwards is the caller's to know.
+
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .._cffi import ffi, lib
 from .._public import public
 from . import errors
 from .arguments import FileDescriptorLike, flags_of, require_contiguous
-from .fdinfo import about
+from .fdinfo import fd_info
 from .objects import fileno_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _EAGAIN = -errno.EAGAIN
 
 
 def _pin(buffers: Buffer | Sequence[Buffer], writable: bool, views: list[Array[c_char]]) -> None:
-    """Pin each buffer, or explain what is wrong with it."""
+    """Pin each buffer for the call; raises TypeError that says what is wrong with one."""
     parts: list[Any] = [buffers] if _is_buffer(buffers) else list(buffers)  # type: ignore[arg-type]
     for part in parts:
         with memoryview(part) as view:
@@ -57,7 +58,7 @@ def _is_buffer(value: object) -> bool:
 
 
 def _vmsplice_one(fd: Any, buffer: Any, flags: int) -> int:
-    """Do the plain case, one stretch of memory into a pipe; _BAD for whatever is not plain."""
+    """Make the call for one buffer of a common type; _BAD for anything else."""
     if fd.__class__ is not int or flags.__class__ is not int or buffer.__class__ not in _MEMORY:
         return _BAD
     try:
@@ -78,7 +79,7 @@ def _do_vmsplice(fd: FileDescriptorLike, buffers: Buffer | Sequence[Buffer], fla
     if n >= 0 or n == _EAGAIN:
         return n
     fd, flags = fileno_of(fd), flags_of(flags)
-    end = about(fd)
+    end = fd_info(fd)
     if end.err:
         raise errors.failure("vmsplice", errno.EBADF, dst=fd, names=_FD)
     views: list[Array[c_char]] = []

@@ -1,4 +1,4 @@
-"""Python's memory as a source: `Blob`, in a sealed memfd, and `PageWriter`, pages given to a pipe.
+"""Memory as a source: `Blob`, a sealed memfd, and `PageWriter`, pages given to a pipe.
 
 Not here: sending it, which is `_transfer`'s.
 """

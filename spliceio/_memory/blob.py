@@ -1,7 +1,7 @@
-"""Memory in a sealed memfd: `Blob`, one body for thousands of sockets.
+"""`Blob`: bytes in a sealed memfd, sent to thousands of sockets without a copy.
 
-Memory that is spliced is not copied: whoever changes it afterwards changes what the receiver reads.
-Nobody can change a memfd that is sealed against writing (F_ADD_SEALS, fcntl(2)), this library
+Memory that is spliced is not copied: to change it afterwards changes what the receiver reads.
+No process can change a memfd that is sealed against writing (F_ADD_SEALS, fcntl(2)), this library
 included, so its pages can go to any number of sockets, as often as wanted, at the same time.
 
 Rule 1: a blob is whole and sealed, or there is none.
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NoReturn, overload
 
 from .._kernel.arguments import FileDescriptorLike, Window
 from .._kernel.closing import Closing
-from .._kernel.memfd import Memory, filled
+from .._kernel.memfd import SealedMemory, new_sealed
 from .._public import public
-from .._transfer.build import between, checked_count
-from .._transfer.transfer import driven, finished
+from .._transfer.build import checked_count, make_transfer
+from .._transfer.transfer import from_flow, run_and_close
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -32,7 +32,7 @@ _TOGETHER = 1 << 20
 
 @public
 class Blob(Window, Closing):
-    """Bytes in memory that nobody can change, with a descriptor to send them from.
+    """Immutable bytes in memory, with a descriptor to send them from.
 
     `data` is a bytes-like object, or an iterable of them; it is copied once. Give a Blob to
     everything in this library that takes a source, from as many threads as you like: it is sent
@@ -43,8 +43,8 @@ class Blob(Window, Closing):
     blob begins. Equal are only a Blob and itself.
 
     The memory is a memfd (memfd_create(2)) sealed against writing, shrinking, growing and other
-    seals; it is freed when the blob and its slices have been closed or collected, nobody sends it
-    any more, and no view is left.
+    seals; it is freed when the blob and its slices have been closed or collected, no
+    transfer sends it any more, and no view is left.
 
     Raises TypeError for an int, a str, and anything that is no bytes; OSError when there is no
     descriptor (EMFILE, ENFILE), no memory (ENOMEM, ENOSPC), no memfd in this sandbox (ENOSYS), or
@@ -57,7 +57,7 @@ class Blob(Window, Closing):
     __slots__ = ("__weakref__", "_length", "_memory", "_offset")
 
     def __init__(self, data: Buffer | Iterable[Buffer]) -> None:
-        with filled() as memory:
+        with new_sealed() as memory:
             for piece in _pieces(data):
                 memory.write(piece)
         self._memory, self._offset, self._length = memory, 0, memory.size
@@ -71,7 +71,7 @@ class Blob(Window, Closing):
         offset: int | None = None,
         timeout: float | None = None,
     ) -> Blob:
-        """Make one of what `file` gives: `count` bytes, or all to its end.
+        """Make a Blob of the bytes of `file`: `count` of them, or all to its end.
 
         `file` is anything that `copy` takes as a source: a file, which is read from its position,
         or from `offset` on and then its position stays; a pipe; a stream socket. The bytes do not
@@ -83,8 +83,8 @@ class Blob(Window, Closing):
         is gone with it, of a file the position tells how much.
         """
         call = "Blob.from_file"
-        with filled() as memory:
-            flow, limit = between(
+        with new_sealed() as memory:
+            flow, limit = make_transfer(
                 file,
                 memory.fileno(),
                 count,
@@ -94,10 +94,10 @@ class Blob(Window, Closing):
                 names=("file", "the blob"),
                 offset_names=("offset", "offset"),
             )
-            with driven(flow, limit, call, checked_count(count)) as transfer:
+            with from_flow(flow, limit, call, checked_count(count)) as transfer:
                 known, left = flow.known, transfer.left
-                memory.expect(known if left < 0 else min(known, left))
-                memory.size = finished(transfer).moved
+                memory.preallocate(known if left < 0 else min(known, left))
+                memory.size = run_and_close(transfer).moved
         return _part(memory, 0, memory.size)
 
     # -- what it is ------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class Blob(Window, Closing):
         return f"<Blob of {self._length} bytes{where}{', closed' if self.closed else ''}>"
 
 
-def _part(memory: Memory, offset: int, length: int) -> Blob:
+def _part(memory: SealedMemory, offset: int, length: int) -> Blob:
     blob = Blob.__new__(Blob)
     blob._memory, blob._offset, blob._length = memory, offset, length
     return blob

@@ -1,4 +1,4 @@
-"""Memory into a pipe by pages that are given away: `PageWriter`.
+"""`PageWriter`: write memory into a pipe with vmsplice(2), by pages of its own.
 
 Rule 1: the caller's memory is copied before `write` returns, and pinned no longer than that. No
         page of it goes into the pipe, so nothing that happens to it later can reach the reader.
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
         Array,
         Pointer,
         c_unsigned_char,
-        struct_sio_gift_ptr,
+        struct_sio_faults,
         struct_sio_owned_ptr,
-        struct_sio_seam,
+        struct_sio_page_gift_ptr,
     )
     from .._kernel.arguments import FileDescriptorLike
 
@@ -89,13 +89,13 @@ class PageWriter(io.RawIOBase):
             raise ValueError(f"PageWriter: method must be one of {_METHODS}, not {method!r}")
         self._wanted = method
         self._gifts = method != "write"
-        self._gift: struct_sio_gift_ptr | None = None
+        self._gift: struct_sio_page_gift_ptr | None = None
         self._apart = 0
         # Counted in C: a signal handler may raise between a call and the line after it.
         self._counts = ffi.new("int64_t[]", 2)
         self._called = "write"
         self._fallbacks: list[Fallback] = []
-        self._seam: Pointer[struct_sio_seam] = ffi.NULL
+        self._seam: Pointer[struct_sio_faults] = ffi.NULL
         self._lock = ForkLock()
         self._writing = False
         self._owned = _owned.owner()
@@ -108,7 +108,7 @@ class PageWriter(io.RawIOBase):
         return -1 if self._owned is None else int(self._owned.fd)
 
     def writable(self) -> bool:
-        """Say True, unless it is closed: then ValueError."""
+        """Return True; raises ValueError if it is closed."""
         self._check_open()
         return True
 
@@ -164,7 +164,7 @@ class PageWriter(io.RawIOBase):
             flat: Buffer = data if view.c_contiguous else view.tobytes()
         self._check_open()
         try:
-            with self._lock.mine(self._forget_writer):
+            with self._lock.current(self._forget_writer):
                 return self._write(flat)
         finally:
             self._close_if_unused()
@@ -204,7 +204,7 @@ class PageWriter(io.RawIOBase):
         return moved
 
     def _step(self, at: Pointer[c_unsigned_char], left: int, flags: int, gifted: bool) -> int:
-        """Move some of what is left, without the GIL; how much, or -errno."""
+        """Move some of what is left, without the GIL; return how much, or -errno."""
         if gifted and self._gifts and not self._apart:
             n = self._give(at, left, flags)
             if n != _SMALL:
@@ -218,7 +218,7 @@ class PageWriter(io.RawIOBase):
         return n
 
     def _give(self, at: Pointer[c_unsigned_char], left: int, flags: int) -> int:
-        """Gift some of what is left; _SMALL when write() shall do it."""
+        """Gift some of what is left with vmsplice; _SMALL when write() is to do it."""
         if self._gift is None and not self._begin():
             return _SMALL
         assert self._gift is not None
@@ -240,7 +240,7 @@ class PageWriter(io.RawIOBase):
         return n
 
     def _begin(self) -> bool:
-        """Find out, before the first gift, whether it does here what it is for."""
+        """Probe, before the first gift, whether vmsplice maps pages here."""
         if self._wanted == "auto":
             maps = int(lib.sio_page_gift_maps(self._seam))
             if maps <= 0 and -maps not in (0, *_REFUSALS):
@@ -259,7 +259,7 @@ class PageWriter(io.RawIOBase):
 
     def _refused(self, err: int) -> None:
         self._gifts = False
-        self._note(err, errors.why("vmsplice", err) if err else _COPIES)
+        self._note(err, errors.reason_for("vmsplice", err) if err else _COPIES)
 
     def _note(self, err: int, why: str) -> None:
         fallback = Fallback("vmsplice", err, why)
@@ -284,8 +284,8 @@ class PageWriter(io.RawIOBase):
         self._close_if_unused()
 
     def _close_if_unused(self) -> None:
-        # Whoever cannot have the lock leaves it to the one who has it, and looks here afterwards.
-        lock = self._lock.mine(self._forget_writer)
+        # A thread that does not get the lock leaves it to its holder, which checks here afterwards.
+        lock = self._lock.current(self._forget_writer)
         if not self._closing or not lock.acquire(blocking=False):
             return
         try:
@@ -315,14 +315,14 @@ class PageWriter(io.RawIOBase):
 
 
 def _duplicate(owned: struct_sio_owned_ptr, pipe: FileDescriptorLike | Pipe) -> None:
-    """Duplicate the write end of a pipe, or say what is wrong with it."""
+    """Duplicate the write end of a pipe; raises for anything else."""
     if isinstance(pipe, Pipe):
         with pipe._writer.use() as fd:
             _owned.duplicate(owned, fd)
         return
     stream = endpoint.destination(pipe, "PageWriter", "pipe")
     try:
-        if stream.about.kind != lib.SIO_KIND_PIPE:
+        if stream.info.kind != lib.SIO_KIND_PIPE:
             raise ValueError(
                 f"PageWriter: pipe is {stream.text}, and only a pipe takes pages; use its own "
                 "write, or copy() from a pipe"

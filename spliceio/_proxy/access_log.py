@@ -1,6 +1,7 @@
-"""What a proxy's engines tell, as records of the logger "spliceio.proxy".
+"""Access log of a proxy: its completions as records of the logger "spliceio.proxy".
 
-Each record has a sentence for a person and attributes for a program. Reads links, changes nothing.
+Each record has a sentence for a person and attributes for a program. Reads connections, changes
+nothing.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ from .upstreams import Numbered
 __all__ = ["ProxyLog"]
 
 log = logging.getLogger("spliceio.proxy")
-_TELL_AGAIN = 30.0
+_LOG_AGAIN = 30.0
 
 
 class ProxyLog:
-    """The words for the news of a proxy.
+    """Makes the log records of a proxy, with the names of its upstreams.
 
     The names of an upstream are kept as long as its number may come back, and no longer.
     """
 
     def __init__(self) -> None:
         self._lists: list[Numbered] = []
-        self._full, self._full_told = 0, -math.inf
-        self._trouble, self._trouble_told = 0, -math.inf
+        self._full, self._full_logged = 0, -math.inf
+        self._trouble, self._trouble_logged = 0, -math.inf
 
     def number(
         self, upstreams: Sequence[address.Address], current: Numbered | None = None
     ) -> Numbered:
-        """Give numbers to upstreams that no others have; forget those before that nobody uses.
+        """Number upstreams with numbers that no others have; drop lists that are no longer used.
 
         The current ones, and the last that were numbered, may be on their way to the engines.
         """
@@ -63,25 +64,25 @@ class ProxyLog:
         return None
 
     def client(self, report: Any) -> ClientAddress:
-        """Say who the client is: host and port, or "unix"."""
+        """Return the address of the client: host and port, or "unix"."""
         peer = report.client
         if peer.family == socket.AF_UNIX:
             return "unix"
         ip = ipaddress.IPv6Address(bytes(ffi.buffer(peer.ip)))
         return str(ip.ipv4_mapped or ip), int(peer.port)
 
-    def tell(self, report: Any, told: int, routed: Sequence[str] | None = None) -> None:
-        """Log what a connection has to tell; `routed` are the upstreams that the route gave it."""
-        if told & (lib.SIO_EVENT_DOWN | lib.SIO_EVENT_UP):
-            self._health(report, bool(told & lib.SIO_EVENT_DOWN))
-        if told & lib.SIO_EVENT_OVER and log.isEnabledFor(logging.INFO):
+    def log_event(self, report: Any, events: int, routed: Sequence[str] | None = None) -> None:
+        """Log the events of one connection; `routed` are the upstreams that the route gave it."""
+        if events & (lib.SIO_EVENT_DOWN | lib.SIO_EVENT_UP):
+            self._log_health(report, bool(events & lib.SIO_EVENT_DOWN))
+        if events & lib.SIO_EVENT_OVER and log.isEnabledFor(logging.INFO):
             if routed is None:
                 name = self._name(report.upstream)
             else:
                 name = routed[report.upstream] if 0 <= report.upstream < len(routed) else None
-            self._over(report, name)
+            self._log_closed(report, name)
 
-    def _health(self, report: Any, is_down: bool) -> None:
+    def _log_health(self, report: Any, is_down: bool) -> None:
         name = self._name(report.event_upstream)
         if is_down:
             why = os.strerror(report.event_err) if report.event_err else "it has no address"
@@ -90,7 +91,7 @@ class ProxyLog:
         else:
             log.info("%s: reached again", name, extra={"event": "upstream-up", "upstream": name})
 
-    def _over(self, report: Any, upstream: str | None) -> None:
+    def _log_closed(self, report: Any, upstream: str | None) -> None:
         who = shown(self.client(report))
         ab, ba = int(report.a_to_b), int(report.b_to_a)
         fields = {
@@ -112,17 +113,17 @@ class ProxyLog:
         why = _why(report)
         log.info("%s: %s", who, why, extra={**fields, "event": "failed", "reason": why})
 
-    def tell_full(self, full: int) -> None:
-        """Log that no descriptor was left, but not each of the times."""
+    def log_full(self, full: int) -> None:
+        """Log that no descriptor was left, at most every 30 seconds."""
         now = time.monotonic()
-        if full > self._full and now - self._full_told > _TELL_AGAIN:
+        if full > self._full and now - self._full_logged > _LOG_AGAIN:
             text = "no descriptor is left (ulimit -n): connections wait in the backlog"
             log.warning(text, extra={"event": "full"})
-            self._full_told = now
+            self._full_logged = now
         self._full = full
 
-    def tell_trouble(self, error: OSError | None, is_end: int, times: int) -> bool:
-        """Log that a call of the engines fails: once if it is the end, else now and then.
+    def log_trouble(self, error: OSError | None, is_end: int, times: int) -> bool:
+        """Log that a call of the engines fails: once if it is the end, else at intervals.
 
         Return whether it is.
         """
@@ -131,12 +132,12 @@ class ProxyLog:
         now = time.monotonic()
         extra: dict[str, object] = {"event": "stopped"} if is_end else {"event": "trouble"}
         extra["errno"] = error.errno
-        if is_end and self._trouble_told < math.inf:
+        if is_end and self._trouble_logged < math.inf:
             log.error("nothing is accepted any more: %s", error.strerror, extra=extra)
-            self._trouble_told = math.inf
-        elif times > self._trouble and now - self._trouble_told > _TELL_AGAIN:
+            self._trouble_logged = math.inf
+        elif times > self._trouble and now - self._trouble_logged > _LOG_AGAIN:
             log.warning("connections wait in the backlog: %s", error.strerror, extra=extra)
-            self._trouble_told = now
+            self._trouble_logged = now
         self._trouble = times
         return bool(is_end)
 
@@ -152,7 +153,7 @@ def _free(lists: Sequence[Numbered], count: int) -> int:
 
 
 def _why(report: Any) -> str:
-    """Say why an accepted connection got no upstream."""
+    """Return why an accepted connection got no upstream."""
     if report.err == errno.EPROTO:
         return "it sent no PROXY protocol header, which its network has to"
     if report.err == errno.ENODATA:

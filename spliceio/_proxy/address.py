@@ -1,7 +1,7 @@
-"""Addresses as people write them: host:port, [v6]:port, :port, port, unix:/path, unix:@name.
+"""Network addresses as text: host:port, [v6]:port, :port, port, unix:/path, unix:@name.
 
 Turns text into names that the kernel takes, into connections, and socket names into text. Decides
-nothing about what the sockets carry; who listens is the business of _listeners.
+nothing about what the sockets carry; listening is in `listeners`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0))}
 
 
 def escaped(text: str) -> str:
-    """Make a text fit for a line of a log: no NUL, newline or other control character is in it."""
+    """Return a text for a line of a log: control characters are escaped."""
     return text.translate(_ESCAPES)
 
 
@@ -53,7 +53,7 @@ class Address(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The address as it is written."""
+        """The address in the form that `parse` reads."""
         if self.path:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -61,13 +61,13 @@ class Address(NamedTuple):
 
     @property
     def sun_path(self) -> bytes:
-        """What the kernel takes for a unix socket: a path, or NUL and an abstract name."""
+        """The sun_path of a unix socket: a path, or NUL and an abstract name."""
         name = os.fsencode(self.path)
         return b"\0" + name[1:] if self.is_abstract else name
 
     @property
     def is_abstract(self) -> bool:
-        """Whether it is a name that no file has."""
+        """Whether it is an abstract name."""
         return self.path.startswith("@")
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class Address(NamedTuple):
 
 
 def parse(text: str, *, host: str = "") -> Address:
-    """Read an address; `host` stands in where the text names none.
+    """Parse an address; `host` is used where the text has none.
 
     Raises ValueError that shows the forms.
     """
@@ -99,7 +99,7 @@ def parse(text: str, *, host: str = "") -> Address:
 
 
 def _port(given: object, number: str | int) -> int:
-    """Return the number of a port, if it is one."""
+    """Return a port as a number; raises ValueError if it is out of range."""
     digits = str(number).lstrip("0") or "0"
     if not digits.isdigit() or len(digits) > len(str(_LAST_PORT)) or int(digits) > _LAST_PORT:
         raise ValueError(
@@ -119,7 +119,7 @@ def _of_url(text: str) -> str:
 
 
 def target(text: str) -> Address:
-    """Read an address to connect to; raises ValueError as `parse` does."""
+    """Parse an address to connect to; raises ValueError as `parse` does."""
     found = parse(text)
     if not found.path and not found.port:
         raise ValueError(f"{text!r}: nobody listens on port 0; write a port from 1 to {_LAST_PORT}")
@@ -127,7 +127,7 @@ def target(text: str) -> Address:
 
 
 def _checked(address: Address) -> Address:
-    """Refuse what no resolver and no kernel takes, before anybody depends on it."""
+    """Return an address; raises ValueError for one that no resolver or kernel takes."""
     if "\0" in address.path and not address.is_abstract:
         raise ValueError(f"{address}: a path has no NUL; an abstract name is written unix:@name")
     if len(os.fsencode(address.path)) > _LONGEST_PATH + address.is_abstract:
@@ -144,7 +144,7 @@ AddressLike = str | tuple[str, int] | Address
 
 
 def of(given: AddressLike) -> Address:
-    """Take an address as text, or as a (host, port) pair.
+    """Return an Address, from text or a (host, port) pair.
 
     Raises ValueError that shows the forms, and TypeError for anything else.
     """
@@ -165,7 +165,7 @@ def of(given: AddressLike) -> Address:
 
 
 def connect(address: Address, timeout: float | None = None) -> socket.socket:
-    """Open a stream to an address, trying each that its name stands for.
+    """Connect to an address, trying each that its name resolves to.
 
     The socket comes back blocking, on TCP with TCP_NODELAY and keepalive set. The OSError of a
     failure names the address as its `filename`.
@@ -177,7 +177,7 @@ def connect(address: Address, timeout: float | None = None) -> socket.socket:
 
 
 def naming(error: OSError, address: Address) -> OSError:
-    """Make the exception say the address, and no more than the kernel or resolver said."""
+    """Return the exception with the address as its `filename`."""
     if error.errno is None:
         return OSError(errno.EINVAL, str(error), str(address))
     return type(error)(error.errno, error.strerror, str(address))
@@ -201,14 +201,14 @@ def _connect(address: Address, timeout: float | None) -> socket.socket:
 
 
 class Places(NamedTuple):
-    """An address to listen on, and what it stands for: (family, name) pairs for bind()."""
+    """An address to listen on, resolved: (family, name) pairs for bind()."""
 
     address: Address
     names: list[tuple[int, Any]]
 
 
 def places(given: AddressLike | Places) -> Places:
-    """Look up an address to listen on; without a host, it is all of them, IPv6 and IPv4 alike.
+    """Resolve an address to listen on; without a host it is all of them, IPv6 and IPv4 alike.
 
     Raises OSError that names the address, and what `of` raises.
     """
@@ -234,7 +234,7 @@ def places(given: AddressLike | Places) -> Places:
 
 
 def bound_to(sock: socket.socket) -> Address:
-    """Say where a listening socket can be reached."""
+    """Return the address of a listening socket."""
     name = sock.getsockname()
     if isinstance(name, tuple):
         return Address(str(name[0]), int(name[1]))

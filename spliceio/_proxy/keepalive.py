@@ -1,4 +1,4 @@
-"""Keepalive: how many seconds a TCP peer may be silent before it is asked whether it is there.
+"""TCP keepalive: after how many seconds of silence a peer is probed.
 
 Decides which numbers may be given; csrc/proxy/tune.c says what is made of them.
 """
@@ -16,7 +16,7 @@ LONGEST = 32767  # of TCP_KEEPIDLE
 
 
 def whole_seconds(keepalive: float | None) -> int:
-    """Turn seconds into what the C takes: whole ones, rounded up, and 0 for None."""
+    """Return a keepalive time as the C takes it: whole seconds, rounded up, and 0 for None."""
     if keepalive is None:
         return 0
     if isinstance(keepalive, bool) or not 0 < keepalive <= LONGEST:
@@ -26,5 +26,5 @@ def whole_seconds(keepalive: float | None) -> int:
 
 
 def tune(sock: socket.socket) -> None:
-    """Set on a TCP connection of our own what a proxy sets on its; others stay as they are."""
+    """Set the TCP options that a proxy sets, on a connection of our own."""
     lib.sio_tune(sock.fileno(), KEEPALIVE)

@@ -1,11 +1,11 @@
-"""The sockets that somebody listens on: made, or given and duplicated, until nobody accepts.
+"""Listening sockets: created, or duplicated from the caller's, and closed or restored.
 
 Rule 1: whatever is interrupted here can be closed: nothing is open that is not in a list, and a
         path that is about to be bound is written down before.
 Rule 2: each step of the end can be repeated, when a signal handler that raises has interrupted it,
         and by another thread meanwhile.
 Rule 3: a socket that was given gets its blocking mode and its options back, but only when no engine
-        has it; its path is not removed, whoever made it.
+        has it; its path is not removed, whichever process made it.
 Rule 4: a name stands for all its addresses that this machine has, and for one port.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 from .._kernel.closing import Closing
 from . import address as _address
-from .unix_path import Bound
+from .unix_path import BoundPath
 
 __all__ = ["Listen", "Listeners"]
 
@@ -31,7 +31,7 @@ _BACKLOG = 4096
 _PORTS = 16  # to try, where several addresses have to have the same
 # An address, or a family, of which this machine has none.
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-# Of the client that has gone before it was accepted: the next one may be there.
+# The client has disconnected before it was accepted: another one may be there.
 _GONE = (errno.EAGAIN, errno.ECONNABORTED, errno.EPROTO)
 # What an engine changes (csrc/proxy/tune.c), and accepted sockets inherit.
 _CHANGED = (
@@ -44,13 +44,13 @@ _CHANGED = (
 
 
 class Listeners(Closing):
-    """Sockets that listen, and what has to be put back at their end."""
+    """Listening sockets, and what has to be restored at their end."""
 
     def __init__(self) -> None:
         self.addresses: list[str] = []
         self.sockets: list[socket.socket] = []
-        self._given: list[_Given] = []
-        self._paths: list[Bound] = []
+        self._given: list[_SharedSocket] = []
+        self._paths: list[BoundPath] = []
 
     @property
     def fds(self) -> list[int]:
@@ -58,18 +58,18 @@ class Listeners(Closing):
         return [one.fileno() for one in self._all]
 
     @property
-    def _all(self) -> list[socket.socket | _Given]:
+    def _all(self) -> list[socket.socket | _SharedSocket]:
         return [*self.sockets, *self._given]
 
     def add(self, given: Listen, reuse_port: bool = False) -> None:
-        """Listen there, too.
+        """Listen on another address or socket.
 
         Raises ValueError for what is no address or does not listen, OSError when that cannot be.
         """
         if isinstance(given, socket.socket):
             if not given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 raise ValueError("Proxy: a socket to listen on has to listen; call listen() first")
-            self._given.append(_Given(given))
+            self._given.append(_SharedSocket(given))
             os.set_blocking(given.fileno(), False)
             self.addresses.append(_address.bound_to(given).text)
             return
@@ -86,7 +86,7 @@ class Listeners(Closing):
     def _on_path(self, there: _address.Places) -> list[socket.socket]:
         ((family, name),) = there.names
         sock = socket.socket(family)
-        path = None if there.address.is_abstract else Bound(sock, there.address.path)
+        path = None if there.address.is_abstract else BoundPath(sock, there.address.path)
         try:
             if path is None:
                 sock.bind(name)
@@ -117,29 +117,29 @@ class Listeners(Closing):
                             raise
 
     def close(self) -> None:
-        """Close them, and remove the paths that are still theirs."""
+        """Close the sockets, and remove the paths that are still theirs."""
         self.addresses = []
         for path in list(self._paths):
             path.close()
         for one in self._all:
             one.close()
 
-    def give_back(self) -> None:
-        """Put the mode of given sockets back, when nobody accepts there any more."""
+    def restore_mode(self) -> None:
+        """Restore the mode of the caller's sockets, when no engine accepts on them any more."""
         for given in self._given:
-            given.give_back()
+            given.restore_mode()
 
-    def abandon(self) -> None:
-        """In a child: they are the parent's, and nobody would serve them here."""
+    def close_in_child(self) -> None:
+        """In a forked child: close the copies."""
         self.addresses = []
         for one in self._all:
             one.close()
         for given in self._given:
-            given.abandon()
+            given.close_in_child()
 
 
-class _Given:
-    """A duplicate of somebody's socket to listen on, and one to put its mode back by."""
+class _SharedSocket:
+    """Duplicates of the caller's listening socket: one to listen on, one to restore its mode by."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._was_blocking = os.get_blocking(sock.fileno())
@@ -160,7 +160,7 @@ class _Given:
     def close(self) -> None:
         self._listener.close()
 
-    def give_back(self) -> None:
+    def restore_mode(self) -> None:
         with contextlib.suppress(OSError):  # closed by another thread that does the same
             for level, option, value in self._options:
                 self._kept.setsockopt(level, option, value)
@@ -168,13 +168,13 @@ class _Given:
                 os.set_blocking(self._kept.fileno(), True)
         self._kept.close()
 
-    def abandon(self) -> None:
+    def close_in_child(self) -> None:
         self._listener.close()
         self._kept.close()
 
 
 def _duplicate(sock: socket.socket) -> socket.SocketType:
-    """Duplicate a descriptor into what closes it, in one call: no signal handler comes between."""
+    """Duplicate a socket into an object, in one call: no signal handler can leak it."""
     any_kind = repeat(-1)
     return next(map(socket.SocketType, any_kind, any_kind, any_kind, map(os.dup, [sock.fileno()])))
 

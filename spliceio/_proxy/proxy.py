@@ -1,8 +1,8 @@
-"""Proxy: accept, connect and relay, all in C; Python configures, routes and logs.
+"""`Proxy`: accept, connect and relay, all in C; Python configures, routes and logs.
 
 Every thread is an engine of csrc/loop/loop.c with listeners (csrc/proxy/listener.c) and upstreams
-(csrc/proxy/connector.c). Nothing here sees a byte of a connection, but for the first ones where a
-route wants to see them.
+(csrc/proxy/connector.c). Nothing here sees a byte of a connection, but for the first ones that a
+route gets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from . import upstreams as _upstreams
 from .access_log import ProxyLog
 from .keepalive import KEEPALIVE, whole_seconds
 from .listeners import Listen, Listeners
-from .resolver import Names
+from .resolver import Resolver
 from .router import More, Route, Router
 
 __all__ = ["Listen", "Proxy", "ProxyStats"]
@@ -41,7 +41,7 @@ _METHODS = {"auto": lib.SIO_SPLICE_PIPE, "read_write": lib.SIO_READ_WRITE}
 @public
 @dataclass(frozen=True)
 class ProxyStats:
-    """What a Proxy does now, and has done.
+    """The counts of a Proxy.
 
     `active` connections are open, of `total` that were accepted; `failed` found no upstream.
     `a_to_b` are bytes from clients that arrived at upstreams, `b_to_a` those of the other way, open
@@ -149,7 +149,7 @@ class Proxy:
             raise ValueError("Proxy: the list of upstreams is empty")
         self._log = ProxyLog()
         self._upstreams = self._log.number(upstreams)
-        self._heard_news, self._ended = Waiters(), Event()
+        self._changed, self._ended = Waiters(), Event()
         self._state = "new"
         self._down: set[int] = set()
         self._listeners = Listeners()
@@ -159,12 +159,12 @@ class Proxy:
         self._engines = engines = Engines(
             threads,
             max_pipes,
-            lambda link, told: _of(this)._hear(link, told),
-            heard=lambda: _of(this)._heard(),
-            on_fork=self._listeners.abandon,
+            lambda conn, events: _of(this)._on_event(conn, events),
+            on_batch=lambda: _of(this)._on_batch(),
+            on_fork=self._listeners.close_in_child,
             name="spliceio-proxy",
         )
-        self._names = Names(partial(_connect_to, engines), partial(bool, self._down))
+        self._resolver = Resolver(partial(_connect_to, engines), partial(bool, self._down))
         self._router = None if route is None else Router(route, self._setup, engines.wake)
         try:
             wanted = listen if isinstance(listen, list) else [listen]
@@ -180,7 +180,7 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        """Where it can be reached: the first of `addresses`."""
+        """The address of the first listening socket."""
         addresses = self.addresses
         if not addresses:
             raise RuntimeError("Proxy.address: it is shut down, and listens nowhere")
@@ -188,7 +188,7 @@ class Proxy:
 
     @property
     def addresses(self) -> list[str]:
-        """All it listens on, in the forms that `listen` takes; after `shutdown`, none."""
+        """All addresses that it listens on, as `listen` takes them; after `shutdown`, none."""
         return list(self._listeners.addresses)
 
     def start(self) -> None:
@@ -199,7 +199,7 @@ class Proxy:
         self._state = "started"
         self._engines.owner = self
         self._setup.completions, self._setup.tell = (
-            self._engines.news,
+            self._engines.completions,
             log.isEnabledFor(logging.INFO),
         )
         fds = self._listeners.fds
@@ -208,7 +208,7 @@ class Proxy:
                 self._close()
                 raise errors.failure("Proxy.start", -err)
         self._engines.start()
-        self._names.look_up(self._upstreams)
+        self._resolver.look_up(self._upstreams)
 
     def serve_forever(self) -> None:
         """Wait until `shutdown` was called, and has ended everything; start it if need be.
@@ -219,7 +219,7 @@ class Proxy:
         self._engines.check_process("Proxy.serve_forever")
         if self._state == "new":
             self.start()
-        self._heard_news.wait_for(self._has_ended, None)
+        self._changed.wait_for(self._has_ended, None)
         if (failure := self._engines.failure) is not None:
             self.shutdown()
             raise failure
@@ -229,7 +229,7 @@ class Proxy:
         return self._ended.is_set() or self._engines.failure is not None
 
     def shutdown(self, drain: float | None = None) -> None:
-        """Accept no more; let what is open end for `drain` seconds, then cut it.
+        """Accept no more; wait up to `drain` seconds for open connections to end, then abort them.
 
         Without `drain` it is cut at once: both sides see a reset, so nothing looks whole that is
         not. Safe to repeat and to call from another thread; not from the route.
@@ -240,7 +240,7 @@ class Proxy:
             lib.sio_engine_close_listeners(engine)
         self._listeners.close()
         if drain and self._state == "started":
-            self._heard_news.wait_for(self._is_drained, drain)
+            self._changed.wait_for(self._is_drained, drain)
         self._close()
 
     def _is_drained(self) -> bool:
@@ -260,7 +260,7 @@ class Proxy:
         self._upstreams = numbered = self._log.number(wanted, self._upstreams)
         self._down.clear()
         if self._state == "started":
-            self._names.look_up(numbered)
+            self._resolver.look_up(numbered)
 
     def stats(self) -> ProxyStats:
         """Count what is open now, and what was done since the start."""
@@ -285,35 +285,35 @@ class Proxy:
     ) -> None:
         self.shutdown()
 
-    # -- news --------------------------------------------------------------------------------------
+    # -- completions -------------------------------------------------------------------------------
 
-    def _hear(self, link: Any, told: int) -> None:
-        over = told & lib.SIO_EVENT_OVER
-        routed = self._router.forget(link) if self._router is not None and over else None
+    def _on_event(self, conn: Any, events: int) -> None:
+        over = events & lib.SIO_EVENT_OVER
+        routed = self._router.forget(conn) if self._router is not None and over else None
         report = ffi.new("struct sio_proxy_report *")
-        lib.sio_proxy_report(link, report)
+        lib.sio_proxy_report(conn, report)
         try:
-            if told & lib.SIO_EVENT_UP:
+            if events & lib.SIO_EVENT_UP:
                 self._down.discard(report.event_upstream)
-            elif told & lib.SIO_EVENT_DOWN and report.event_upstream in self._upstreams.numbers:
+            elif events & lib.SIO_EVENT_DOWN and report.event_upstream in self._upstreams.numbers:
                 self._down.add(report.event_upstream)
-                self._names.look_up_again()
-            self._log.tell(report, told, routed)
+                self._resolver.look_up_again()
+            self._log.log_event(report, events, routed)
         finally:  # a handler of the logger may have failed
-            if told & lib.SIO_EVENT_ROUTE and not over and self._router is not None:
-                self._router.ask(link, report, self._log.client(report))
+            if events & lib.SIO_EVENT_ROUTE and not over and self._router is not None:
+                self._router.ask(conn, report, self._log.client(report))
             else:
-                lib.sio_proxy_release(link)
+                lib.sio_proxy_release(conn)
 
-    def _heard(self) -> None:
+    def _on_batch(self) -> None:
         try:
-            self._log.tell_full(self._engines.counts()["full"])
-            if self._log.tell_trouble(*self._engines.trouble()):
+            self._log.log_full(self._engines.counts()["full"])
+            if self._log.log_trouble(*self._engines.trouble()):
                 self._listeners.close()
         finally:
             if self._router is not None:
                 self._router.answer()
-            self._heard_news.notify_all()
+            self._changed.notify_all()
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -321,15 +321,15 @@ class Proxy:
         # Each step can be repeated, as it is when a signal handler that raises has interrupted it.
         if self._state != "closed":
             self._state = "closing"
-        self._names.close()
+        self._resolver.close()
         self._listeners.close()
         if self._router is not None:
             self._router.close()
         self._engines.close()
-        self._listeners.give_back()
+        self._listeners.restore_mode()
         self._state = "closed"
         self._ended.set()
-        self._heard_news.notify_all()
+        self._changed.notify_all()
 
 
 def _of(this: weakref.ref[Proxy]) -> Proxy:

@@ -1,7 +1,7 @@
-"""The names of a proxy's upstreams, looked up: at first, and again when one cannot be reached.
+"""Resolver of a proxy: looks up the names of its upstreams, and again when one is unreachable.
 
-A resolver may take its time, so it is asked in a thread of its own as soon as there is a name to
-ask for; until it has answered for the first time, clients wait in the backlog.
+A lookup may take its time, so it runs in a thread of its own as soon as there is a name to look up;
+until the first has ended, clients wait in the backlog.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .._relay.notify import Thread
 from . import upstreams as _upstreams
 from .upstreams import Numbered
 
-__all__ = ["Names"]
+__all__ = ["Resolver"]
 
 log = logging.getLogger("spliceio.proxy")
 _AGAIN = 5.0
 
 
-class Names:
-    """Looks a list of addresses up, and gives `found` what each stands for, until it is closed.
+class Resolver:
+    """Resolves a list of addresses, and calls `found` with the result, until it is closed.
 
     As long as `is_lacking` says that one of them cannot be reached, they are looked up again and
     again.
@@ -40,19 +40,20 @@ class Names:
         self._closed = False
 
     def look_up(self, wanted: Numbered) -> None:
-        """Find these from now on; at once, unless a resolver has to be asked."""
+        """Resolve these from now on; at once, unless a name has to be looked up."""
         self._wanted, upstreams = wanted, wanted.upstreams
-        if upstreams and not (any(map(_upstreams.is_name, upstreams)) and _begin(self._resolve)):
+        has_names = any(map(_upstreams.is_name, upstreams))
+        if upstreams and not (has_names and _start_thread(self._resolve)):
             self._resolve()
 
     def look_up_again(self) -> None:
-        """What cannot be reached may have moved: ask again, but not at once and not each time."""
+        """Resolve again soon: an unreachable upstream may have a new address."""
         has_names = any(map(_upstreams.is_name, self._wanted.upstreams))
-        if has_names and (self._later or _begin(self._wait)):
+        if has_names and (self._later or _start_thread(self._wait)):
             self._asked.put(_AGAIN)
 
     def close(self) -> None:
-        """Find nothing more."""
+        """Resolve nothing more."""
         self._closed = True
         self._asked.put(0)
 
@@ -93,8 +94,8 @@ class Names:
             self.look_up_again()
 
 
-def _begin(function: Callable[[], None]) -> bool:
-    """Call it in a thread; False if there can be none."""
+def _start_thread(function: Callable[[], None]) -> bool:
+    """Call it in a thread; return False if there can be none."""
     try:
         Thread(function, "spliceio-names").start()
     except RuntimeError as error:

@@ -1,9 +1,9 @@
-"""Which upstream for this connection?  Python decides, from the first bytes.
+"""Routing: a Python callable chooses the upstream of a connection, from its first bytes.
 
 The C has peeked at what the client sent and waits for the answer; nothing has been consumed. The
 callable runs in threads of its own, so that one that waits (for a resolver, say) holds up neither
-the bytes of other connections nor their news; and one that hangs does not keep the interpreter from
-ending.
+the bytes of other connections nor their completions; and one that hangs does not keep the
+interpreter from ending.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ Route = Callable[[ClientAddress, bytes], Chosen]
 
 
 def shown(client: ClientAddress) -> str:
-    """Write a client's address as a log shows it."""
+    """Return a client's address as a log shows it."""
     return client if isinstance(client, str) else str(address.Address(*client))
 
 
 class Router:
-    """Asks a route in threads, and gives its answers to the engines until it is closed.
+    """Runs the route in threads, and passes its answers to the engines until it is closed.
 
-    `ask`, `answer` and `forget` are for the thread of the news, which alone touches links and the
-    tables here: a link may be no more once that has ended. The threads of the route call `wake`
-    when there is something to answer. `setup` says whether every end is told, so that `forget` is
-    called for each link.
+    `ask`, `answer` and `forget` are for the completion thread, which alone uses connections and the
+    tables here: a connection may be freed once its end was handled. The threads of the route call
+    `wake` when there is something to answer. `setup` says whether every end is posted, so that
+    `forget` is called for each connection.
     """
 
     def __init__(self, route: Route, setup: Any, wake: Callable[[], object]) -> None:
@@ -51,48 +51,48 @@ class Router:
         self._asked: SimpleQueue[tuple[Any, ClientAddress, bytes] | None] = SimpleQueue()
         self._answered: deque[tuple[Any, list[address.Address], list[list[bytes]], bool]] = deque()
         self._threads: list[Thread] = []
-        self._idle: deque[None] = deque()  # one for each thread that waits
+        self._idle_workers: deque[None] = deque()  # one for each thread that waits
         self._open: set[int] = set()
         self._chosen: dict[int, list[str]] = {}
 
-    def ask(self, link: Any, report: Any, client: ClientAddress) -> None:
-        """Let the route decide about a link that is held for this until it is answered."""
+    def ask(self, conn: Any, report: Any, client: ClientAddress) -> None:
+        """Queue a connection for the route; it is held until it is answered."""
         first = bytes(ffi.buffer(report.peeked, report.peeked_len)) if report.peeked_len else b""
         try:
-            self._employ()
+            self._ensure_worker()
         except RuntimeError as error:
-            if not self._threads:  # nobody will ever ask
+            if not self._threads:  # the route will never run
                 _log_failure(client, error)
-                lib.sio_proxy_route(link, ffi.NULL, 0)
+                lib.sio_proxy_route(conn, ffi.NULL, 0)
                 return
-        self._open.add(_key(link))
-        self._asked.put((link, client, first))
+        self._open.add(_key(conn))
+        self._asked.put((conn, client, first))
 
     def answer(self) -> None:
-        """Tell the engines what the route has decided meanwhile."""
+        """Pass to the engines what the route has decided meanwhile."""
         while self._answered:
-            link, named, addresses, more = self._answered.popleft()
-            key = _key(link)
-            if key in self._open and self._setup.tell:  # else nobody will ask what was chosen
+            conn, named, addresses, more = self._answered.popleft()
+            key = _key(conn)
+            if key in self._open and self._setup.tell:  # else it is never asked for
                 self._chosen[key] = [str(one) for one in named]
             self._open.discard(key)
-            lib.sio_proxy_route(link, upstreams.packed(addresses) if addresses else ffi.NULL, more)
+            lib.sio_proxy_route(conn, upstreams.packed(addresses) if addresses else ffi.NULL, more)
 
-    def forget(self, link: Any) -> list[str]:
-        """Return what was chosen for a link that is over."""
-        self._open.discard(_key(link))
-        return self._chosen.pop(_key(link), [])
+    def forget(self, conn: Any) -> list[str]:
+        """Return what was chosen for a connection that has ended."""
+        self._open.discard(_key(conn))
+        return self._chosen.pop(_key(conn), [])
 
     def close(self) -> None:
-        """Ask no more. A route that is running is left to itself, and what it says is nobody's."""
+        """Queue nothing more. A route that is running goes on, and its answer is dropped."""
         self._closed = True
         for _ in range(_WORKERS):
             self._asked.put(None)
 
-    def _employ(self) -> None:
-        """See to it that a thread takes what is asked next; RuntimeError if there can be none."""
+    def _ensure_worker(self) -> None:
+        """Make sure that a thread takes the next connection; RuntimeError if there can be none."""
         with contextlib.suppress(IndexError):
-            return self._idle.pop()
+            return self._idle_workers.pop()
         if len(self._threads) < _WORKERS:
             thread = Thread(self._work, f"spliceio-route_{len(self._threads)}")
             thread.start()
@@ -100,17 +100,17 @@ class Router:
         return None
 
     def _work(self) -> None:
-        # Not idle at first: that for which it was started is about to come.
+        # Not idle at first: the connection for which it was started is about to come.
         asked = self._asked.get()
         while asked is not None and not self._closed:
             self._decide(*asked)
             try:
                 asked = self._asked.get_nowait()
             except Empty:
-                self._idle.append(None)
+                self._idle_workers.append(None)
                 asked = self._asked.get()
 
-    def _decide(self, link: Any, client: ClientAddress, first: bytes) -> None:
+    def _decide(self, conn: Any, client: ClientAddress, first: bytes) -> None:
         chosen: Chosen = None
         named: list[address.Address] = []
         addresses: list[list[bytes]] = []
@@ -123,7 +123,7 @@ class Router:
             chosen = None
             if not self._closed:  # at the end an async route is cancelled, which is no failure
                 _log_failure(client, error)
-        self._answered.append((link, named, addresses, isinstance(chosen, More)))
+        self._answered.append((conn, named, addresses, isinstance(chosen, More)))
         self._wake()
 
 
@@ -138,5 +138,5 @@ def _log_failure(client: ClientAddress, error: BaseException) -> None:
     )
 
 
-def _key(link: Any) -> int:
-    return int(ffi.cast("intptr_t", link))
+def _key(conn: Any) -> int:
+    return int(ffi.cast("intptr_t", conn))

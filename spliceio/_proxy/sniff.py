@@ -1,4 +1,4 @@
-"""Whom does a client ask for?  The name in its first bytes: of HTTP, and of TLS.
+"""Server name and host of a connection, from its first bytes: HTTP Host and TLS SNI.
 
 Pure functions: bytes in, an answer out, in one pass over them. No bytes make them raise. They are
 strict: where two servers may read a message in two ways, a router that guesses sends it to the
@@ -48,7 +48,7 @@ _AUTHORITY = re.compile(
 
 @public
 def http_host(first: bytes) -> Asked:
-    """Say which host the first request in `first` asks for, in lower case and without the port.
+    """Return the host that the first request in `first` names, in lower case, without the port.
 
     `MORE` until the head of the request is whole. `""` for a request that names none: HTTP/1.0
     without a Host header, or one that is empty. `None` for what is no HTTP/1 request, and for one
@@ -121,7 +121,7 @@ _NAME = re.compile(rb"[!-~]{1,255}")
 
 @public
 def tls_server_name(first: bytes) -> Asked:
-    """Say which server name the TLS ClientHello in `first` asks for, in lower case.
+    """Return the server name (SNI) of the TLS ClientHello in `first`, in lower case.
 
     `MORE` until the message is whole. `""` for a ClientHello that names none, `None` for what is no
     ClientHello, and for one that servers refuse: lengths that do not fit, two server names, a name
@@ -138,7 +138,7 @@ def tls_server_name(first: bytes) -> Asked:
 
 
 def _client_hello(first: bytes) -> bytes | Literal[More.MORE] | None:
-    """Take the message out of the records over which it may be spread."""
+    """Return the ClientHello, out of the records over which it may be spread."""
     message, at = bytearray(), 0
     while True:
         header = first[at : at + 5]
@@ -164,11 +164,11 @@ def _client_hello(first: bytes) -> bytes | Literal[More.MORE] | None:
 
 
 class _Misfit(Exception):
-    """A length goes beyond what there is."""
+    """A length goes beyond the message."""
 
 
 class _Fields:
-    """Takes numbers and stretches from bytes, one after the other."""
+    """Parses numbers and byte strings, one after the other."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
@@ -183,11 +183,11 @@ class _Fields:
         return int.from_bytes(self.take(size), "big")
 
     def vector(self, size: int) -> bytes:
-        """Take what has its length in front of it, in so many bytes."""
+        """Take a byte string whose length is in front of it, in so many bytes."""
         return self.take(self.number(size))
 
     def pairs(self, kind_size: int) -> Iterator[tuple[int, bytes]]:
-        """Take all the rest, which is kinds with a vector each."""
+        """Take the rest as pairs of a kind and a vector."""
         while not self.ended:
             yield self.number(kind_size), self.vector(2)
 

@@ -1,14 +1,14 @@
-"""The path of a unix socket to listen on: bound, and removed at the end, beside others who use it.
+"""Unix socket path: bound and removed without disturbing another process that listens there.
 
-Rule 1: nobody who listens is connected to. A datagram socket that connects to the path is told
+Rule 1: no connection is made to a listening socket. A datagram socket that connects there gets
         EPROTOTYPE when a stream socket is bound there and ECONNREFUSED when none is any more: at
-        once, whatever the backlog, from every network namespace, and nobody notices.
-Rule 2: what is removed is a socket that nobody has open, or the one bound here, by device and
+        once, whatever the backlog, from every network namespace, and unnoticed.
+Rule 2: what is removed is a socket that no process has open, or the one bound here, by device and
         inode; a socket that is dead stays so. What is no socket is left alone.
 Rule 3: who removes one holds the lock of its directory, so that of several who start at once one
         gets the path. Of those who know no such lock: the path is moved aside before it is removed,
-        and moved back if it has become somebody else's just then. For that moment it is not there.
-Rule 4: interrupted anywhere, it can be removed: the socket itself knows whether it has been bound.
+        and moved back if it was another's by then. For that moment it is not there.
+Rule 4: interrupted anywhere, it can be removed: getsockname() says whether it has been bound.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 from .._kernel import owned as _owned
 
-__all__ = ["Bound"]
+__all__ = ["BoundPath"]
 
 _TRIES = 16
 _LOCK_SECONDS = 1.0
@@ -40,8 +40,8 @@ _KINDS = {
 _Inode = tuple[int, int]
 
 
-class Bound:
-    """A socket and the path that it is bound to, or about to be; dropped, it removes the path."""
+class BoundPath:
+    """A socket and the path that it is bound to, or will be; collected, it removes the path."""
 
     def __init__(self, sock: socket.socket, path: str) -> None:
         self._sock, self._path = sock, path
@@ -63,7 +63,7 @@ class Bound:
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or not left:
                     raise
-            _clear(self._path)
+            _remove_dead(self._path)
         self._note()
 
     def _note(self) -> None:
@@ -92,7 +92,7 @@ class Bound:
 
 
 def _inode_of(path: str) -> _Inode | None:
-    """Tell what is at a path from all else, as long as somebody has it open."""
+    """Return device and inode of the file at a path, None if there is none."""
     if os.path.lexists(path):
         with contextlib.suppress(FileNotFoundError):  # gone just now
             found = os.lstat(path)
@@ -100,8 +100,8 @@ def _inode_of(path: str) -> _Inode | None:
     return None
 
 
-def _clear(path: str) -> None:
-    """Make way for a socket: remove a dead one. Raises OSError EADDRINUSE for anything else."""
+def _remove_dead(path: str) -> None:
+    """Remove a dead socket from a path. Raises OSError EADDRINUSE for anything else."""
     pinned = _owned.owner()  # as long as it is open, no other file gets this inode
     try:
         _owned.open_at(pinned, path, os.O_PATH | os.O_NOFOLLOW)
@@ -113,7 +113,7 @@ def _clear(path: str) -> None:
         try:
             _remove(path, (found.st_dev, found.st_ino))
         except FileNotFoundError:
-            return  # somebody else has removed it just now
+            return  # another process has removed it just now
         except OSError as error:
             raise _in_use(f"the dead socket there cannot be removed: {error.strerror}") from None
     except FileNotFoundError:
@@ -128,7 +128,7 @@ def _in_use(why: str = "") -> OSError:
 
 
 def _is_dead(path: str) -> bool:
-    """Whether the socket at a path is bound to nobody's any more; what may not be asked is not."""
+    """Return whether no process listens on the socket at a path; False if it may not be asked."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(path)
@@ -140,7 +140,7 @@ def _is_dead(path: str) -> bool:
 
 
 def _remove(path: str, inode: _Inode) -> None:
-    """Remove what is at a path if it is this; what has come there meanwhile stays."""
+    """Remove the file at a path if it has this inode; one that was put there meanwhile stays."""
     folder = os.path.dirname(path)
     aside = os.path.join(folder, f".{inode[0]:x}-{inode[1]:x}")
     with _locked(folder or "."):
@@ -155,7 +155,7 @@ def _remove(path: str, inode: _Inode) -> None:
 
 
 def _settle(path: str, aside: str, inode: _Inode) -> None:
-    """Remove what was moved aside, if it is the right one, or move it back."""
+    """Remove the file that was moved aside if it is the right one, or move it back."""
     found = _inode_of(aside)
     if found is None:
         return
@@ -172,7 +172,7 @@ def _settle(path: str, aside: str, inode: _Inode) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
-    """Keep others who do the same out of a directory, if it can be locked within a second.
+    """Lock a directory against others that do the same, if that is possible within a second.
 
     Whoever may read a directory can lock it for ever: that is no reason not to start.
     """

@@ -1,4 +1,4 @@
-"""Where connections go: names turned into addresses, for the C to connect to.
+"""Upstreams of a proxy: resolved to socket addresses, and packed for the C.
 
 Resolves and packs; connects to nothing. The C gets, for each upstream, the addresses of one name
 in the order in which they are to be tried.
@@ -21,7 +21,7 @@ __all__ = ["Numbered", "is_name", "networks", "packed", "resolve", "upstreams"]
 
 
 def _pack(family: int, name: Any) -> bytes:
-    """Lay out a struct sockaddr."""
+    """Return a struct sockaddr."""
     host, port, *rest = name
     raw = socket.inet_pton(family, host.partition("%")[0])
     head = struct.pack("=H", family) + struct.pack("!H", port)
@@ -38,7 +38,7 @@ def _pack_path(address: _address.Address) -> bytes:
 
 
 def resolve(address: _address.Address) -> list[bytes]:
-    """Look up an address; the order is that of RFC 8305: the families take turns.
+    """Resolve an address; the order is that of RFC 8305: the families take turns.
 
     Raises OSError that names the address when it cannot be resolved.
     """
@@ -59,7 +59,7 @@ def resolve(address: _address.Address) -> list[bytes]:
 
 
 def is_name(address: _address.Address) -> bool:
-    """Whether it has to be looked up, so that the answer may change."""
+    """Return whether it has to be resolved, so that the answer may change."""
     if address.path:
         return False
     with contextlib.suppress(ValueError):
@@ -81,12 +81,12 @@ class Numbered:
 
     @property
     def is_used(self) -> bool:
-        """Whether an engine, or a connection that Python has not heard the end of, has numbers."""
+        """Whether an engine, or a connection whose end is not yet processed, has numbers."""
         return bool(lib.sio_users_count(self.users) > 1)
 
 
 def packed(each: Sequence[list[bytes]], numbered: Numbered | None = None) -> Any:
-    """Make what the C connects to: the addresses of each upstream; without numbers from 0 on."""
+    """Return the upstreams for the C: the addresses of each; without numbers from 0 on."""
     if numbered is None:
         made = lib.sio_upstreams_new(len(each), 0, ffi.NULL)
     else:
@@ -102,14 +102,14 @@ def packed(each: Sequence[list[bytes]], numbered: Numbered | None = None) -> Any
 
 
 def upstreams(given: Any) -> list[_address.Address]:
-    """Take one address, or several in a list."""
+    """Return a list of addresses, from one or from a list."""
     if isinstance(given, list):
         return [_address.of(one) for one in given]
     return [_address.of(given)]
 
 
 def networks(given: Iterable[str]) -> Any:
-    """Lay out networks ("10.0.0.0/8", "::1", "unix") for the C; IPv4 as a part of IPv6.
+    """Return networks ("10.0.0.0/8", "::1", "unix") for the C; IPv4 is mapped to IPv6.
 
     Raises ValueError for what is none.
     """

@@ -1,15 +1,14 @@
-"""Engines: threads of C that move bytes, and the one thread of Python that hears of them.
+"""Engines: threads of C that move bytes, and a Python thread that handles their completions.
 
-An engine never takes the GIL. What has happened waits in its news, and the thread here takes it
-out and gives it to whoever made the engines. So a busy interpreter delays the news, never the
-bytes.
+An engine never takes the GIL. It posts completions to a queue, and the thread here takes them out
+and calls the owner's callbacks. So a busy interpreter delays a callback, never the bytes.
 
-Rule 1: the memory of a link belongs to its owner again only once SIO_EVENT_OVER was taken.
+Rule 1: the memory of a job belongs to its owner again only once SIO_EVENT_OVER was taken.
 Rule 2: after a fork the child has no threads: its copies of the descriptors are closed, and every
         use is refused with an error.
-Rule 3: what a caller could leave undone, when a signal handler raises, is done by the thread of the
-        news.
-Rule 4: at the end of the interpreter everything still open is cut, before Python goes away.
+Rule 3: what a caller could leave undone, when a signal handler raises, is done by the completion
+        thread.
+Rule 4: at the end of the interpreter everything still open is aborted, before Python ends.
 """
 
 from __future__ import annotations
@@ -38,50 +37,51 @@ _all: weakref.WeakSet[Engines] = weakref.WeakSet()
 
 
 def checked_threads(threads: int) -> int:
-    """Refuse what is no number of threads."""
+    """Return a number of threads; raises ValueError if it is out of range."""
     if threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     return at_most(threads, MOST_THREADS, "threads")
 
 
 class Engines:
-    """Some engine threads, and a thread that calls `hear(link, told)` for all that happens.
+    """Some engine threads, and a completion thread that calls `on_event(conn, events)`.
 
-    `hear` may be called until `close` has returned, `heard` after each batch of news and when
-    `wake` was called. `on_fork` is called in a child, which has to forget what it knew.
+    `on_event` may be called until `close` has returned, `on_batch` after each batch of completions
+    and when `wake` was called. `on_fork` is called in a child, and has to drop what is the
+    parent's.
     """
 
     def __init__(
         self,
         threads: int,
         pipes: int,
-        hear: Callable[[Any, int], None],
+        on_event: Callable[[Any, int], None],
         *,
-        heard: Callable[[], None] = lambda: None,
+        on_batch: Callable[[], None] = lambda: None,
         on_fork: Callable[[], None] = lambda: None,
-        name: str = "spliceio-news",
+        name: str = "spliceio-completions",
     ) -> None:
         if pipes < 0:
             raise ValueError(f"max_pipes cannot be negative (got {pipes})")
         threads, pipes = checked_threads(threads), at_most(pipes, _INT_MAX, "max_pipes")
         self.pid = os.getpid()
-        self.hear, self.heard, self.on_fork = hear, heard, on_fork
+        self.on_event, self.on_batch, self.on_fork = on_event, on_batch, on_fork
         self.owner: object = None  # what has to live until it is closed
-        # Freed with the last reference: who counts at this moment has one. No lock, because a
-        # signal handler may close what its own thread is counting.
+        # Freed with the last reference: a thread that reads counts at this moment has one. No lock,
+        # because a signal handler may close what its own thread is counting.
         self.each: list[Any] = []
         self._last: dict[str, int] | None = None
         self._closing = False
         self._name = name
-        self.news: Any = None
+        self.completions: Any = None
         self._thread: Thread | None = None
-        self.news = _owned(lib.sio_completions_free, lib.sio_completions_new)
-        if self.news == ffi.NULL:
+        self.completions = _new_owned(lib.sio_completions_free, lib.sio_completions_new)
+        if self.completions == ffi.NULL:
             raise errors.failure("eventfd", ffi.errno)
         err, call = ffi.new("int32_t *"), ffi.new("char **")
         for number in range(threads):
             share = pipes // threads + (number < pipes % threads)
-            engine = _owned(lib.sio_engine_free, lib.sio_engine_new, share, err, call)
+            engine = _new_owned(lib.sio_engine_free, lib.sio_engine_new, share, err, call)
             if engine == ffi.NULL:
                 self.close()
                 raise errors.failure(ffi.string(call[0]).decode(), err[0])
@@ -94,8 +94,8 @@ class Engines:
             self.close()
 
     def start(self) -> None:
-        """Start the threads, that of Python, which ends the others, and then those of C."""
-        self._thread = Thread(lambda: _listen(self), self._name)
+        """Start the completion thread, which ends the others, and then those of C."""
+        self._thread = Thread(lambda: _run_completions(self), self._name)
         try:
             self._thread.start()
             for engine in self.each:
@@ -115,12 +115,12 @@ class Engines:
         if failure is not None and stopped == lib.SIO_STOPPED_ALL:
             raise failure
 
-    def news_for(self, call: str) -> Any:
-        """Return where a link is to tell its news; raise RuntimeError as `check` does."""
-        news = self.news
-        if news is None:
+    def completions_for(self, call: str) -> Any:
+        """Return the queue that a job posts to; raises RuntimeError as `check` does."""
+        completions = self.completions
+        if completions is None:
             self.check(call)
-        return news
+        return completions
 
     def check_process(self, call: str) -> None:
         """Raise RuntimeError in a forked child."""
@@ -131,7 +131,7 @@ class Engines:
             )
 
     def trouble(self) -> tuple[OSError | None, int, int]:
-        """Say what an engine cannot do, what has stopped for it, and how often something was."""
+        """Return the error of an engine, what it has stopped, and how often there was one."""
         worst, stopped, times = None, int(lib.SIO_STOPPED_NOTHING), 0
         trouble = ffi.new("struct sio_trouble *")
         for engine in list(self.each):
@@ -145,12 +145,12 @@ class Engines:
 
     @property
     def failure(self) -> OSError | None:
-        """Why nothing is accepted any more, or nothing goes on; None while all is well."""
+        """The error by which accepting, or everything, has stopped; None while all is well."""
         failure, stopped, _ = self.trouble()
         return failure if stopped else None
 
     def counts(self) -> dict[str, int]:
-        """Add up what the engines count."""
+        """Return the sums of the engines' counts."""
         total = {name: 0 for name, _ in ffi.typeof("struct sio_counts").fields}
         counted = ffi.new("struct sio_counts *")
         each = list(self.each)
@@ -163,84 +163,85 @@ class Engines:
         return total
 
     @property
-    def is_heard_here(self) -> bool:
-        """Whether this is the thread that hears the news, and must not wait for any."""
+    def is_completion_thread(self) -> bool:
+        """Whether this is the completion thread, which must not wait for completions."""
         return self._thread is not None and threading.get_ident() == self._thread.ident
 
     def wake(self) -> None:
-        """Let `heard` be called soon."""
-        news = self.news
-        if news is not None:
-            lib.sio_completions_wake(news)
+        """Let `on_batch` be called soon."""
+        completions = self.completions
+        if completions is not None:
+            lib.sio_completions_wake(completions)
 
     def close(self) -> None:
-        """Cut what is open, let all news be heard, end the threads; safe to repeat.
+        """Abort what is open, handle all completions, end the threads; safe to repeat.
 
-        It is done by the thread of the news, in which no signal handler can raise; here it is
-        asked for and waited for, as often as need be.
+        It is done by the completion thread, in which no signal handler can raise; here it is
+        requested and waited for, as often as need be.
         """
         if self.pid != os.getpid():
             return
         self._closing = True
-        if self._thread is None or self._thread.never_runs():
-            self._cut()
+        if self._thread is None or self._thread.cancel_start():
+            self._stop_engines()
             self._free()
-        elif self.is_heard_here:
-            self._cut()
+        elif self.is_completion_thread:
+            self._stop_engines()
         else:
             self.wake()
-            self._thread.outlast()
+            self._thread.wait_ended()
 
-    def _cut(self) -> None:
+    def _stop_engines(self) -> None:
         for engine in self.each:
             lib.sio_engine_stop(engine)
 
     def _free(self) -> None:
         if self._last is None:
-            # What is no more is open no more, whatever was told of it and not heard.
+            # What is freed is not open, whether its end was handled or not.
             self._last = {**self.counts(), "active": 0, "pipes_open": 0, "pipes_held": 0}
-        self.each, self.news, self.owner = [], None, None
+        self.each, self.completions, self.owner = [], None, None
 
-    def _take(self) -> None:
-        told = ffi.new("int32_t *")
-        while (link := lib.sio_completions_take(self.news, told)) != ffi.NULL:
-            self._try(self.hear, link, told[0])
-        self._try(self.heard)
+    def _dispatch(self) -> None:
+        """Call `on_event` for all completions that there are, then `on_batch`."""
+        events = ffi.new("int32_t *")
+        while (conn := lib.sio_completions_take(self.completions, events)) != ffi.NULL:
+            self._call_safely(self.on_event, conn, events[0])
+        self._call_safely(self.on_batch)
 
-    def _try(self, function: Callable[..., None], *args: object) -> None:
-        """Call it; what goes wrong with one piece of news is not the next one's business."""
+    def _call_safely(self, function: Callable[..., None], *args: object) -> None:
+        """Call it; an exception is logged, and does not affect the next completion."""
         try:
             function(*args)
         except BaseException:  # SystemExit of a user's callback ends nothing here
-            log.exception("an error while news of the engine were heard")
+            log.exception("an error in a callback for a completion of an engine")
 
-    def abandon(self) -> None:
+    def close_in_child(self) -> None:
         """In a forked child: close the copies."""
         for engine in self.each:
             lib.sio_engine_abandon(engine)
-        ffi.gc(self.news, None)
-        os.close(lib.sio_completions_fd(self.news))
+        ffi.gc(self.completions, None)
+        os.close(lib.sio_completions_fd(self.completions))
         self.on_fork()
 
 
-def _owned(free: Any, make: Any, *args: object) -> Any:
-    """Call make(*args), and let `free` have the result when nobody refers to it any more.
+def _new_owned(free: Any, make: Any, *args: object) -> Any:
+    """Call make(*args), and let `free` have the result when nothing refers to it any more.
 
-    In one call: between two bytecodes a signal handler could raise, and nobody would have it.
+    In one call: between two bytecodes a signal handler could raise, and it would leak.
     """
     made = map(make, *([arg] for arg in args)) if args else iter(make, None)
     return next(map(ffi.gc, made, [free]))
 
 
-def _listen(engines: Engines) -> None:
+def _run_completions(engines: Engines) -> None:
     # A signal that this thread took would not wake the main thread, where its handler runs.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    # close() wakes it after it has said so, so that the word of the end is not lost.
+    # close() sets the flag before it wakes the thread, so that the end is not missed.
     while not engines._closing:
-        lib.sio_completions_wait(engines.news, -1)
-        engines._take()
-    engines._cut()
-    engines._take()
+        lib.sio_completions_wait(engines.completions, -1)
+        engines._dispatch()
+    engines._stop_engines()
+    engines._dispatch()
     engines._free()
 
 
@@ -249,12 +250,12 @@ def _close_all() -> None:
         engines.close()
 
 
-def _abandon_all() -> None:
+def _close_all_in_child() -> None:
     for engines in list(_all):
-        if engines.news is not None:
-            engines.abandon()
+        if engines.completions is not None:
+            engines.close_in_child()
     _all.clear()  # a child of the child has none of these
 
 
 atexit.register(_close_all)
-os.register_at_fork(after_in_child=_abandon_all)
+os.register_at_fork(after_in_child=_close_all_in_child)

@@ -1,7 +1,7 @@
-"""One relay or transfer in the hands of an engine: the C struct, and how its descriptors are lent.
+"""A job of an engine: the C struct of one relay or transfer, and the modes of its descriptors.
 
-An engine asks only descriptors that answer at once: a blocking one would hold its thread, and
-everything on it. So sockets are nonblocking while they are lent, and get their mode back.
+An engine makes no call that may block: it would hold up its thread, and everything on it. So
+sockets are nonblocking while an engine has them, and get their mode back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .._kernel import errors
 from .._transfer.flow import Flow
 from .relay import Pair, RelayResult
 
-__all__ = ["Link"]
+__all__ = ["Job"]
 
 
 _modes = lib.sio_modes_new()
@@ -23,12 +23,12 @@ if _modes == ffi.NULL:
 os.register_at_fork(after_in_child=lambda: lib.sio_modes_reset(_modes))
 
 
-class Link:
-    """Flows as an engine takes them; they are the engine's from `lend` to SIO_EVENT_OVER."""
+class Job:
+    """Flows as an engine takes them; they are the engine's from `hand_over` to SIO_EVENT_OVER."""
 
-    def __init__(self, news: Any, idle: int) -> None:
+    def __init__(self, completions: Any, idle: int) -> None:
         self._config = ffi.new("struct sio_job_config *")
-        self._config.completions, self._config.idle_ns = news, idle
+        self._config.completions, self._config.idle_ns = completions, idle
         self.c: Any = None
         self.flows: list[Flow] = []
         self.pair: Pair | None = None
@@ -36,7 +36,7 @@ class Link:
         self._engine: Any = ()
 
     def take_pair(self, pair: Pair) -> None:
-        """Take two flows."""
+        """Set the two flows of a relay."""
         self.pair, self.flows = pair, pair.flows
         a, b = (flow.fd(lib.SIO_SIDE_SRC) for flow in pair.flows)
         to_b, to_a = (flow.fd(lib.SIO_SIDE_DST) for flow in pair.flows)
@@ -46,7 +46,7 @@ class Link:
         self._make()
 
     def take_flow(self, flow: Flow) -> None:
-        """Take one flow, whose ends are told of by nobody at the end of it."""
+        """Set the one flow of a transfer, whose ends are not shut down or closed at its end."""
         self.flows = [flow]
         self._config.relay.ab, self._config.relay.limit = flow.c, -1
         self._config.fds = [flow.fd(lib.SIO_SIDE_SRC), -1, -1, flow.fd(lib.SIO_SIDE_DST)]
@@ -60,44 +60,44 @@ class Link:
             raise MemoryError("no memory for a relay")
         self.c = made
 
-    def lend(self) -> None:
-        """Give the flows away: nothing may touch or close them, and every socket is nonblocking.
+    def hand_over(self) -> None:
+        """Make every socket nonblocking, and mark the flows: only the engine may use or close them.
 
-        Until `returned`, that is, whatever is raised in between.
+        Until `take_back`, that is, whatever is raised in between.
         """
         lib.sio_job_acquire(self.c, _modes)
         for flow in self.flows:
-            flow.is_lent = True
+            flow.is_in_engine = True
             lib.sio_transfer_refresh(flow.c)
 
-    def returned(self) -> None:
+    def take_back(self) -> None:
         """Take the flows back; the sockets get the mode that they had."""
         if self.c is not None:
             lib.sio_job_release(self.c)
         for flow in self.flows:
-            flow.is_lent = False
+            flow.is_in_engine = False
 
-    def close_writers(self, told: int) -> None:
-        """Close the writers of pairs that have been told of."""
+    def close_writers(self, events: int) -> None:
+        """Close the writers that the events name."""
         if self.pair is not None:
-            self.pair.close_writers(told // lib.SIO_EVENT_WRITER_B & 3)
+            self.pair.close_writers(events // lib.SIO_EVENT_WRITER_B & 3)
 
     def submit(self, engine: Any) -> int:
-        """Give it to an engine; 0, or a negative errno: it has not taken it."""
+        """Submit it to an engine; returns 0, or a negative errno if that has not taken it."""
         self._engine = engine
         return int(lib.sio_engine_submit(engine, self.c))
 
     def cancel(self) -> bool:
-        """Ask the engine to end it; return whether that, now or before, is how it ends."""
-        engine = self._engine  # which stays until it has answered, though the link be over
+        """Request its end; return whether that, now or before, is how it ends."""
+        engine = self._engine  # which is kept until it has answered, though the job is over
         return engine is not None and bool(lib.sio_engine_cancel(self.c))
 
-    def forget_engine(self) -> None:
-        """Let the engine go, of a link that is over."""
+    def release_engine(self) -> None:
+        """Drop the reference to the engine, of a job that is over."""
         self._engine = None
 
-    def cut(self) -> None:
-        """End it for another reason than that somebody has cancelled it."""
+    def abort(self) -> None:
+        """End it for another reason than a cancellation."""
         lib.sio_engine_abort(self.c)
 
     @property
@@ -112,12 +112,12 @@ class Link:
 
     @property
     def key(self) -> int:
-        """The number by which it is known in the news."""
+        """The number by which completions refer to it."""
         return 0 if self.c is None else int(ffi.cast("intptr_t", self.c))
 
     @property
     def report(self) -> Any:
-        """How it has ended, once it is over, as a struct sio_job_report."""
+        """How it has ended, once it is over: a struct sio_job_report."""
         report = ffi.new("struct sio_job_report *")
         if self.c is not None:
             lib.sio_job_report(self.c, report)
@@ -125,14 +125,14 @@ class Link:
 
     @property
     def error(self) -> OSError | None:
-        """What has gone wrong, once it is over."""
+        """The error, once it is over."""
         report = self.report
         if report.err:
             return errors.failure("epoll_ctl", report.err)
         return self.flows[report.failed - 1].error() if report.failed else None
 
     def result(self, reason: int | None = None) -> RelayResult:
-        """What two flows have relayed; `reason` is why it ended, where the engine cannot know."""
+        """Return what two flows have relayed; `reason` overrides the engine's why it ended."""
         assert self.pair is not None
         report = self.report
         return self.pair.result(report.ns / 1e9, report.reason if reason is None else reason)

@@ -1,10 +1,10 @@
-"""Waiting for other threads, and starting them, where a signal handler may raise at any bytecode.
+"""Waiting and threads without shared locks, safe against signal handlers that raise.
 
 Such a handler (Ctrl-C, a SIGALRM that raises TimeoutError) leaves a lock held for ever when it
 comes between taking it and entering the block that gives it back; `with threading.Condition()` has
 such a gap, and so have Event, Future and Timer, which are made of it. So in here and above it:
 
-Rule 1: no lock is shared. Who waits blocks on a lock of its own, which whoever notifies releases.
+Rule 1: no lock is shared. A waiter blocks on a lock of its own, which the notifier releases.
 Rule 2: what decides between threads is one operation of a dict, list or deque, which is atomic.
 Rule 3: what was interrupted is begun again by calling it again.
 """
@@ -48,9 +48,9 @@ class Waiters:
         return True
 
     def notify_all(self) -> None:
-        """Let all who wait look again."""
+        """Let all waiters check again."""
         for lock in list(self._asleep):
-            if self._asleep.pop(lock, self) is None:  # or somebody else has released it
+            if self._asleep.pop(lock, self) is None:  # or another thread has released it
                 lock.release()
 
 
@@ -66,7 +66,7 @@ class Event:
         return self._is_set
 
     def set(self) -> None:
-        """Set it, and wake who waits."""
+        """Set it, and wake the waiters."""
         self._is_set = True
         self._waiters.notify_all()
 
@@ -84,7 +84,7 @@ class Event:
 
 
 class Thread(threading.Thread):
-    """A daemon thread of which is known, however its start was interrupted, whether it runs.
+    """A daemon thread with a reliable state, however its start was interrupted.
 
     It does not keep the interpreter from ending.
     """
@@ -118,20 +118,20 @@ class Thread(threading.Thread):
             raise failed[0]
 
     def run(self) -> None:
-        """Call the function, unless `never_runs` came first."""
+        """Call the function, unless `cancel_start` came first."""
         if self._decided.setdefault("runs", True):
             try:
                 self._function()
             finally:
                 self.ended.set()
 
-    def never_runs(self) -> bool:
-        """Whether it has not begun; then it never will."""
+    def cancel_start(self) -> bool:
+        """Keep it from running if it has not begun; return whether that is so."""
         return not self._decided.setdefault("runs", False)
 
-    def outlast(self) -> None:
+    def wait_ended(self) -> None:
         """Wait for its end, if it has begun."""
-        if not self.never_runs():
+        if not self.cancel_start():
             self.ended.wait()
             if self.is_alive():  # for the moment that it takes to go
                 self.join()

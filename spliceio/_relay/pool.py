@@ -1,4 +1,4 @@
-"""RelayPool: thousands of relays on a few threads that never take the GIL.
+"""`RelayPool`: thousands of relays on a few threads that never take the GIL.
 
 Python makes the two flows of a relay and hands them to an engine of csrc/loop/loop.c; the result
 comes back through a future. Between the two, Python is not needed.
@@ -17,7 +17,7 @@ from .._public import public
 from .._transfer.flow import idle_ns
 from .engine import Engines, checked_threads
 from .future import RelayFuture
-from .job import Link
+from .job import Job
 from .notify import Waiters
 from .relay import Pair, Side
 
@@ -27,7 +27,7 @@ __all__ = ["PoolStats", "RelayFuture", "RelayPool"]
 @public
 @dataclass(frozen=True)
 class PoolStats:
-    """What a RelayPool does now, and has done.
+    """The counts of a RelayPool.
 
     `active` relays are open, of `total` that were submitted. `a_to_b` and `b_to_a` are bytes
     that arrived, those of open relays included. `pipes_open` pipes exist, `pipes_held` of them have
@@ -42,47 +42,47 @@ class PoolStats:
     pipes_held: int
 
 
-class _Job:
+class _Submission:
     """One relay that an engine has, or is about to get."""
 
-    def __init__(self, pool: RelayPool, link: Link) -> None:
-        self.link, self.future = link, RelayFuture(pool, link)
+    def __init__(self, pool: RelayPool, job: Job) -> None:
+        self.job, self.future = job, RelayFuture(pool, job)
         self.error: BaseException | None = None
         self.load: set[int] = set()
 
-    def close_writers(self, told: int) -> None:
+    def close_writers(self, events: int) -> None:
         try:
-            self.link.close_writers(told)
+            self.job.close_writers(events)
         except Exception as error:
             self.error = error
-            self.link.cut()
+            self.job.abort()
 
     def finish(self) -> None:
-        """Read the result out of the C, close what is ours, and tell the future."""
-        link = self.link
-        pair, result = link.pair, None
+        """Read the result out of the C, close its descriptors, and set the future."""
+        job = self.job
+        pair, result = job.pair, None
         assert pair is not None
-        error = self.error or link.error
+        error = self.error or job.error
         try:
-            link.returned()
+            job.take_back()
             pair.synchronise()
-            result = link.result()
+            result = job.result()
         except Exception as failed:
             error = error or failed
         finally:
             pair.close()
         if error is not None:
             error.result = result  # type: ignore[attr-defined]
-        self.future._end(error, result, link.is_cancelled)
+        self.future._set_outcome(error, result, job.is_cancelled)
 
 
 @public
 class RelayPool:
     """Relays in any number, on `threads` threads of C that never take the GIL.
 
-    A computing Python thread delays only the news that a relay has ended, never its bytes. A relay
-    takes no thread, and while it is idle no pipe and no buffer. At most `max_pipes` pipes are in
-    use at once, of 1 MiB each; a relay that finds none free copies instead.
+    A computing Python thread delays only the result of a relay that has ended, never its bytes. A
+    relay takes no thread, and while it is idle no pipe and no buffer. At most `max_pipes` pipes are
+    in use at once, of 1 MiB each; a relay that finds none free copies instead.
 
     It is a context manager: at the end of the block it waits until all relays have ended. At the
     end of the interpreter, relays that are still open are cut. After a fork, the child's copy
@@ -90,23 +90,23 @@ class RelayPool:
     """
 
     def __init__(self, threads: int = 1, *, max_pipes: int = 64) -> None:
-        # Tables that several threads change by atomic operations; see _notify.
-        self._jobs: dict[int, _Job] = {}
+        # Tables that several threads change by atomic operations; see `notify`.
+        self._submissions: dict[int, _Submission] = {}
         self._load: list[set[int]] = [set() for _ in range(checked_threads(threads))]
         self._changed = Waiters()
         self._shut = False
         # The engines must not keep the pool alive, which ends with its last reference.
-        jobs = self._jobs
+        submissions = self._submissions
 
-        def hear(link: Any, told: int) -> None:
-            _hear(jobs, link, told)
+        def on_event(conn: Any, events: int) -> None:
+            _on_event(submissions, conn, events)
 
         self._engines = Engines(
             threads,
             max_pipes,
-            hear,
-            heard=self._changed.notify_all,
-            on_fork=lambda: _disown(jobs),
+            on_event,
+            on_batch=self._changed.notify_all,
+            on_fork=lambda: _fail_in_child(submissions),
             name="spliceio-relays",
         )
         try:
@@ -127,7 +127,7 @@ class RelayPool:
         to_b: bytes = b"",
         byte_limit: int | None = None,
     ) -> RelayFuture:
-        """Begin a relay between two sides; the future gives its RelayResult when it has ended.
+        """Start a relay between two sides; return a future for its RelayResult.
 
         The parameters, the sides and the result are those of `relay`. The relay has duplicates of
         the descriptors: closing yours does not end it, `shutdown()` does, and `cancel()` of the
@@ -141,45 +141,45 @@ class RelayPool:
         self._engines.check("RelayPool.submit")
         if self._shut:
             raise RuntimeError("RelayPool.submit: it is shut down")
-        news = self._engines.news_for("RelayPool.submit")
-        link = Link(news, idle_ns(idle_timeout, "idle_timeout"))
+        completions = self._engines.completions_for("RelayPool.submit")
+        job = Job(completions, idle_ns(idle_timeout, "idle_timeout"))
         pair = Pair(a, b, to_a, to_b, byte_limit)
         try:
-            link.take_pair(pair)
-            job = _Job(self, link)
-            self._begin(job)
-            return job.future
+            job.take_pair(pair)
+            submission = _Submission(self, job)
+            self._start(submission)
+            return submission.future
         except BaseException:
-            self._give_up(link, pair)
+            self._undo_submit(job, pair)
             raise
 
-    def _begin(self, job: _Job) -> None:
-        link, engines = job.link, list(self._engines.each)
+    def _start(self, submission: _Submission) -> None:
+        job, engines = submission.job, list(self._engines.each)
         if engines:
             number = min(range(len(engines)), key=lambda n: len(self._load[n]))
-            link.lend()
-            job.load = self._load[number]
-            # Before it is submitted: its end may be told before that has returned.
-            job.load.add(link.key)
-            self._jobs[link.key] = job
-        if not engines or link.submit(engines[number]):
+            job.hand_over()
+            submission.load = self._load[number]
+            # Before it is submitted: its end may be posted before that has returned.
+            submission.load.add(job.key)
+            self._submissions[job.key] = submission
+        if not engines or job.submit(engines[number]):
             self._engines.check("RelayPool.submit")  # the engine may have ended by an error
             raise RuntimeError("RelayPool.submit: it is shut down")
 
-    def _give_up(self, link: Link, pair: Pair) -> None:
+    def _undo_submit(self, job: Job, pair: Pair) -> None:
         """Undo a submit that has failed, at whatever point."""
-        if link.is_taken:  # its end will be told, and closes everything
-            link.cut()
+        if job.is_taken:  # the completion of its end closes everything
+            job.abort()
             return
-        job = self._jobs.pop(link.key, None)
-        if job is not None:
-            job.load.discard(link.key)
-        link.returned()
+        submission = self._submissions.pop(job.key, None)
+        if submission is not None:
+            submission.load.discard(job.key)
+        job.take_back()
         pair.close()
 
     def _is_quiet(self) -> bool:
-        """Whether no relay is open; one that is being submitted will find it shut."""
-        return not any(job.link.is_taken for job in list(self._jobs.values()))
+        """Return whether no relay is open; one that is being submitted will find it shut down."""
+        return not any(submission.job.is_taken for submission in list(self._submissions.values()))
 
     def stats(self) -> PoolStats:
         """Count what is open now, and what was done since the pool was made."""
@@ -194,14 +194,14 @@ class RelayPool:
         seconds are over; what is open then is cut: its result has the reason "cancelled". Without
         `wait` what is open is cut at once. Safe to repeat and to call from another thread.
 
-        Raises RuntimeError in a callback of a future that would wait for what only it can hear.
+        Raises RuntimeError in a callback of a future, which would wait for its own thread.
         """
         if self._engines.pid != os.getpid():
             return
         self._shut = True
-        if wait and drain != 0 and self._engines.is_heard_here:
+        if wait and drain != 0 and self._engines.is_completion_thread:
             raise RuntimeError(
-                "RelayPool.shutdown: this is a callback, in the thread that hears when relays end, "
+                "RelayPool.shutdown: this is a callback, in the thread that completes relays, "
                 "and would wait for itself; use wait=False, or another thread"
             )
         if wait:
@@ -220,25 +220,25 @@ class RelayPool:
         self.shutdown(wait=kind is None)
 
 
-def _hear(jobs: dict[int, _Job], link: Any, told: int) -> None:
-    key = int(ffi.cast("intptr_t", link))
-    job = jobs[key]
-    if told & (lib.SIO_EVENT_WRITER_A | lib.SIO_EVENT_WRITER_B):
-        job.close_writers(told)
-    if told & lib.SIO_EVENT_OVER:
-        del jobs[key]
-        job.load.discard(key)
+def _on_event(submissions: dict[int, _Submission], conn: Any, events: int) -> None:
+    key = int(ffi.cast("intptr_t", conn))
+    submission = submissions[key]
+    if events & (lib.SIO_EVENT_WRITER_A | lib.SIO_EVENT_WRITER_B):
+        submission.close_writers(events)
+    if events & lib.SIO_EVENT_OVER:
+        del submissions[key]
+        submission.load.discard(key)
         try:
-            job.finish()
+            submission.finish()
         finally:
-            job.link.forget_engine()
+            submission.job.release_engine()
 
 
-def _disown(jobs: dict[int, _Job]) -> None:
-    """In a child: what the parent's engines do will never be told here."""
-    for job in list(jobs.values()):
-        for flow in job.link.flows:
-            flow.is_lent = False
+def _fail_in_child(submissions: dict[int, _Submission]) -> None:
+    """In a forked child: close the copies, and end the futures with an error."""
+    for submission in list(submissions.values()):
+        for flow in submission.job.flows:
+            flow.is_in_engine = False
             flow.close()
-        job.future._disown()
-    jobs.clear()
+        submission.future._fail_in_child()
+    submissions.clear()

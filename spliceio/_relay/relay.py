@@ -1,4 +1,4 @@
-"""Two ways: `relay`, two flows back to back under one poll(2) in csrc/relay/relay.c.
+"""`relay`: a two-way copy between two sides, two flows under one poll(2) in csrc/relay/relay.c.
 
 A side is a socket, or a (reader, writer) pair. Sockets are half-closed by the C. In a pair the
 writer itself is closed, here, once end of file has been delivered into it: a pipe has no other
@@ -18,10 +18,10 @@ from .._cffi import ffi, lib
 from .._kernel import endpoint, objects
 from .._kernel.arguments import FileDescriptorLike, Window, contiguous
 from .._kernel.closing import Closing
-from .._kernel.fdinfo import About, about
+from .._kernel.fdinfo import FdInfo, fd_info
 from .._public import public
 from .._transfer import plan
-from .._transfer.flow import INT64_MAX, SLICE_NS, Flow, idle_ns, next_slice, refuse_child
+from .._transfer.flow import INT64_MAX, SLICE_NS, Flow, check_forked, idle_ns, next_slice
 
 __all__ = ["REASONS", "Pair", "RelayResult", "Side", "relay"]
 
@@ -41,7 +41,7 @@ _STANDARD = 2
 @public
 @dataclass(frozen=True)
 class RelayResult:
-    """What a relay did.
+    """The result of a relay.
 
     `a_to_b` and `b_to_a` count the bytes that arrived, `to_b` and `to_a` of the call included.
     `seconds` is the time from start to end. `reason` says why it ended: "eof" (both sides said so),
@@ -60,7 +60,7 @@ class RelayResult:
     held_b_to_a: bytes = b""
 
 
-class _End:
+class _Side:
     """One side as the caller gave it: where to read, where to write, what to close."""
 
     def __init__(self, side: Side, name: str) -> None:
@@ -88,14 +88,14 @@ class _End:
         except BaseException:
             self.source.close()
             raise
-        self.identity = self.destination.about
+        self.identity = self.destination.info
 
     def close(self) -> None:
         self.source.close()
         self.destination.close()
 
     def close_writer(self) -> None:
-        """Let the one at the other end of this side's pipe read the end of file."""
+        """Close the writer, so that the other end of this side's pipe reads the end of file."""
         for owner, close in ((self.side, "close_writer"), (self.writer, "close")):
             if not isinstance(owner, int) and callable(getattr(owner, close, None)):
                 getattr(owner, close)()
@@ -104,14 +104,14 @@ class _End:
             _release_pipe(self.writer, self.identity)
 
 
-def _release_pipe(fd: int, identity: About) -> None:
-    """Let go of a pipe behind a bare number, and leave the number to its owner.
+def _release_pipe(fd: int, identity: FdInfo) -> None:
+    """Release a pipe behind a bare number, and leave the number to its owner.
 
-    The number is pointed at the write end of a pipe that nobody reads. Its owner's close() stays
+    The number is pointed at the write end of a pipe without a reader. Its owner's close() stays
     right, a late write gets BrokenPipeError, and the number cannot be reused meanwhile. Standard
     output and error stay as they are: the process has other use for them.
     """
-    if fd <= _STANDARD or not about(fd).same_file(identity):
+    if fd <= _STANDARD or not fd_info(fd).same_file(identity):
         return
     reader, writer = os.pipe()
     os.close(reader)
@@ -131,7 +131,7 @@ def relay(
     to_b: bytes = b"",
     byte_limit: int | None = None,
 ) -> RelayResult:
-    """Carry bytes both ways between two sides until both have said end of file.
+    """Copy bytes both ways between two sides until both have reached end of file.
 
     A side is a stream socket, or a pair of a reader and a writer: `(0, 1)`, a `Duplex`, a child
     process's `(stdout, stdin)`. `to_a` and `to_b` go out first, such as bytes read before the relay
@@ -198,7 +198,7 @@ def _run(c: Any, pair: Pair, limit: int) -> None:
         while True:
             before = [flow.progress for flow in pair.flows]
             state = lib.sio_relay_run(c, slice_ns, limit)
-            refuse_child(state)
+            check_forked(state)
             has_moved = [flow.progress for flow in pair.flows] != before
             slice_ns = next_slice(slice_ns, has_moved=has_moved)
             pair.close_writers(lib.sio_relay_finished(c))
@@ -211,7 +211,7 @@ def _run(c: Any, pair: Pair, limit: int) -> None:
 
 
 class Pair(Closing):
-    """Two sides and the two flows between them; who drives them is not its business.
+    """Two sides and the two flows between them, to be run by `relay` or an engine.
 
     `config` is what the C makes a relay of.
     """
@@ -230,11 +230,11 @@ class Pair(Closing):
         byte_limit = None if byte_limit is None else index(byte_limit)
         if byte_limit is not None and byte_limit < ahead:
             raise ValueError(f"byte_limit ({byte_limit}) is less than to_a and to_b hold ({ahead})")
-        self.ends: list[_End] = []
+        self.sides: list[_Side] = []
         self.flows: list[Flow] = []
         try:
-            self.ends = [_End(a, "a")]
-            self.ends.append(_End(b, "b"))
+            self.sides = [_Side(a, "a")]
+            self.sides.append(_Side(b, "b"))
             self.flows = [self._flow(0, 1, method)]
             self.flows.append(self._flow(1, 0, method))
             left = None if byte_limit is None else byte_limit - ahead
@@ -251,14 +251,14 @@ class Pair(Closing):
         self.config.limit = -1 if left is None else min(left, INT64_MAX)
 
     def _flow(self, src: int, dst: int, method: str) -> Flow:
-        a, b = self.ends[src].source, self.ends[dst].destination
+        a, b = self.sides[src].source, self.sides[dst].destination
         return Flow(
             a,
             b,
-            plan.named(method, a.about, b.about),
+            plan.methods_for(method, a.info, b.info),
             call="relay",
             ahead_later=True,
-            adaptive=method == "auto" and a.about.kind != lib.SIO_KIND_FILE,
+            adaptive=method == "auto" and a.info.kind != lib.SIO_KIND_FILE,
             interactive=True,
             shares=self.flows[0] if self.flows and self.shares_descriptors else None,
         )
@@ -266,14 +266,14 @@ class Pair(Closing):
     @property
     def shares_descriptors(self) -> bool:
         """Whether each side is one socket, which both flows can use."""
-        return all(end.reader is end.writer and end.identity.is_socket for end in self.ends)
+        return all(side.reader is side.writer and side.identity.is_socket for side in self.sides)
 
     def close_writers(self, finished: int) -> None:
         """Pass on an end of file: bit 0, close the writer of b; bit 1, that of a."""
         if finished & 1:
-            self.ends[1].close_writer()
+            self.sides[1].close_writer()
         if finished & 2:
-            self.ends[0].close_writer()
+            self.sides[0].close_writer()
 
     def synchronise(self) -> None:
         """Put the positions of buffered Python objects where the bytes are."""
@@ -281,7 +281,7 @@ class Pair(Closing):
             flow.synchronise()
 
     def result(self, seconds: float, reason: int) -> RelayResult:
-        """What was relayed so far, and the number of why it ended; takes the held bytes out."""
+        """Return what was relayed so far; takes the held bytes out."""
         ab, ba = self.flows
         methods = ab.by_method
         for name, moved in ba.by_method.items():
@@ -300,5 +300,5 @@ class Pair(Closing):
         """Close the duplicates and the pipes; safe to repeat."""
         for flow in self.flows:
             flow.close()
-        for end in self.ends:
-            end.close()
+        for side in self.sides:
+            side.close()

@@ -1,4 +1,4 @@
-"""Which calls another program makes: strace, its lines, and what they add up to.
+"""Tracing other programs: strace, its output parsed, and statistics of their system calls.
 
 Needs nothing of the rest of the package; the `trace` command is in `_cli`.
 """

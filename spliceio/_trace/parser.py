@@ -1,4 +1,4 @@
-"""What strace prints, read back: one line in, one finished system call out.
+"""Parser of strace's output: one line in, one finished system call out.
 
 Rule 1: no line raises. One that cannot be read is counted in `unparsed`, never dropped in silence.
 Rule 2: memory is bounded by the number of threads alive, not by the length of the trace.
@@ -16,7 +16,7 @@ import re
 import stat
 from typing import NamedTuple
 
-__all__ = ["CALLS", "MEMORY", "SENDS", "TAKES", "ZERO_COPY", "Call", "End", "Lines"]
+__all__ = ["CALLS", "MEMORY", "SENDS", "TAKES", "ZERO_COPY", "Call", "Lines", "TraceEnd"]
 
 TAKES = ("read", "pread64", "readv", "preadv", "preadv2", "recv", "recvfrom", "recvmsg", "recvmmsg")
 SENDS = ("write", "pwrite64", "writev", "pwritev", "pwritev2", "send", "sendto", "sendmsg",
@@ -28,8 +28,8 @@ CALLS = (*TAKES, *SENDS, *ZERO_COPY, *_ALIASES, "io_uring_enter")
 MOST_PIPES_AND_PATHS = 4096
 
 
-class End(NamedTuple):
-    """Where bytes come from or go to; `label` is a path, or what a person calls it."""
+class TraceEnd(NamedTuple):
+    """Source or destination of a traced call; `label` is a path, or what a person calls it."""
 
     kind: str
     label: str
@@ -41,14 +41,14 @@ class Call(NamedTuple):
     pid: int
     comm: str | None
     name: str
-    src: End
-    dst: End
+    src: TraceEnd
+    dst: TraceEnd
     moved: int
     error: str | None
     cut: bool = False  # strace did not print all of its msg_len
 
 
-MEMORY = End("memory", "user memory")
+MEMORY = TraceEnd("memory", "user memory")
 
 _HEAD = re.compile(r"(\d{1,9})(?:<([^<>]*)>)? +(.*)", re.S)
 _RESUMED = re.compile(r"<\.\.\. (\w+) resumed>(.*)", re.S)
@@ -69,7 +69,7 @@ _TERMINALS = {4, 5, 204, *range(128, 144), 188, 229}
 
 
 class Lines:
-    """Joins what strace cut in two, thread by thread, and reads it."""
+    """Parses lines; joins calls that strace cut in two, thread by thread."""
 
     def __init__(self) -> None:
         self.lines = self.unparsed = 0
@@ -77,7 +77,7 @@ class Lines:
         self._unfinished: dict[int, str] = {}
 
     def read(self, line: str) -> Call | None:
-        """Take one line; return the call that is finished by it, if one is."""
+        """Parse one line; return the call that it finishes, or None."""
         self.lines += 1
         head = _HEAD.fullmatch(line.rstrip("\n"))
         if head is None:
@@ -97,7 +97,7 @@ class Lines:
             self._unfinished[pid] = text.removesuffix("<unfinished ...>")
             return None
         if text.endswith(("= ?", "<detached ...>", "<unavailable>")) or text.startswith("???"):
-            return None  # the process ended, or was let go, inside the call
+            return None  # the process ended, or was detached, inside the call
         call = _call(pid, None if comm is None else unescaped(comm), text)
         if call is None:
             self.unparsed += 1
@@ -106,7 +106,7 @@ class Lines:
         return call
 
     def _gone(self, pid: int, text: str) -> None:
-        """Forget a thread; one that calls execve() takes over the number of its process."""
+        """Drop a thread that has ended; one that calls execve() takes over its process's number."""
         ended = {pid}
         if superseded := _SUPERSEDED.match(text):
             ended.add(int(superseded[1]))
@@ -121,7 +121,7 @@ def _call(pid: int, comm: str | None, text: str) -> Call | None:
     if name is None or result is None or not head.rstrip().endswith(")"):
         return None
     called = _ALIASES.get(name[1], name[1])
-    ends = _ends(called, head, name.end())
+    ends = _parse_ends(called, head, name.end())
     if ends is None:
         return None
     error, moved, cut = result[2], int(result[1]) if result[1] != "?" else 0, False
@@ -136,14 +136,14 @@ def _call(pid: int, comm: str | None, text: str) -> Call | None:
     return Call(pid, comm, called, *ends, moved, error, cut)
 
 
-def _ends(name: str, text: str, at: int) -> tuple[End, End] | None:
-    """Find source and destination among the arguments."""
+def _parse_ends(name: str, text: str, at: int) -> tuple[TraceEnd, TraceEnd] | None:
+    """Return source and destination of a call, from its arguments."""
     if name not in CALLS:
         return None
     one = _FD.match(text, at)
     if one is None:
         return None
-    first = end(*one.groups())
+    first = parse_end(*one.groups())
     if name in TAKES:
         return first, MEMORY
     if name in SENDS or name == "vmsplice":
@@ -155,35 +155,35 @@ def _ends(name: str, text: str, at: int) -> tuple[End, End] | None:
     two = _FD.match(text, gap.end()) if gap else None
     if two is None:
         return None
-    second = end(*two.groups())
+    second = parse_end(*two.groups())
     return (second, first) if name == "sendfile" else (first, second)
 
 
 @functools.lru_cache(MOST_PIPES_AND_PATHS)
-def end(number: str, text: str | None, deleted: str | None = None) -> End:
-    """Say what kind of thing a descriptor is, by what strace printed beside its number."""
+def parse_end(number: str, text: str | None, deleted: str | None = None) -> TraceEnd:
+    """Return the kind of a descriptor, from what strace printed beside its number."""
     if text is None:
-        return End("unknown", f"descriptor {number}")
+        return TraceEnd("unknown", f"descriptor {number}")
     if text.startswith("pipe:"):
-        return End("pipe", text)
+        return TraceEnd("pipe", text)
     if text.startswith("anon_inode:"):
-        return End("other", unescaped(text.removeprefix("anon_inode:").strip("[]")))
+        return TraceEnd("other", unescaped(text.removeprefix("anon_inode:").strip("[]")))
     if re.match(r"[A-Za-z][\w-]*:\[", text):
         protocol = text.partition(":")[0]
-        return End("socket", "a socket" if protocol == "socket" else f"a {protocol} socket")
+        return TraceEnd("socket", "a socket" if protocol == "socket" else f"a {protocol} socket")
     if text.startswith("/memfd:"):
-        return End("memory", unescaped(text).removesuffix(" (deleted)").removeprefix("/"))
+        return TraceEnd("memory", unescaped(text).removesuffix(" (deleted)").removeprefix("/"))
     if device := _DEVICE.fullmatch(text):
         terminal = device[2] == "char" and int(device[3]) in _TERMINALS
-        return End("terminal" if terminal else "device", unescaped(device[1]))
+        return TraceEnd("terminal" if terminal else "device", unescaped(device[1]))
     path = unescaped(text)
     if not path.startswith("/"):
-        return End("other", path)
-    return End("file", path + " (deleted)") if deleted else End(_kind(path), path)
+        return TraceEnd("other", path)
+    return TraceEnd("file", path + " (deleted)") if deleted else TraceEnd(_kind(path), path)
 
 
 def _kind(path: str) -> str:
-    """Ask the file system: strace prints a named pipe as any file, and -y has no devices."""
+    """Stat a path: strace prints a named pipe as any file, and -y has no devices."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

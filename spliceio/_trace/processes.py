@@ -1,4 +1,4 @@
-"""Other processes, as /proc shows them: who started whom, what they are called, who traces them.
+"""Processes in /proc: their children, names and tracers.
 
 Every answer may be out of date by the time it is read; a process that is gone is no error here.
 """
@@ -14,7 +14,7 @@ __all__ = ["children", "descendants", "program_of", "refusal", "threads", "trace
 
 
 def children(pid: int) -> list[int]:
-    """The children of each thread of a process, where they can be seen."""
+    """Return the children of each thread of a process, where they can be seen."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -24,7 +24,7 @@ def children(pid: int) -> list[int]:
 
 
 def descendants(pids: Sequence[int]) -> list[int]:
-    """The processes themselves and all that they have started, each once."""
+    """Return the processes themselves and all that they have started, each once."""
     found: dict[int, None] = {}
     queue = list(pids)
     while queue:
@@ -45,13 +45,13 @@ def _status(pid: int, field: str) -> str | None:
 
 
 def traced_by(tracer: int) -> list[int]:
-    """The processes that a process traces."""
+    """Return the processes that a process traces."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     return [pid for pid in pids if _status(pid, "TracerPid") == str(tracer)]
 
 
 def threads(pids: Sequence[int]) -> dict[int, str]:
-    """The threads of some processes, but for their leaders, and the names of their programs."""
+    """Return the threads of some processes without their leaders, and their programs' names."""
     found: dict[int, str] = {}
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -61,10 +61,10 @@ def threads(pids: Sequence[int]) -> dict[int, str]:
 
 
 def program_of(pid: int, comm: str | None, known: Mapping[int, str]) -> str:
-    """Name the program of a thread: threads have names of their own, their leader has its.
+    """Return the program's name of a thread: threads have names of their own, their leader has its.
 
     `known` has the names of those that may have ended since. A thread that has begun and ended in
-    the trace goes by its own name: strace tells nothing else of it.
+    the trace goes by its own name: strace prints nothing else of it.
     """
     leader = _status(pid, "Tgid")
     if leader is None:
@@ -75,7 +75,7 @@ def program_of(pid: int, comm: str | None, known: Mapping[int, str]) -> str:
 
 
 def refusal(pid: int) -> str:
-    """Why a process could not be attached to, and what to do."""
+    """Return why a process could not be attached to, and what to do."""
     name = _status(pid, "Name")
     if name is None:
         return f"no process has the PID {pid}"

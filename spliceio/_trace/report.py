@@ -1,4 +1,4 @@
-"""The report of a trace, for a person: what is in a Tally, in sentences and tables.
+"""Report of a trace as text: sentences and tables from its statistics.
 
 Rule 1: the first line of a program answers the question, the second says yes or no.
 Rule 2: a share is only called 100 % when it is, and none is rounded to 0 %.
@@ -8,7 +8,7 @@ Rule 3: what cannot be seen is said, and so is what could not be read.
 from __future__ import annotations
 
 from .parser import ZERO_COPY
-from .stats import KINDS, Count, Paths, Program, Tally
+from .stats import KINDS, Count, Paths, Program, Stats
 
 __all__ = ["notes", "report", "summary", "verdict"]
 
@@ -30,7 +30,7 @@ UNSEEN = (
 
 
 def size(number: int) -> str:
-    """A number of bytes, with two digits that matter: 999 B, 1.2 GB, 16 MB."""
+    """Return a number of bytes with two digits that matter: 999 B, 1.2 GB, 16 MB."""
     if number < 1000:
         return f"{number} B"
     value = float(number)
@@ -44,7 +44,7 @@ def size(number: int) -> str:
 
 
 def percent(part: int, whole: int) -> str:
-    """A share."""
+    """Return a share as text."""
     if part == whole:
         return "100 %" if whole else "-"
     share = 100 * part / whole
@@ -52,7 +52,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def summary(program: Program) -> str:
-    """Say what went to the main kind of destination, by which calls."""
+    """Return what went to the main kind of destination, by which calls."""
     kind = program.main
     if kind is None:
         return f"{printable(program.name)}: sent nothing"
@@ -68,7 +68,7 @@ def _and(names: list[str]) -> str:
 
 
 def verdict(program: Program) -> str:
-    """Answer yes or no."""
+    """Return whether the program uses sendfile or another zero-copy call: yes, no or in part."""
     kind = program.main
     if kind is None:
         return "No answer: no bytes were sent."
@@ -106,7 +106,7 @@ def _row(end: str, name: str, count: Count, whole: int) -> list[str]:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Columns of words to the left, of numbers to the right."""
+    """Return the lines of a table: words to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []
     for row in [head, *rows]:
@@ -170,14 +170,14 @@ def _paths(title: str, paths: Paths, *, ends: bool) -> list[str]:
 
 
 def printable(path: str) -> str:
-    """A path that does nothing to a terminal."""
+    """Return a path without control characters."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path)
 
 
-def notes(tally: Tally, unparsed: int) -> list[str]:
-    """What the figures do not say."""
+def notes(stats: Stats, unparsed: int) -> list[str]:
+    """Return what the figures do not include."""
     said = []
-    for program in tally.programs.values():
+    for program in stats.programs.values():
         who = printable(program.name)
         if program.io_uring:
             said.append(
@@ -191,9 +191,9 @@ def notes(tally: Tally, unparsed: int) -> list[str]:
     return [*said, UNSEEN]
 
 
-def report(tally: Tally, unparsed: int) -> str:
-    """The whole report."""
-    programs = sorted(tally.programs.values(), key=lambda one: (-one.total, one.name))
+def report(stats: Stats, unparsed: int) -> str:
+    """Return the whole report."""
+    programs = sorted(stats.programs.values(), key=lambda one: (-one.total, one.name))
     active = [program for program in programs if program.sent]
     silent = [printable(program.name) for program in programs if not program.sent]
     lines = []
@@ -208,4 +208,4 @@ def report(tally: Tally, unparsed: int) -> str:
         lines += [f"Only read, and sent nothing: {', '.join(silent)}.", ""]
     if not programs:
         lines += ["Nothing was seen: none of the traced I/O calls was made.", ""]
-    return "\n".join([*lines, *notes(tally, unparsed), ""])
+    return "\n".join([*lines, *notes(stats, unparsed), ""])

@@ -1,4 +1,4 @@
-"""What a trace comes to: bytes by program, by kind of destination and by call.
+"""Statistics of a trace: bytes by program, by kind of destination and by call.
 
 Rule 1: bytes that a program splices into a pipe and on again count once, where they end up; the
         way through the pipe is `through`, so that a relay by splice is one of socket to socket.
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .parser import TAKES, ZERO_COPY, Call, End
+from .parser import TAKES, ZERO_COPY, Call, TraceEnd
 
-__all__ = ["KINDS", "Count", "Paths", "Program", "Tally", "data"]
+__all__ = ["KINDS", "Count", "Paths", "Program", "Stats", "data"]
 
 KINDS = ("socket", "file", "pipe", "terminal", "device", "memory", "other", "unknown")
 MOST_PATHS = 10_000
@@ -26,7 +26,7 @@ MOST_PROGRAMS = 1000
 
 @dataclass
 class Count:
-    """The calls of one name to one kind of end."""
+    """The calls of one name to one kind of destination."""
 
     calls: int = 0
     moved: int = 0
@@ -73,7 +73,7 @@ class Paths:
 
 
 class Program:
-    """Everything that the processes of one name did."""
+    """All calls of the processes of one name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -93,7 +93,7 @@ class Program:
 
     @property
     def main(self) -> str | None:
-        """The kind of destination to speak of: sockets if any byte went there, or the largest."""
+        """The main kind of destination: sockets if any byte went there, or that with most bytes."""
         if self.final("socket"):
             return "socket"
         best = max(KINDS, key=self.final)
@@ -109,15 +109,15 @@ class Program:
         return sum(count.final for name, count in self.by_call(kind) if name in ZERO_COPY)
 
 
-class Tally:
-    """Adds up calls."""
+class Stats:
+    """Adds up the calls of a trace."""
 
     def __init__(self, program_of: Callable[[int, str | None], str]) -> None:
         self.programs: dict[str, Program] = {}
         self._program_of = program_of
         self._names: OrderedDict[tuple[int, str | None], str] = OrderedDict()
         # By pipe: who spliced into it last, from where, and into which count that went.
-        self._pipes: OrderedDict[str, tuple[Program, End, Count]] = OrderedDict()
+        self._pipes: OrderedDict[str, tuple[Program, TraceEnd, Count]] = OrderedDict()
 
     def program(self, pid: int, comm: str | None) -> Program:
         """Return the program that a thread belongs to."""
@@ -165,14 +165,14 @@ class Tally:
         program.served.add(_name(origin), call.dst.kind, call.moved)
 
 
-def _name(origin: End) -> str:
-    """What to call a source: a pipe without a path is like any other."""
+def _name(origin: TraceEnd) -> str:
+    """Return the label of a source: a pipe without a path is like any other."""
     anonymous = origin.kind == "pipe" and not origin.label.startswith("/")
     return "a pipe" if anonymous else origin.label
 
 
 def data(program: Program) -> dict[str, Any]:
-    """The same as the report says, for programs to read."""
+    """Return the report as data, for JSON."""
     return {
         "name": program.name,
         "destinations": [_destination(program, kind) for kind in KINDS if program.by_call(kind)],

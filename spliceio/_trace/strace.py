@@ -1,16 +1,16 @@
-"""strace, found, started and ended; its output arrives in chunks while the program runs.
+"""strace as a subprocess: found, started and ended; its output comes in chunks meanwhile.
 
 Rule 1: the output goes through a pipe that strace opens by /proc: the traced program inherits no
         descriptor of it, and its standard error carries nothing of ours.
-Rule 2: a program that is attached to is let go unharmed and at once, whatever ends the trace: the
-        kernel does it, for all of them together, when strace is killed. Asked politely (SIGINT),
-        strace stops one thread after the other to let it go. One that cannot stop holds up all: a
+Rule 2: a program that is attached to is detached unharmed and at once, whatever ends the trace: the
+        kernel does it, for all of them together, when strace is killed. By SIGINT,
+        strace stops one thread after the other to detach it. One that cannot stop holds up all: a
         parent in vfork(2) that waits for a child that strace has stopped waits for ever. And a
         signal that comes meanwhile is lost more often than when strace is killed.
 Rule 3: a command gets the signals it would get without us, each once: one that a terminal sends
         reaches its whole process group by itself, any other is passed on.
 
-Nothing here knows what a line means.
+The lines are parsed in `parser`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _CHATTER = re.compile(
 
 
 def find() -> str:
-    """Return the path of strace, or say how to get it."""
+    """Return the path of strace; FileNotFoundError says how to install it."""
     path = shutil.which("strace")
     if path is None:
         raise FileNotFoundError(
@@ -60,37 +60,38 @@ def find() -> str:
 
 
 def options(strace: str, *, attach: bool) -> list[str]:
-    """Choose the options that this version of strace has."""
-    told = subprocess.run([strace, "--help"], capture_output=True, text=True, check=False).stdout
-    chosen = ["-f", "-yy" if re.search(r"^ +-yy\b", told, re.M) else "-y"]
-    if "--decode-pids=comm" in told:
-        chosen.append("-Y")
+    """Return the options that this version of strace has."""
+    done = subprocess.run([strace, "--help"], capture_output=True, text=True, check=False)
+    help_text = done.stdout
+    options_used = ["-f", "-yy" if re.search(r"^ +-yy\b", help_text, re.M) else "-y"]
+    if "--decode-pids=comm" in help_text:
+        options_used.append("-Y")
     if not attach:
         # Attaching says on standard error when it is done. -qq would hide the exits, too, by which
-        # a thread is forgotten, and by which the death of strace is told from the command's.
-        chosen.append("-q")
-        if "--seccomp-bpf" in told:
-            chosen.append("--seccomp-bpf")
+        # a thread is forgotten, and by which the death of strace can be told from the command's.
+        options_used.append("-q")
+        if "--seccomp-bpf" in help_text:
+            options_used.append("--seccomp-bpf")
     # A string limit of 0 keeps data out of the lines, but hides the array that has the lengths.
-    chosen += ["-s", "0", "-e", "abbrev=!sendmmsg,recvmmsg", "-e", "signal=none"]
-    return [*chosen, "-e", "trace=" + ",".join("?" + name for name in CALLS)]
+    options_used += ["-s", "0", "-e", "abbrev=!sendmmsg,recvmmsg", "-e", "signal=none"]
+    return [*options_used, "-e", "trace=" + ",".join("?" + name for name in CALLS)]
 
 
 class Strace:
-    """A running strace; iterate over chunks(), then look at `returncode`."""
+    """A running strace: iterate over chunks(), then read `returncode`."""
 
     attach = False
 
     def __init__(self, target: Sequence[str]) -> None:
         self.strace = find()
-        self.chosen = options(self.strace, attach=self.attach)
+        self.options_used = options(self.strace, attach=self.attach)
         self._target = target
         self.returncode = 0
 
     def chunks(
         self, seconds: float | None = None, ready: Callable[[], None] = lambda: None
     ) -> Iterator[bytes]:
-        """Run it to its end; give its output as it comes."""
+        """Run it to its end; yield its output as it comes."""
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         self._ready = ready
@@ -104,12 +105,14 @@ class Strace:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _begin(self, stack: contextlib.ExitStack, mask: Mask) -> None:
-        """Start it, with a pipe for its output and all that there is to wait for."""
+        """Start it, with a pipe for its output, and a poll object."""
         self._reader, writer = os.pipe()
         stack.callback(os.close, self._reader)
         self._writer = stack.enter_context(os.fdopen(writer, "wb", buffering=0))
         output = f"/proc/{os.getpid()}/fd/{writer}"
-        self._process = self._start(["strace", *self.chosen, "-o", output, *self._target], mask)
+        self._process = self._start(
+            ["strace", *self.options_used, "-o", output, *self._target], mask
+        )
         stack.callback(self._reap)
         self._poll = select.poll()
         for fd in (self._reader, self._stderr()):
@@ -133,7 +136,7 @@ class Strace:
                     self._writer.close()  # strace has its own by now, whose end is the pipe's
                     yield said or b""
                 elif said:
-                    self._listen(said)
+                    self._read_stderr(said)
                 if said == b"":
                     self._poll.unregister(fd)
             if (caught := signal.sigtimedwait(SIGNALS, 0)) is not None and not ended:
@@ -157,11 +160,11 @@ class Strace:
     def _stop(self) -> None:
         raise NotImplementedError
 
-    def _listen(self, said: bytes) -> None:
-        """Take what it says on standard error, where that is ours."""
+    def _read_stderr(self, said: bytes) -> None:
+        """Handle what it prints on standard error, where that is ours."""
 
     def _reap(self) -> None:
-        """Leave no strace behind, when the reader of the chunks gave up."""
+        """Kill strace and wait for it, when the reader of the chunks gave up."""
         if self._process.poll() is None:
             self._process.kill()  # it blocks anything less while it runs a command
         self._process.wait()
@@ -178,7 +181,7 @@ class Command(Strace):
     @property
     def filtered(self) -> bool:
         """Whether the calls of the command fail (ENOSYS) once strace is gone."""
-        return "--seccomp-bpf" in self.chosen
+        return "--seccomp-bpf" in self.options_used
 
     def _start(self, command: list[str], mask: Mask) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, executable=self.strace, preexec_fn=_masking(mask))
@@ -194,7 +197,7 @@ class Command(Strace):
 
 
 class Attached(Strace):
-    """Processes that ran before, and go on afterwards.
+    """Running processes that strace attaches to, and detaches from afterwards.
 
     `refused` has those that could not be attached to, `complaints` what else strace said.
     """
@@ -209,7 +212,7 @@ class Attached(Strace):
         self._settled, self._said = 0, b""
 
     def _start(self, command: list[str], mask: Mask) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C is for us, and strace is told once, by us.
+        # A session of its own: Ctrl-C is for us, and strace is killed by us.
         return subprocess.Popen(
             command,
             executable=self.strace,
@@ -223,11 +226,11 @@ class Attached(Strace):
         self._stop()
 
     def _stop(self) -> None:
-        """Make the kernel detach it."""
+        """Make the kernel detach strace."""
         self._process.kill()
         self.stopped = True
 
-    def _listen(self, said: bytes) -> None:
+    def _read_stderr(self, said: bytes) -> None:
         *lines, self._said = (self._said + said).split(b"\n")
         for line in lines:
             text = line.decode(errors="replace")
@@ -243,7 +246,7 @@ class Attached(Strace):
 
 
 def _masking(mask: Mask) -> Callable[[], None]:
-    """Give a child the signals that we have blocked only for ourselves."""
+    """Return a function for a child that unblocks the signals that we have blocked."""
 
     def restore() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -252,7 +255,7 @@ def _masking(mask: Mask) -> Callable[[], None]:
 
 
 def _available(fd: int) -> bytes | None:
-    """What can be read now; b"" at the end, None when that is nothing."""
+    """Read what is there now; b"" at the end, None when that is nothing."""
     try:
         return os.read(fd, CHUNK)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""One way: what an end is, which methods suit a pair, and the calls that move bytes between two.
+"""One-way transfers: methods for a pair of descriptors, copy, send, receive, peek.
 
 Not here: two ways, many sinks, files by their paths; and the C state machine, csrc/transfer/.
 """

@@ -1,4 +1,4 @@
-"""Copying by read and write methods, block by block: what is left where no descriptor will do.
+"""Copy by read and write methods, block by block, where the descriptors cannot be used.
 
 The bytes pass through the interpreter, and are counted as those of a transfer are.
 """
@@ -29,7 +29,7 @@ def written_whole(write: Callable[[Any], object]) -> Put:
 
 
 class BlockCopy:
-    """One copy: `run` writes the blocks, and whatever it raises, `moved` and `rest` stay true.
+    """One copy: `run` writes the blocks; `moved` and `rest` are true whatever it raises.
 
     Of `moved`, the first `around` bytes are a header, which `result` counts as "send".
     """

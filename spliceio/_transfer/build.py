@@ -1,8 +1,8 @@
-"""Both ends of a one-way transfer: checked, taken, and made into a flow, before a byte moves.
+"""Build a transfer: check both endpoints and all numbers, before a byte moves.
 
-Rule 1: whatever is wrong with the numbers, the objects or the pair is said here, with the names
+Rule 1: whatever is wrong with the numbers, the objects or the pair is raised here, with the names
 that the caller's parameters have, and nothing has been read, written or moved by then.
-Rule 2: what an end opens for itself is closed here; the flow has duplicates.
+Rule 2: what an endpoint opens for itself is closed here; the flow has duplicates.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from . import plan
 from .flow import INT64_MAX, Flow, idle_ns
 
 __all__ = [
-    "begin",
-    "between",
+    "apply_window",
     "checked_count",
     "checked_offset",
-    "least",
-    "length_within",
-    "refuse_circle",
-    "within",
+    "make_transfer",
+    "min_timeout",
+    "range_length",
+    "refuse_overlap",
+    "split_count",
 ]
 
 
 def checked_count(count: int | None, name: str = "count") -> int | None:
-    """Refuse what is no number of bytes. Any other is taken: `Flow` clamps what is past 64 bits."""
+    """Return a count; raises for what is no number of bytes. `Flow` clamps it to 64 bits."""
     if count is None:
         return None
     count = index(count)
@@ -40,7 +40,7 @@ def checked_count(count: int | None, name: str = "count") -> int | None:
 
 
 def checked_offset(offset: int, name: str = "offset") -> int:
-    """Refuse what is no place in a file."""
+    """Return an offset; raises for what is no position in a file."""
     offset = index(offset)
     if offset < 0:
         raise ValueError(f"{name} cannot be negative (got {offset})")
@@ -50,34 +50,29 @@ def checked_offset(offset: int, name: str = "offset") -> int:
 
 
 def _offset(
-    call: str, offset: int | None, name: str, end: endpoint.Stream, side: str
+    call: str, offset: int | None, name: str, end: endpoint.Endpoint, side: str
 ) -> int | None:
     if offset is None:
         return None
     offset = checked_offset(offset, name)
-    if end.about.kind != lib.SIO_KIND_FILE:
-        fds, names = {side: end.fd}, {"src": "src", "dst": "dst", side: end.name}
+    if end.info.kind != lib.SIO_KIND_FILE:
         given = (offset, None) if side == "src" else (None, offset)
-        raise errors.failure(
-            call,
-            errno.ESPIPE,
-            offsets=given,
-            names=(names["src"], names["dst"]),
-            **fds,  # type: ignore[arg-type]
-        )
+        raise endpoint.failure(call, errno.ESPIPE, end, side, given)
     return offset
 
 
-def within(ahead: bytes, count: int | None) -> tuple[bytes, int | None]:
-    """Split a count: the bytes read before that it covers, and how many to take besides."""
+def split_count(ahead: bytes, count: int | None) -> tuple[bytes, int | None]:
+    """Split a count: the bytes read ahead that it covers, and how many to take besides."""
     if count is None:
         return ahead, None
     first = ahead[:count]
     return first, count - len(first)
 
 
-def begin(call: str, src: endpoint.Stream, offset: int | None, count: int | None) -> int | None:
-    """Let a source begin at `offset`; return how many bytes to take, None for all to the end.
+def apply_window(
+    call: str, src: endpoint.Endpoint, offset: int | None, count: int | None
+) -> int | None:
+    """Set where a source begins; return how many bytes to take, None for all to the end.
 
     Of a window that is always a number, and one that it has.
     """
@@ -87,13 +82,13 @@ def begin(call: str, src: endpoint.Stream, offset: int | None, count: int | None
         return count
     base, size = src.window
     offset = offset or 0
-    length = length_within(call, src.name, size, offset, count)
+    length = range_length(call, src.name, size, offset, count)
     src.start_at(base + offset)
     return length
 
 
-def length_within(call: str, whole: str, size: int, offset: int, count: int | None) -> int:
-    """Say how many bytes a range has, and refuse one that `whole` does not have."""
+def range_length(call: str, whole: str, size: int, offset: int, count: int | None) -> int:
+    """Return how many bytes a range has; raises ValueError for one beyond the end of `whole`."""
     if offset > size:
         raise ValueError(
             f"{call}: offset {offset} is past the end of {whole}, which has {size} bytes"
@@ -108,13 +103,13 @@ def length_within(call: str, whole: str, size: int, offset: int, count: int | No
     return count
 
 
-def least(*timeouts: float | None) -> float | None:
+def min_timeout(*timeouts: float | None) -> float | None:
     """Return the shortest of the timeouts that are set."""
     given = [timeout for timeout in timeouts if timeout is not None]
     return min(given) if given else None
 
 
-def between(
+def make_transfer(
     src: FileDescriptorLike,
     dst: FileDescriptorLike,
     count: int | None,
@@ -138,17 +133,17 @@ def between(
         count = checked_count(count)
         at_src = _offset(call, offset_src, offset_names[0], from_, "src")
         at_dst = _offset(call, offset_dst, offset_names[1], to, "dst")
-        methods = plan.named(method, from_.about, to.about, offset_dst=at_dst is not None)
-        ahead, left = within(contiguous(ahead, f"{call}: ahead"), count)
-        left = begin(call, from_, at_src, left)
-        if at_dst is not None and to.about.appends:
+        methods = plan.methods_for(method, from_.info, to.info, offset_dst=at_dst is not None)
+        ahead, left = split_count(contiguous(ahead, f"{call}: ahead"), count)
+        left = apply_window(call, from_, at_src, left)
+        if at_dst is not None and to.info.appends:
             raise ValueError(
                 f"{call}: {to.name} is open for appending (O_APPEND), so the kernel would ignore "
                 f"{offset_names[1]}; leave it out, or open {to.name} without O_APPEND"
             )
         length = INT64_MAX if left is None else left + len(ahead)
-        refuse_circle(call, from_, to, length, at_dst)
-        limit = idle_ns(timeout if timeout is not None else least(from_.timeout, to.timeout))
+        refuse_overlap(call, from_, to, length, at_dst)
+        limit = idle_ns(timeout if timeout is not None else min_timeout(from_.timeout, to.timeout))
         flow = Flow(
             from_,
             to,
@@ -157,11 +152,11 @@ def between(
             count=left,
             offset_dst=at_dst,
             prefix=ahead,
-            adaptive=method == "auto" and from_.about.kind != lib.SIO_KIND_FILE,
+            adaptive=method == "auto" and from_.info.kind != lib.SIO_KIND_FILE,
         )
-        if from_.about.size_is_known:
+        if from_.info.size_is_known:
             begun = _position(from_.fd) if from_.offset is None else from_.offset
-            flow.expect(max(0, from_.about.size - begun))
+            flow.expect(max(0, from_.info.size - begun))
     finally:
         from_.close()
         if to is not None:
@@ -169,22 +164,22 @@ def between(
     return flow, limit
 
 
-def refuse_circle(
+def refuse_overlap(
     call: str,
-    src: endpoint.Stream,
-    dst: endpoint.Stream,
+    src: endpoint.Endpoint,
+    dst: endpoint.Endpoint,
     length: int,
     offset_dst: int | None = None,
 ) -> None:
-    """Refuse to copy a file or a pipe onto itself: it would read what it has just written."""
-    if src.about.is_pipe and src.about.same_file(dst.about):
+    """Raise if a file or a pipe would be copied onto itself: it would read what it has written."""
+    if src.info.is_pipe and src.info.same_file(dst.info):
         raise errors.failure(call, errno.EINVAL, src.fd, dst.fd, names=(src.name, dst.name))
-    if src.about.kind != lib.SIO_KIND_FILE or not src.about.same_file(dst.about):
+    if src.info.kind != lib.SIO_KIND_FILE or not src.info.same_file(dst.info):
         return
     begin = _position(src.fd) if src.offset is None else src.offset
     to = _position(dst.fd) if offset_dst is None else offset_dst
-    if dst.about.appends:
-        to = src.about.size
+    if dst.info.appends:
+        to = src.info.size
     if length and begin < to + length and to < begin + length:
         raise ValueError(
             f"{call}: {src.name} and {dst.name} are the same file and the ranges overlap; it would "

@@ -1,7 +1,7 @@
-"""One call for the whole way: `copy`, `discard` and `chunks`.
+"""Blocking calls: `copy`, `discard` and `chunks`.
 
-What a Transfer leaves to its owner is done here: it is closed on every path, and an exception takes
-the counts and the held bytes along, so that nothing is lost with it.
+A Transfer is closed on every path, and an exception gets the counts and the held bytes, so that
+nothing is lost with it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .._kernel import endpoint
 from .._kernel import owned as _owned
 from .._kernel.arguments import FileDescriptorLike, at_most
 from .._public import public
-from .build import begin, between, checked_count
-from .flow import INT64_MAX, SLICE_NS, Flow, idle_ns, next_slice, refuse_child
-from .transfer import Transfer, TransferResult, driven, finished
+from .build import apply_window, checked_count, make_transfer
+from .flow import INT64_MAX, SLICE_NS, Flow, check_forked, idle_ns, next_slice
+from .transfer import Transfer, TransferResult, from_flow, run_and_close
 
 __all__ = ["chunks", "copy", "discard"]
 
@@ -56,22 +56,22 @@ def copy(
         method=method,
         timeout=timeout,
     )
-    return finished(transfer, progress)
+    return run_and_close(transfer, progress)
 
 
 @public
 def discard(
     src: FileDescriptorLike, count: int | None = None, *, timeout: float | None = None
 ) -> int:
-    """Read and forget `count` bytes, or all to the end; return how many there were.
+    """Read and drop `count` bytes, or all to the end; return how many there were.
 
     Takes and raises what `copy` does. The bytes do not enter user memory where the kernel can.
     """
     owned = _owned.owner()
     try:
         null = _owned.open_at(owned, os.devnull, os.O_WRONLY)
-        flow, limit = between(src, null, count, timeout=timeout, call="discard")
-        return finished(driven(flow, limit, "discard")).moved
+        flow, limit = make_transfer(src, null, count, timeout=timeout, call="discard")
+        return run_and_close(from_flow(flow, limit, "discard")).moved
     finally:
         _owned.close(owned)
 
@@ -84,7 +84,7 @@ def chunks(
     count: int | None = None,
     timeout: float | None = None,
 ) -> Iterator[memoryview]:
-    """Iterate over what `src` holds, in pieces of 1 to `size` bytes, to the end or for `count`.
+    """Iterate over the bytes of `src` in pieces of 1 to `size` bytes, to the end or for `count`.
 
     Each memoryview has memory of its own, which stays as it is when the next one is made. Bytes
     that a BufferedReader has read ahead come first. Nonblocking descriptors are waited for.
@@ -98,8 +98,8 @@ def chunks(
     size = at_most(size, INT64_MAX, "size")
     count = checked_count(count)
     idle_ns(timeout)
-    # Only looked at: an iterator that nobody begins owns nothing.
-    begin("chunks", endpoint.looked_at(src, "chunks", "src"), None, count)
+    # Only inspected: an iterator that is never started owns nothing.
+    apply_window("chunks", endpoint.inspect(src, "chunks", "src"), None, count)
     return _chunks(src, size, count, timeout)
 
 
@@ -109,7 +109,7 @@ def _chunks(
     from_ = endpoint.source(src, "chunks")
     try:
         limit = idle_ns(timeout if timeout is not None else from_.timeout)
-        count = begin("chunks", from_, None, count)
+        count = apply_window("chunks", from_, None, count)
         flow = Flow(from_, None, [lib.SIO_READ_WRITE], call="chunks", count=count)
     finally:
         from_.close()
@@ -137,7 +137,7 @@ def _read_chunk(flow: Flow, memory: bytearray, limit: int) -> int:
         slice_ns = next_slice(slice_ns, has_moved=n >= 0)
         if n >= 0:
             return n
-        refuse_child(-n)
+        check_forked(-n)
         if n == -lib.SIO_ERROR:
             raise flow.error()
         if n == -lib.SIO_TIMEOUT:

@@ -1,8 +1,8 @@
-"""`copyfileobj`: what `shutil.copyfileobj` does, inside the kernel where both objects are real.
+"""`copyfileobj`: a faster `shutil.copyfileobj`, inside the kernel where both objects are real.
 
 An object is real when its bytes are known to be those of its descriptor: an io.FileIO, a buffered
 file over one, what `socket.makefile()` gives, a socket, and what `tempfile` and `socketserver` wrap
-around these. `_objects` decides, which for others goes by what they look like; here they are asked.
+around these. `objects` decides; for unknown types their own methods are called.
 
 Rule 1: whatever is not known to be real is read and written by its own methods, as shutil does it;
 so is whatever `copy` would refuse, so that errors are the objects' own.
@@ -53,8 +53,8 @@ class SupportsWrite(Protocol[_Taken]):
         """Take all of the block."""
 
 
-class _Unreal(Exception):
-    """The bytes have to pass through the object's own methods; the text says why."""
+class _NeedsMethods(Exception):
+    """The bytes have to go through the object's own methods; the text says why."""
 
 
 @public
@@ -82,15 +82,15 @@ def copyfileobj(
     try:
         _check_length(length)
         src, dst = _real_pair(fsrc, fdst)
-    except _Unreal as reason:
+    except _NeedsMethods as reason:
         return _by_blocks(fsrc, fdst, length or LENGTH, str(reason))
     return copy(src, dst)
 
 
 def _check_length(length: object) -> None:
-    """Leave a length that no read takes to the read that refuses it."""
+    """Raise _NeedsMethods for a length that no read takes: the read refuses it."""
     if length and not (isinstance(length, int) and -_MOST <= length <= _MOST):
-        raise _Unreal(f"length is {length!r}, which is for read() to judge")
+        raise _NeedsMethods(f"length is {length!r}, which is for read() to judge")
 
 
 # ---- what is real -------------------------------------------------------------------------------
@@ -98,42 +98,42 @@ def _check_length(length: object) -> None:
 
 def _real_pair(fsrc: object, fdst: object) -> tuple[Any, Any]:
     src, dst = _real(fsrc, "src"), _real(fdst, "dst")
-    about_src, about_dst = _about(src, "src"), _about(dst, "dst")
-    if about_src.kind != lib.SIO_KIND_FILE:
-        if about_src.nonblocking and not _timeout(src):
-            raise _Unreal("src is nonblocking: a read that has nothing now ends the copy")
-    elif about_src.same_file(about_dst) and not isinstance(src, Window):
+    info_src, info_dst = _info(src, "src"), _info(dst, "dst")
+    if info_src.kind != lib.SIO_KIND_FILE:
+        if info_src.nonblocking and not _timeout(src):
+            raise _NeedsMethods("src is nonblocking: a read that has nothing now ends the copy")
+    elif info_src.same_file(info_dst) and not isinstance(src, Window):
         # Downwards, block by block, it is a move within the file; upwards copy() refuses it.
-        to = about_dst.size if about_dst.appends else dst.tell()
+        to = info_dst.size if info_dst.appends else dst.tell()
         if to <= src.tell():
-            raise _Unreal("src and dst are the same file: it is moved block by block")
+            raise _NeedsMethods("src and dst are the same file: it is moved block by block")
     return src, dst
 
 
 def _timeout(file: Any) -> float | None:
-    """Return what `settimeout()` was told: it makes a descriptor nonblocking, but reads wait."""
+    """Return the timeout of a socket: it makes a descriptor nonblocking, but reads wait."""
     sock = file if type(file) is socket.socket else getattr(getattr(file, "raw", file), "_sock", 0)
     return sock.gettimeout() if isinstance(sock, socket.socket) else None
 
 
-def _about(file: Any, side: str) -> Any:
+def _info(file: Any, side: str) -> Any:
     try:
-        return endpoint.look(file, "copyfileobj", side)
+        return endpoint.info_of(file, "copyfileobj", side)
     except (TypeError, ValueError, OSError) as error:
-        raise _Unreal(str(error)) from None
+        raise _NeedsMethods(str(error)) from None
 
 
 def _real(given: Any, side: str) -> Any:
     """Return the object whose descriptor has the very bytes of `given`."""
     if isinstance(given, Window):
-        endpoint.look(given, "copyfileobj", side)  # has no methods that could refuse it
+        endpoint.info_of(given, "copyfileobj", side)  # has no methods that could refuse it
         return given
     try:
         if not isinstance(given, int):  # it has neither read() nor write()
-            return objects.judged(given, side == "dst", known=True)
+            return objects.resolve(given, side == "dst", known=True)
     except (objects.Unreal, ValueError) as reason:
-        raise _Unreal(f"{side} {reason}") from None
-    raise _Unreal(f"{side} is a number, without methods")
+        raise _NeedsMethods(f"{side} {reason}") from None
+    raise _NeedsMethods(f"{side} is a number, without methods")
 
 
 # ---- what is not --------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def _real(given: Any, side: str) -> Any:
 def _by_blocks(fsrc: Any, fdst: Any, length: int, why: str) -> TransferResult:
     """Copy as shutil does, and count."""
     read: Callable[[int], Any] = fsrc.recv if type(fsrc) is socket.socket else fsrc.read
-    copying = BlockCopy(_putter(fdst), Fallback("copy", 0, why), method="python")
+    copying = BlockCopy(_put_function(fdst), Fallback("copy", 0, why), method="python")
     try:
         return copying.run(_blocks(read, length))
     except BaseException as error:
@@ -158,8 +158,8 @@ def _blocks(read: Callable[[int], Any], length: int) -> Iterator[Any]:
         yield block
 
 
-def _putter(fdst: Any) -> Put:
-    """Return what writes a block, and tells how much went and what is left (None: nothing)."""
+def _put_function(fdst: Any) -> Put:
+    """Return a function that writes a block, and returns how much went and what is left."""
     if type(fdst) is socket.socket:
         return lambda block: _rest(block, fdst.send(block))
     write = fdst.write
@@ -183,7 +183,7 @@ def _rest(block: Any, n: int) -> tuple[int, Any]:
 
 
 def _size(block: Any) -> int:
-    """Count bytes, or characters of a str, or whatever else a source gives."""
+    """Return the number of bytes, or characters of a str, or items of anything else."""
     if isinstance(block, str | bytes | bytearray):
         return len(block)
     try:

@@ -1,7 +1,7 @@
-"""One C transfer, made from two streams: its counts, its refusals, its error, its held bytes.
+"""Flow: one C transfer between two endpoints, with its counts, refusals, error and held bytes.
 
 A Flow owns the C struct and through it duplicates of both descriptors and the private pipe. It
-knows how to make, ask and close one, and nothing of waiting: `_transfer` and `_relay` drive it.
+makes, reads and closes one, and does not wait: `Transfer` and `relay` drive it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from .._public import public
 from . import plan
 
 if TYPE_CHECKING:
-    from .._cffi import Array, Pointer, c_unsigned_char, struct_sio_part, struct_sio_refusal
+    from .._cffi import (
+        Array,
+        Pointer,
+        c_unsigned_char,
+        struct_sio_refusal_ptr,
+        struct_sio_segment,
+    )
 
 __all__ = [
     "CALLS",
@@ -26,11 +32,11 @@ __all__ = [
     "SLICE_NS",
     "Fallback",
     "Flow",
-    "Part",
+    "Segment",
+    "check_forked",
     "idle_ns",
     "limit_ns",
     "next_slice",
-    "refuse_child",
 ]
 
 SLICE_NS = 80_000_000
@@ -45,7 +51,7 @@ What is waited for wakes the C, and so does a signal; but one that comes just be
 is answered when the slice is over.
 """
 INT64_MAX = 2**63 - 1
-_NEVER_NS = 2**61
+_NO_LIMIT_NS = 2**61
 _MOST_SECONDS = INT64_MAX // 2 // 10**9
 PRIVATE_PIPE = 1 << 20
 CALLS = {
@@ -70,7 +76,7 @@ CALLS = {
 @public
 @dataclass(frozen=True)
 class Fallback:
-    """One method that was refused before it moved a byte, and why the next one was taken.
+    """A method that was refused before it moved a byte, and why the next one was taken.
 
     `errno` is the kernel's answer; 0 means that the method reported the end of a file that had
     data. The three fields unpack as a tuple would: `method, errno, why = fallback`.
@@ -85,7 +91,7 @@ class Fallback:
 
 
 def idle_ns(timeout: float | None, name: str = "timeout") -> int:
-    """Turn seconds without progress into what the C takes: nanoseconds, or -1 for no limit."""
+    """Return a timeout in seconds as the C takes it: nanoseconds, or -1 for no limit."""
     if timeout is None:
         return -1
     if not timeout >= 0:
@@ -94,8 +100,8 @@ def idle_ns(timeout: float | None, name: str = "timeout") -> int:
 
 
 def limit_ns(seconds: float | None, name: str) -> int:
-    """Turn seconds into nanoseconds; None is a time that never comes."""
-    return _NEVER_NS if seconds is None else min(idle_ns(seconds, name), _NEVER_NS)
+    """Return seconds as nanoseconds; None is a time that never comes."""
+    return _NO_LIMIT_NS if seconds is None else min(idle_ns(seconds, name), _NO_LIMIT_NS)
 
 
 def next_slice(slice_ns: int, *, has_moved: bool) -> int:
@@ -103,8 +109,8 @@ def next_slice(slice_ns: int, *, has_moved: bool) -> int:
     return SLICE_NS if has_moved else min(2 * slice_ns, IDLE_NS)
 
 
-def refuse_child(state: int) -> None:
-    """Raise RuntimeError if the C has turned a forked child away."""
+def check_forked(state: int) -> None:
+    """Raise RuntimeError if the C has refused to run in a forked child."""
     if state == lib.SIO_FORKED:
         raise RuntimeError(
             "the transfer was made in another process: both would take bytes from the same "
@@ -112,23 +118,23 @@ def refuse_child(state: int) -> None:
         )
 
 
-Part = tuple[bytes | None, int, int]
+Segment = tuple[bytes | None, int, int]
 """(memory, 0, its length) or (None, offset, length); a length of -1 is to the end of the source."""
 
 
-def _in_c(
-    parts: Sequence[Part],
-) -> tuple[Pointer[struct_sio_part], list[Array[c_unsigned_char]]]:
-    """Lay parts out for the C; the list keeps their memory where it is.
+def _segments_for_c(
+    segments: Sequence[Segment],
+) -> tuple[Pointer[struct_sio_segment], list[Array[c_unsigned_char]]]:
+    """Return the segments as C structs, and a list that keeps their memory in place.
 
     Only of bytes: a memoryview that is pinned here and cleared by the collector, with the exception
     that holds both, crashes the interpreter.
     """
-    if not parts:
+    if not segments:
         return ffi.NULL, []
-    laid = ffi.new("struct sio_segment[]", len(parts))
+    laid = ffi.new("struct sio_segment[]", len(segments))
     memories: list[Array[c_unsigned_char]] = []
-    for slot, (memory, offset, length) in zip(laid, parts, strict=True):
+    for slot, (memory, offset, length) in zip(laid, segments, strict=True):
         if memory is not None:
             memories.append(ffi.from_buffer("unsigned char[]", memory))
             slot.memory = memories[-1]
@@ -137,21 +143,21 @@ def _in_c(
 
 
 class Flow:
-    """Bytes on their way from one stream to another, or into memory when `dst` is None."""
+    """A transfer from one endpoint to another, or into memory when `dst` is None."""
 
-    __slots__ = ("_parts", "_shared", "c", "dst", "is_lent", "known", "src")
+    __slots__ = ("_segments", "_shared", "c", "dst", "is_in_engine", "known", "src")
 
     def __init__(
         self,
-        src: endpoint.Stream,
-        dst: endpoint.Stream | None,
+        src: endpoint.Endpoint,
+        dst: endpoint.Endpoint | None,
         methods: list[int],
         *,
         call: str = "copy",
         count: int | None = None,
         offset_dst: int | None = None,
         prefix: bytes = b"",
-        parts: Sequence[Part] = (),
+        segments: Sequence[Segment] = (),
         adaptive: bool = False,
         interactive: bool = False,
         shares: Flow | None = None,
@@ -164,7 +170,7 @@ class Flow:
 
         `prefix` goes before what `src` itself has read ahead.
 
-        `parts`, of a source that is a file, are sent after `count`, which is then 0.
+        `segments`, of a source that is a file, are sent after `count`, which is then 0.
 
         `adaptive` lets small reads go by recv and send; `interactive` begins that way, for a driver
         whose poll is level-triggered. `ahead_later` leaves what was read ahead to `take_ahead`.
@@ -173,14 +179,14 @@ class Flow:
         data, the `extent`.
         """
         self.src, self.dst = src, dst
-        self.is_lent, self.known = False, 0
+        self.is_in_engine, self.known = False, 0
         config = ffi.new("struct sio_transfer_config *")
         config.src, config.dst = src.fd, -1 if dst is None else dst.fd
-        config.src_kind = src.about.kind
-        config.dst_kind = lib.SIO_KIND_OTHER if dst is None else dst.about.kind
-        config.src_is = src.about.dev, src.about.ino
+        config.src_kind = src.info.kind
+        config.dst_kind = lib.SIO_KIND_OTHER if dst is None else dst.info.kind
+        config.src_is = src.info.dev, src.info.ino
         if dst is not None:
-            config.dst_is = dst.about.dev, dst.about.ino
+            config.dst_is = dst.info.dev, dst.info.ino
         config.methods[0 : len(methods)] = methods
         config.method_count = len(methods)
         config.left = -1 if count is None else min(count, INT64_MAX)
@@ -189,8 +195,8 @@ class Flow:
         config.pipe_size = PRIVATE_PIPE
         config.adaptive = adaptive
         config.small = config.level_poll = interactive
-        self._parts = _in_c(parts)
-        config.segments, config.segment_count = self._parts[0], len(parts)
+        self._segments = _segments_for_c(segments)
+        config.segments, config.segment_count = self._segments[0], len(segments)
         config.holes, config.reserve, config.extent = holes, reserve, extent
         # In one call, so that no signal handler can raise before the collector is in place.
         self.c = next(map(ffi.gc, map(lib.sio_transfer_new, [config]), [lib.sio_transfer_free]))
@@ -204,12 +210,12 @@ class Flow:
             err = lib.sio_transfer_open(self.c, config)
         if err == -errno.ESTALE:
             side = src if dst is None or self.failure.side == lib.SIO_SIDE_SRC else dst
-            raise errors.gone(call, side.name)
+            raise errors.closed_meanwhile(call, side.name)
         if err:
             raise errors.failure(call, -err, src.fd, None if dst is None else dst.fd)
         for end in (src, dst):
             if end is not None:
-                end.check_still(call)
+                end.check_not_closed(call)
         if not ahead_later:
             self.take_ahead(call, prefix, count)
 
@@ -242,7 +248,7 @@ class Flow:
 
     def wake(self) -> None:
         """End the slice that another thread runs, if it is a long one."""
-        if self.is_ours:
+        if self.is_accessible:
             lib.sio_transfer_wake(self.c)
 
     @property
@@ -296,15 +302,15 @@ class Flow:
             found.append(self._fallback(refusal))
         return tuple(found)
 
-    def _fallback(self, refusal: struct_sio_refusal) -> Fallback:
+    def _fallback(self, refusal: struct_sio_refusal_ptr) -> Fallback:
         name, err = plan.NAMES[refusal.method], int(refusal.err)
         if err == 0:
             return Fallback(name, 0, "it reported the end of a file that has data")
-        src = self.src.about if refusal.phase != lib.SIO_PHASE_DRAIN else None
-        dst = self.dst.about if self.dst and refusal.phase != lib.SIO_PHASE_FILL else None
+        src = self.src.info if refusal.phase != lib.SIO_PHASE_DRAIN else None
+        dst = self.dst.info if self.dst and refusal.phase != lib.SIO_PHASE_FILL else None
         names = (self.src.name, self.dst.name if self.dst else "dst")
         # Its way out is copy(), which this is.
-        why = errors.why(CALLS[refusal.call], err, src, dst, names=names).partition("; ")[0]
+        why = errors.reason_for(CALLS[refusal.call], err, src, dst, names=names).partition("; ")[0]
         return Fallback(name, err, why)
 
     @property
@@ -320,7 +326,7 @@ class Flow:
         """Make the exception for the error the C has just returned."""
         failure = self.failure
         # A connection that is both: whichever met it, the other has it too.
-        is_both = self.dst is not None and self.src.about.same_socket(self.dst.about)
+        is_both = self.dst is not None and self.src.info.same_socket(self.dst.info)
         src, dst = self.fd(lib.SIO_SIDE_SRC), self.fd(lib.SIO_SIDE_DST)
         is_src = failure.side != lib.SIO_SIDE_DST or is_both
         is_dst = (failure.side != lib.SIO_SIDE_SRC or is_both) and self.dst is not None
@@ -343,28 +349,28 @@ class Flow:
 
     def put_back(self) -> None:
         """Return held bytes to a source that is a file; from any other they stay held."""
-        if not (self.is_ours and self.held and self.src.about.kind == lib.SIO_KIND_FILE):
+        if not (self.is_accessible and self.held and self.src.info.kind == lib.SIO_KIND_FILE):
             return
         if err := lib.sio_transfer_put_back(self.c, len(self.take_held())):
             raise errors.failure("lseek", -err)
 
     def take_held(self) -> bytes:
         """Take the held bytes out, in order; none in a child, whose parent needs them."""
-        parts: list[bytes] = []
-        while self.is_ours and (held := self.held):
+        pieces: list[bytes] = []
+        while self.is_accessible and (held := self.held):
             memory = bytearray(held)
             n = lib.sio_transfer_take_held(self.c, ffi.from_buffer(memory), held)
             if n <= 0:
                 raise errors.failure("read", -n or errno.EIO)
-            parts.append(bytes(memory[:n]))
-        return b"".join(parts)
+            pieces.append(bytes(memory[:n]))
+        return b"".join(pieces)
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it may be touched: an engine has it, or the parent of this process, otherwise."""
-        return not self.is_lent and bool(lib.sio_transfer_is_ours(self.c))
+    def is_accessible(self) -> bool:
+        """Whether this process may use it: neither an engine nor the parent process has it."""
+        return not self.is_in_engine and bool(lib.sio_transfer_is_ours(self.c))
 
     def close(self) -> None:
-        """Close the duplicates and the private pipe; safe to repeat. Not while it is lent."""
-        if not self.is_lent:
+        """Close the duplicates and the private pipe; safe to repeat. Not while an engine has it."""
+        if not self.is_in_engine:
             lib.sio_transfer_close(self.c)

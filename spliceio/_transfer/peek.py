@@ -1,12 +1,12 @@
-"""The head of a stream, looked at and left where it is.
+"""`peek`: the first bytes of a pipe or socket, which stay there.
 
 Rule 1: nothing is consumed, whatever happens: neither bytes nor a mode nor an option of the
-        descriptor is another one after a look than before it.
-Rule 2: to wait for more than is there never spins. A level-triggered poll says at once that the
-        bytes which were seen can be read; an edge-triggered one tells each arrival once. So it is
-        armed before the look, and asked after it.
+        descriptor is another one after a peek than before it.
+Rule 2: waiting for more than is there never spins. A level-triggered poll reports at once the bytes
+        that were seen; an edge-triggered one reports each arrival once. So it is armed before the
+        peek, and polled after it.
 Rule 3: what can get no more is not waited for: at the end of file, and where a pipe or a socket
-        takes no more until somebody reads.
+        takes no more until it is read.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import math
 import os
 import re
 import select
+import socket
 import time
 from collections.abc import Callable
 from operator import index
@@ -26,8 +27,8 @@ from .._cffi import ffi, lib
 from .._kernel import endpoint, errors
 from .._kernel import owned as _owned
 from .._kernel.arguments import FileDescriptorLike
-from .._kernel.fdinfo import About
-from .._kernel.pipe_peek import look
+from .._kernel.fdinfo import FdInfo
+from .._kernel.pipe_peek import peek_pipe
 from .._public import public
 from .flow import idle_ns
 
@@ -37,17 +38,16 @@ if TYPE_CHECKING:
 __all__ = ["peek"]
 
 _COUNT = 1 << 14
-_IPPROTO_TCP = 6
 _SIOCATMARK = 0x8905
 _ARRIVALS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _ENDED = select.POLLHUP | select.POLLRDHUP
-_PATIENCE, _MOST_PATIENCE = 2.0, 16.0
-"""Seconds until the next look though nothing has arrived: twice as long each time.
+_INTERVAL, _MAX_INTERVAL = 2.0, 16.0
+"""Seconds until the next peek though nothing has arrived: twice as long each time.
 
-A receive window that closes is no event, and Linux 5.5 to 5.13 tell only the first arrival in a
-pipe. Before there is a byte, no look is needed.
+A receive window that closes is no event, and Linux 5.5 to 5.13 report only the first arrival in a
+pipe. Before there is a byte, no peek is needed.
 """
-_PIPES_TELL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (5, 14)
+_PIPES_NOTIFY = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (5, 14)
 _SLICE = 1.0
 """Seconds until a signal is answered that comes just before the wait begins."""
 
@@ -79,44 +79,44 @@ def peek(
     for ever. Raises TimeoutError when it is over, which says how many bytes are there; they can be
     peeked at again. Raises ValueError or TypeError for what is no pipe or stream socket (a file:
     use `os.pread`; a datagram socket; TLS that the kernel does not decrypt; text), and OSError when
-    the socket has failed and holds nothing; a failure is told once, to this call or to a `recv`.
-    What `until` or a signal handler raises passes through.
+    the socket has failed and holds nothing; a failure is reported once, to this call or to a
+    `recv`. What `until` or a signal handler raises passes through.
 
     Not promised: that the bytes are still there later if somebody else reads too, and that a unix
     socket whose peer sends tiny messages can hold `count` bytes: give a `timeout`.
 
     Source: recv(2), MSG_PEEK; tee(2); epoll(7). Any Linux that the library runs on.
     """
-    wanted = _Wanted(count, at_least, until)
-    stream, owned = endpoint.source(src, "peek"), _owned.owner()
+    condition = _Condition(count, at_least, until)
+    end, owned = endpoint.source(src, "peek"), _owned.owner()
     try:
-        _refuse(stream.about)
-        limit = idle_ns(timeout if timeout is not None else stream.timeout)
-        fd = stream.duplicate(owned, "peek")
-        ahead = stream.look_ahead()
+        _check_kind(end.info)
+        limit = idle_ns(timeout if timeout is not None else end.timeout)
+        fd = end.duplicate(owned, "peek")
+        ahead = end.peek_ahead()
     finally:
-        stream.close()
+        end.close()
     try:
-        return _Head(fd, stream.about, ahead, wanted).wait(limit)
+        return _PeekLoop(fd, end.info, ahead, condition).wait(limit)
     finally:
         _owned.close(owned)
 
 
-def _refuse(about: About) -> None:
-    if about.kind == lib.SIO_KIND_FILE:
+def _check_kind(info: FdInfo) -> None:
+    if info.kind == lib.SIO_KIND_FILE:
         raise ValueError(
-            f"peek: src is {about.text}, which can be read at any position; use os.pread(), or "
+            f"peek: src is {info.text}, which can be read at any position; use os.pread(), or "
             "read and seek back"
         )
-    if not about.is_pipe and not about.is_stream:
+    if not info.is_pipe and not info.is_stream:
         raise ValueError(
-            f"peek: src is {about.text}, which shows its bytes only to who takes them; pass a "
+            f"peek: src is {info.text}, which shows its bytes only to who takes them; pass a "
             "pipe or a stream socket"
         )
 
 
-class _Wanted:
-    """What the caller waits for."""
+class _Condition:
+    """The condition that `peek` waits for."""
 
     def __init__(
         self, count: int, at_least: int, until: Buffer | Callable[[bytes], object] | None
@@ -126,18 +126,18 @@ class _Wanted:
             raise ValueError(f"peek: count must be at least 1 (got {count})")
         if not 0 <= self.at_least <= self.count:
             raise ValueError(f"peek: at_least must be from 0 to count (got {at_least} of {count})")
-        self.says: Callable[[bytes], object] | None = None
+        self.predicate: Callable[[bytes], object] | None = None
         self.delimiter = b""
         if callable(until):
-            self.says = until
+            self.predicate = until
         elif until is not None:
             self.delimiter = bytes(memoryview(until))
             if not self.delimiter:
                 raise ValueError("peek: until is empty, which is among any bytes; leave it out")
         self._seen = 0
 
-    def is_in(self, first: bytes) -> bool:
-        """Say whether that is it; bytes that were there the last time are not searched again."""
+    def is_met(self, first: bytes) -> bool:
+        """Return whether the bytes meet it; those of the last call are not searched again."""
         seen, self._seen = self._seen, len(first)
         if len(first) >= self.count:
             return True
@@ -146,53 +146,53 @@ class _Wanted:
             return False
         if self.delimiter:
             return first.find(self.delimiter, max(0, seen - len(self.delimiter) + 1)) >= 0
-        return self.says is None or (len(first) > seen and bool(self.says(first)))
+        return self.predicate is None or (len(first) > seen and bool(self.predicate(first)))
 
     @property
     def text(self) -> str:
         least = f"waited for at least {self.at_least}"
         if self.delimiter:
             return f"{least}, with {self.delimiter!r} among them"
-        return least if self.says is None else f"{least}, and for until()"
+        return least if self.predicate is None else f"{least}, and for until()"
 
 
-class _Head:
-    """A descriptor at whose head a call looks again and again."""
+class _PeekLoop:
+    """Peeks at one descriptor again and again, until the condition is met."""
 
-    def __init__(self, fd: int, about: About, ahead: bytes, wanted: _Wanted) -> None:
-        self._fd, self._ahead, self._wanted = fd, ahead, wanted
-        self._is_pipe = about.is_pipe
-        self._is_tcp = about.protocol == _IPPROTO_TCP
+    def __init__(self, fd: int, info: FdInfo, ahead: bytes, condition: _Condition) -> None:
+        self._fd, self._ahead, self._condition = fd, ahead, condition
+        self._is_pipe = info.is_pipe
+        self._is_tcp = info.protocol == socket.IPPROTO_TCP
         self._state = select.poll()
         self._state.register(fd, select.POLLRDHUP | select.POLLPRI)
 
     def wait(self, limit: int) -> bytes:
-        """Look until it is enough; `limit` is in nanoseconds, -1 for none."""
+        """Peek until the condition is met; `limit` is in nanoseconds, -1 for none."""
         begun = time.monotonic_ns()
-        first, final = self._look()
-        if final or self._wanted.is_in(first):
+        first, final = self._peek()
+        if final or self._condition.is_met(first):
             return first
-        patience = _PATIENCE
+        interval = _INTERVAL
         with select.epoll() as arrivals:
             arrivals.register(self._fd, _ARRIVALS)
             while True:
-                # Asked before the look, which then shows all that came before the end.
+                # Polled before the peek, which then shows all that came before the end.
                 final = self._can_get_no_more()
-                first, stuck = self._look()
-                if self._wanted.is_in(first) or final or stuck:
+                first, stuck = self._peek()
+                if self._condition.is_met(first) or final or stuck:
                     return first
-                is_told = not first or (self._is_pipe and _PIPES_TELL)
-                left = math.inf if is_told else patience
+                is_notified = not first or (self._is_pipe and _PIPES_NOTIFY)
+                left = math.inf if is_notified else interval
                 if limit >= 0:
                     left = min(left, (begun + limit - time.monotonic_ns()) / 1e9)
                 if left <= 0:
                     raise TimeoutError(
                         errno.ETIMEDOUT,
                         f"peek: {len(first)} bytes are there after {limit / 1e9:g} s, still "
-                        f"unread; {self._wanted.text}",
+                        f"unread; {self._condition.text}",
                     )
-                in_vain = not _wait(arrivals, left)
-                patience = min(2 * patience, _MOST_PATIENCE) if in_vain else _PATIENCE
+                timed_out = not _wait(arrivals, left)
+                interval = min(2 * interval, _MAX_INTERVAL) if timed_out else _INTERVAL
 
     def _can_get_no_more(self) -> bool:
         events = dict(self._state.poll(0)).get(self._fd, 0)
@@ -200,21 +200,21 @@ class _Head:
             return True
         if not self._is_tcp:
             return False
-        # No look passes the mark, until it is at the head.
+        # No peek passes the mark, until it is at the head.
         marked = events & select.POLLPRI and not any(fcntl.ioctl(self._fd, _SIOCATMARK, bytes(4)))
         return bool(marked) or bool(lib.sio_window_closed(self._fd))
 
-    def _look(self) -> tuple[bytes, bool]:
-        """Return what is at the head, and whether no look will ever show more."""
-        left = self._wanted.count - len(self._ahead)
+    def _peek(self) -> tuple[bytes, bool]:
+        """Return the first bytes, and whether no peek will ever show more."""
+        left = self._condition.count - len(self._ahead)
         if left <= 0:
-            return self._ahead[: self._wanted.count], True
-        here, final = look(self._fd, left) if self._is_pipe else _look(self._fd, left)
+            return self._ahead[: self._condition.count], True
+        here, final = peek_pipe(self._fd, left) if self._is_pipe else _peek_socket(self._fd, left)
         return self._ahead + here, final
 
 
 def _wait(arrivals: select.epoll, seconds: float) -> bool:
-    """Wait for an arrival; False when the time is over."""
+    """Wait for an arrival; return False when the time is over."""
     until = time.monotonic() + seconds
     while seconds > 0:
         if arrivals.poll(min(seconds, _SLICE)):
@@ -223,8 +223,8 @@ def _wait(arrivals: select.epoll, seconds: float) -> bool:
     return False
 
 
-def _look(fd: int, count: int) -> tuple[bytes, bool]:
-    # More unread bytes than a look shows: something between them stops it.
+def _peek_socket(fd: int, count: int) -> tuple[bytes, bool]:
+    # More unread bytes than a peek shows: something between them stops it.
     unread = lib.sio_unread(ffi.NULL, fd)
     room = min(count, _COUNT)
     while True:

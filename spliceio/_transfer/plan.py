@@ -1,4 +1,4 @@
-"""Which methods suit a pair of descriptors, in which order, and why.
+"""Methods of a transfer: which suit a pair of descriptors, in which order, and why.
 
 Only a plan: the kernel has the last word, and what it refuses is recorded by the transfer. Nothing
 here moves a byte or changes a descriptor.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .._cffi import lib
 from .._kernel import endpoint
 from .._kernel.arguments import FileDescriptorLike
-from .._kernel.fdinfo import About
+from .._kernel.fdinfo import FdInfo
 from .._public import public
 
 __all__ = ["METHODS", "NAMES", "TMPFS", "Plan", "explain", "order"]
@@ -31,7 +31,7 @@ _FILE: int = lib.SIO_KIND_FILE
 TMPFS = 0x01021994
 
 
-def order(src: About, dst: About, *, offset_dst: bool = False) -> list[int]:
+def order(src: FdInfo, dst: FdInfo, *, offset_dst: bool = False) -> list[int]:
     """Return the methods to try for a pair, as numbers of the C interface, best first."""
     if src.is_pipe or dst.is_pipe:
         return [lib.SIO_SPLICE, lib.SIO_READ_WRITE]
@@ -54,7 +54,9 @@ _OFFLOADS = {0x6969, 0xFF534D42, 0xFE534D42, 0x65735546, 0x00C36400}  # NFS, CIF
 _SMALL_FILE = 512 << 10
 
 
-def whole_file(src: About, dst: About, *, size: int, reflink: str, zeros: bool) -> list[int]:
+def whole_file_order(
+    src: FdInfo, dst: FdInfo, *, size: int, reflink: str, zeros: bool
+) -> list[int]:
     """Return the methods to try for a file that is copied from its beginning to its end.
 
     With `zeros`, every byte has to be looked at.
@@ -74,16 +76,16 @@ def whole_file(src: About, dst: About, *, size: int, reflink: str, zeros: bool) 
     return methods
 
 
-def reserves(dst: About, size: int) -> bool:
-    """Whether a file is written faster when its blocks are allocated before.
+def should_preallocate(dst: FdInfo, size: int) -> bool:
+    """Return whether a file is written faster when its blocks are allocated before.
 
     On tmpfs that fills the pages with zeros first, and costs more than it saves.
     """
     return dst.filesystem == _EXT4 and size >= 128 << 10
 
 
-def named(method: str, src: About, dst: About, *, offset_dst: bool = False) -> list[int]:
-    """Return the methods that one name, or "auto", stands for."""
+def methods_for(method: str, src: FdInfo, dst: FdInfo, *, offset_dst: bool = False) -> list[int]:
+    """Return the methods that a name, or "auto", stands for."""
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     if method == "auto":
@@ -130,8 +132,8 @@ _HOW = {
 }
 
 
-def _refused(method: int, src: About, dst: About) -> str | None:
-    """Say why the kernel is known to refuse a method for a pair, as far as a look can tell."""
+def _refused(method: int, src: FdInfo, dst: FdInfo) -> str | None:
+    """Return why the kernel will refuse a method for a pair, as far as fstat tells; or None."""
     if method == lib.SIO_READ_WRITE:
         return None
     name = NAMES[method]
@@ -148,11 +150,11 @@ def _refused(method: int, src: About, dst: About) -> str | None:
     return None
 
 
-def _is_null(about: About) -> bool:
-    return about.kind == lib.SIO_KIND_OTHER and about.rdev == os.makedev(1, 3)
+def _is_null(info: FdInfo) -> bool:
+    return info.kind == lib.SIO_KIND_OTHER and info.rdev == os.makedev(1, 3)
 
 
-def _notes(src: About, dst: About, method: int) -> list[str]:
+def _notes(src: FdInfo, dst: FdInfo, method: int) -> list[str]:
     notes = []
     if src.kind == _FILE and src.size == 0:
         notes.append(
@@ -170,8 +172,8 @@ def _notes(src: About, dst: About, method: int) -> list[str]:
     return notes
 
 
-def plan_of(src: About, dst: About) -> Plan:
-    """Make the plan for two descriptors that have been looked at."""
+def plan_of(src: FdInfo, dst: FdInfo) -> Plan:
+    """Return the plan for two descriptors."""
     methods = order(src, dst)
     refusals = [_refused(method, src, dst) for method in methods]
     works = next(m for m, refusal in zip(methods, refusals, strict=True) if refusal is None)
@@ -187,11 +189,11 @@ def plan_of(src: About, dst: About) -> Plan:
 
 @public
 def explain(src: FileDescriptorLike, dst: FileDescriptorLike) -> Plan:
-    """Say how `copy(src, dst)` would move bytes, without moving any.
+    """Return how `copy(src, dst)` would move bytes, without moving any.
 
     Takes what `copy` takes and raises what it raises for objects it refuses. Nothing is read,
     flushed or moved (a SpooledTemporaryFile in memory goes to disk: before, it has no descriptor).
     Not promised: that the kernel agrees; `copy(...).method` says what ran.
     """
-    ends = [endpoint.look(src, "explain", "src"), endpoint.look(dst, "explain", "dst")]
+    ends = [endpoint.info_of(src, "explain", "src"), endpoint.info_of(dst, "explain", "dst")]
     return plan_of(*ends)

@@ -1,4 +1,4 @@
-"""Bodies from sockets to files: `receive_file`.
+"""`receive_file`: a body from a socket into a file.
 
 Rule 1: exactly `count` bytes are taken from the connection: the next message stays in it.
 Rule 2: when the file fails, nothing is unaccounted for: in the file (`result.moved`), in hand
@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from .._kernel.arguments import FileDescriptorLike
 from .._public import public
 from . import copy
-from .build import between
-from .transfer import Transfer, TransferResult, driven, finished
+from .build import make_transfer
+from .transfer import Transfer, TransferResult, from_flow, run_and_close
 
-__all__ = ["drained", "note_unread", "receive_file", "receiving"]
+__all__ = ["count_drained", "make_receive_file", "receive_file", "set_unread"]
 
 
 @public
@@ -52,18 +52,18 @@ def receive_file(
     Not promised: that the file is left without what came before a failure; write beside it and
     rename if that matters. See splice(2).
     """
-    transfer = receiving(sock, file, count, offset, timeout)
+    transfer = make_receive_file(sock, file, count, offset, timeout)
     try:
-        return finished(transfer, progress)
+        return run_and_close(transfer, progress)
     except BaseException as error:
-        unread = note_unread(error, transfer, count)
+        unread = set_unread(error, transfer, count)
         if drain and transfer.failed_at == "dst":
-            with drained(error, unread) as done:
+            with count_drained(error, unread) as done:
                 done(copy.discard(sock, unread, timeout=timeout))
         raise
 
 
-def receiving(
+def make_receive_file(
     sock: FileDescriptorLike,
     file: FileDescriptorLike,
     count: int | None,
@@ -71,8 +71,8 @@ def receiving(
     timeout: float | None,
     ahead: bytes = b"",
 ) -> Transfer:
-    """Make the transfer of a `receive_file`, for whoever drives it."""
-    flow, limit = between(
+    """Make the transfer of a `receive_file`, for a driver that waits by other means."""
+    flow, limit = make_transfer(
         sock,
         file,
         count,
@@ -83,11 +83,11 @@ def receiving(
         offset_names=("offset", "offset"),
         ahead=ahead,
     )
-    return driven(flow, limit, "receive_file", count)
+    return from_flow(flow, limit, "receive_file", count)
 
 
-def note_unread(error: BaseException, transfer: Transfer, count: int | None) -> int | None:
-    """Tell an exception how much of the body is still in the connection."""
+def set_unread(error: BaseException, transfer: Transfer, count: int | None) -> int | None:
+    """Set `unread` of an exception: how much of the body is still in the connection."""
     # What was read ahead by a Python object has been taken from it all the same.
     unread = None if count is None else transfer.left
     error.unread = unread  # type: ignore[attr-defined]
@@ -95,8 +95,8 @@ def note_unread(error: BaseException, transfer: Transfer, count: int | None) -> 
 
 
 @contextlib.contextmanager
-def drained(error: BaseException, unread: int | None) -> Iterator[Callable[[int], None]]:
-    """Account for the rest of a body whose file has failed, while it is dropped in the block.
+def count_drained(error: BaseException, unread: int | None) -> Iterator[Callable[[int], None]]:
+    """Count the rest of a body whose file has failed, while it is dropped in the block.
 
     The block says how much it has dropped.
     """

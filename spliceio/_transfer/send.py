@@ -1,4 +1,4 @@
-"""Files to sockets, with what a protocol puts around them: `send_file` and `send_ranges`.
+"""`send_file` and `send_ranges`: files to sockets, with header and trailer.
 
 Rule 1: everything is checked, and every length known, before the first byte leaves: what a header
 has promised is kept, or the exception says how far it went.
@@ -20,14 +20,14 @@ from .._kernel import endpoint
 from .._kernel.arguments import FileDescriptorLike, contiguous
 from .._public import public
 from . import plan
-from .build import checked_count, checked_offset, least, length_within, refuse_circle
-from .flow import Flow, Part, idle_ns
-from .transfer import Transfer, TransferResult, driven, finished
+from .build import checked_count, checked_offset, min_timeout, range_length, refuse_overlap
+from .flow import Flow, Segment, idle_ns
+from .transfer import Transfer, TransferResult, from_flow, run_and_close
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["send_file", "send_ranges", "sending"]
+__all__ = ["make_send_file", "send_file", "send_ranges"]
 
 _TO_THE_END = -1
 
@@ -72,10 +72,12 @@ def send_file(
     Not promised: that the receiver sees the file as it was at one moment, see sendfile(2); and that
     bytes in the socket's buffer arrive.
     """
-    return finished(sending(sock, file, offset, count, header, trailer, timeout), progress)
+    return run_and_close(
+        make_send_file(sock, file, offset, count, header, trailer, timeout), progress
+    )
 
 
-def sending(
+def make_send_file(
     sock: FileDescriptorLike,
     file: FileDescriptorLike,
     offset: int,
@@ -84,7 +86,7 @@ def sending(
     trailer: Buffer,
     timeout: float | None,
 ) -> Transfer:
-    """Make the transfer of a `send_file`, for whoever drives it."""
+    """Make the transfer of a `send_file`, for a driver that waits by other means."""
     wanted = [(checked_offset(offset), checked_count(count))]
     return _send("send_file", sock, file, wanted, [b""], header, trailer, timeout)
 
@@ -121,7 +123,7 @@ def send_ranges(
             f"send_ranges: {len(before)} headers for {len(wanted)} ranges; give one for each"
         )
     made = _send("send_ranges", sock, file, wanted, before, header, trailer, timeout)
-    return finished(made, progress)
+    return run_and_close(made, progress)
 
 
 def _send(
@@ -135,46 +137,46 @@ def _send(
     timeout: float | None,
 ) -> Transfer:
     from_ = endpoint.source(file, call, "file")
-    if from_.about.kind != lib.SIO_KIND_FILE:
+    if from_.info.kind != lib.SIO_KIND_FILE:
         from_.close()
         raise ValueError(
             f"{call}: file is {from_.text}, which has no offset and no size; use copy()"
         )
     from_.start_at(0)
     base, size = from_.window or (0, _size(from_))
-    parts = [_memory(call, "header", header)]
+    segments = [_memory(call, "header", header)]
     for (offset, count), before in zip(ranges, headers, strict=True):
-        parts.append(_memory(call, "a range's header", before))
-        parts.append((None, base + offset, _length(call, size, offset, count)))
-    parts.append(_memory(call, "trailer", trailer))
-    parts = [part for part in parts if part[2]]
-    expected = sum(max(length, 0) for memory, _, length in parts if memory is None)
+        segments.append(_memory(call, "a range's header", before))
+        segments.append((None, base + offset, _length(call, size, offset, count)))
+    segments.append(_memory(call, "trailer", trailer))
+    segments = [segment for segment in segments if segment[2]]
+    expected = sum(max(length, 0) for memory, _, length in segments if memory is None)
     to = endpoint.destination(sock, call, "sock")
     try:
-        refuse_circle(call, from_, to, sum(abs(length) for _, _, length in parts))
-        limit = idle_ns(timeout if timeout is not None else least(to.timeout))
-        methods = plan.order(from_.about, to.about)
-        flow = Flow(from_, to, methods, call=call, count=0, parts=parts)
+        refuse_overlap(call, from_, to, sum(abs(length) for _, _, length in segments))
+        limit = idle_ns(timeout if timeout is not None else min_timeout(to.timeout))
+        methods = plan.order(from_.info, to.info)
+        flow = Flow(from_, to, methods, call=call, count=0, segments=segments)
     finally:
         to.close()
-    return driven(flow, limit, call, expected)
+    return from_flow(flow, limit, call, expected)
 
 
-def _size(file: endpoint.Stream) -> int | None:
-    """Return how many bytes there are; None where only reading tells."""
-    if not file.about.size_is_known:
+def _size(file: endpoint.Endpoint) -> int | None:
+    """Return the number of bytes of a file; None where only reading tells."""
+    if not file.info.size_is_known:
         return None
     # Asked again: what a buffered object held has been flushed into it meanwhile.
-    return os.fstat(file.fd).st_size if stat.S_ISREG(file.about.mode) else file.about.size
+    return os.fstat(file.fd).st_size if stat.S_ISREG(file.info.mode) else file.info.size
 
 
-def _memory(call: str, name: str, data: Buffer) -> Part:
+def _memory(call: str, name: str, data: Buffer) -> Segment:
     memory = contiguous(data, f"{call}: {name}")
     return memory, 0, len(memory)
 
 
 def _length(call: str, size: int | None, offset: int, count: int | None) -> int:
-    """Say how many bytes a range has, and refuse one that the file does not have."""
+    """Return how many bytes a range has; raises ValueError for one beyond the end of the file."""
     if size is None:
         return _TO_THE_END if count is None else count
-    return length_within(call, "the file", size, offset, count)
+    return range_length(call, "the file", size, offset, count)

@@ -1,7 +1,7 @@
-"""One way: `Transfer`, which can be stopped and taken up again.
+"""`Transfer`: a one-way transfer that can be stopped and resumed.
 
 A Transfer drives the state machine of csrc/transfer/step.c. The C owns duplicates of both
-descriptors, so closing yours elsewhere can never send bytes into a stranger's file; it runs without
+descriptors, so closing yours elsewhere can never send bytes into another file; it runs without
 the GIL for at most one slice, and comes back for signals, progress and timeouts.
 
 Rule 1: a lock is held for one slice at a time, so that close() from another thread waits for no
@@ -24,25 +24,25 @@ from .._kernel.closing import Closing
 from .._kernel.errors import UnexpectedEOF
 from .._kernel.lock import ForkLock
 from .._public import public
-from .build import between
-from .flow import SLICE_NS, Fallback, Flow, next_slice, refuse_child
+from .build import make_transfer
+from .flow import SLICE_NS, Fallback, Flow, check_forked, next_slice
 
 __all__ = [
     "Transfer",
     "TransferResult",
-    "conclude",
-    "driven",
-    "finished",
+    "apply_state",
+    "checked_result",
     "flow_of",
-    "waits_for_nobody",
-    "whole_result",
+    "from_flow",
+    "is_file_to_file",
+    "run_and_close",
 ]
 
 
 @public
 @dataclass(frozen=True)
 class TransferResult:
-    """What a transfer did.
+    """The result of a transfer.
 
     `moved` is in bytes, `seconds` is the time from start to end. `method` is the one that moved
     most of them ("copy_file_range", "sendfile", "splice" or "read_write"), `by_method` says how
@@ -58,7 +58,7 @@ class TransferResult:
 
 @public
 class Transfer(Closing):
-    """Bytes on their way from `src` to `dst`, in steps that can be stopped and taken up again.
+    """A one-way transfer from `src` to `dst`, in steps: it can be stopped and resumed.
 
     `src` and `dst` are ints or objects with `fileno()`. `count` is in bytes; None means to the end
     of `src`. With `offset_src` or `offset_dst`, bytes from the beginning of a file, the position of
@@ -90,7 +90,7 @@ class Transfer(Closing):
         timeout: float | None = None,
         ahead: bytes = b"",
     ) -> None:
-        flow, limit = between(
+        flow, limit = make_transfer(
             src,
             dst,
             count,
@@ -100,9 +100,9 @@ class Transfer(Closing):
             timeout=timeout,
             ahead=ahead,
         )
-        self._begin(flow, limit, "copy")
+        self._init(flow, limit, "copy")
 
-    def _begin(self, flow: Flow, limit: int, call: str, expected: int | None = None) -> None:
+    def _init(self, flow: Flow, limit: int, call: str, expected: int | None = None) -> None:
         self._flow, self._idle_ns, self._call, self._expected = flow, limit, call, expected
         self._lock = ForkLock()
         self._closing = self._closed = False
@@ -209,11 +209,11 @@ class Transfer(Closing):
             self._seconds = spent + time.monotonic() - begun
 
     def _slice(self, advance: Callable[[], int]) -> None:
-        with self._lock.mine():
+        with self._lock.current():
             if self._closing:
                 raise ValueError("the transfer is closed")
             self._state = advance()
-            refuse_child(self._state)
+            check_forked(self._state)
             if self._state == lib.SIO_INTERRUPTED:
                 lib.sio_transfer_clear_wake(self._flow.c)
             if self._state != lib.SIO_BUDGET:
@@ -224,14 +224,14 @@ class Transfer(Closing):
             raise TimeoutError(
                 errno.ETIMEDOUT,
                 f"{self._call}: nothing moved for {self._idle_ns / 1e9:g} s "
-                f"({self.moved} bytes moved, {self.held} held; {self._ends})",
+                f"({self.moved} bytes moved, {self.held} held; {self._endpoints_text})",
             )
 
     # -- ending it -----------------------------------------------------------------------------
 
     def take_held(self) -> bytes:
         """Take the held bytes out, in order: they were read from `src` and never reached `dst`."""
-        with self._lock.mine():
+        with self._lock.current():
             return self._flow.take_held()
 
     def close(self) -> None:
@@ -242,8 +242,8 @@ class Transfer(Closing):
         """
         self._closing = True
         self._flow.wake()
-        with self._lock.mine():
-            if not self._closed and self._flow.is_ours:
+        with self._lock.current():
+            if not self._closed and self._flow.is_accessible:
                 self._flow.put_back()
                 self._flow.synchronise()
             self._closed = True
@@ -261,13 +261,13 @@ class Transfer(Closing):
             return None
         return {lib.SIO_SIDE_SRC: "src", lib.SIO_SIDE_DST: "dst"}.get(self._flow.failure.side)
 
-    def _require_whole(self) -> None:
+    def _check_complete(self) -> None:
         """Raise UnexpectedEOF if the source has ended before the bytes that were expected."""
         came = self.moved - int(lib.sio_transfer_moved_by(self._flow.c, lib.SIO_METHODS))
         if self._expected is None or not self.done or came >= self._expected:
             return
         src = self._flow.src
-        had_them = src.about.size_is_known and src.about.size >= self._expected
+        had_them = src.info.size_is_known and src.info.size >= self._expected
         raise UnexpectedEOF(
             errno.ENODATA,
             f"{self._call}: {src.name} ended after {came} of the {self._expected} bytes asked for"
@@ -275,14 +275,14 @@ class Transfer(Closing):
         )
 
     def salvage(self, error: BaseException) -> None:
-        """Give an exception what was done, and the bytes that would be lost with the transfer."""
-        with self._lock.mine():
+        """Set `result` and `held` of an exception: counts, and bytes that would be lost."""
+        with self._lock.current():
             error.result = self.result()  # type: ignore[attr-defined]
             self._flow.put_back()
             error.held = self._flow.take_held()  # type: ignore[attr-defined]
 
     @property
-    def _ends(self) -> str:
+    def _endpoints_text(self) -> str:
         dst = self._flow.dst
         src = self._flow.src
         to = f"{dst.name} is {dst.text}" if dst else "dst is memory"
@@ -290,26 +290,28 @@ class Transfer(Closing):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "done" if self.done else "open"
-        return f"<Transfer {state}, {self.moved} bytes moved; {self._ends}>"
+        return f"<Transfer {state}, {self.moved} bytes moved; {self._endpoints_text}>"
 
 
-def driven(flow: Flow, limit: int, call: str, expected: int | None = None) -> Transfer:
-    """Drive a flow that another call has made.
+def from_flow(flow: Flow, limit: int, call: str, expected: int | None = None) -> Transfer:
+    """Make a Transfer of a flow that another call has made.
 
     `call` is what its errors are named after; `expected`, how many bytes `finished` must see come
     from the source.
     """
     transfer = Transfer.__new__(Transfer)
-    transfer._begin(flow, limit, call, expected)
+    transfer._init(flow, limit, call, expected)
     return transfer
 
 
-def finished(transfer: Transfer, progress: Callable[[int], object] | None = None) -> TransferResult:
-    """Run a transfer to its end and close it; an exception takes the counts and the bytes along."""
+def run_and_close(
+    transfer: Transfer, progress: Callable[[int], object] | None = None
+) -> TransferResult:
+    """Run a transfer to its end and close it; an exception gets `result` and `held`."""
     with transfer:
         try:
             transfer.run(progress)
-            return whole_result(transfer)
+            return checked_result(transfer)
         except BaseException as error:
             transfer.salvage(error)
             raise
@@ -319,24 +321,24 @@ def finished(transfer: Transfer, progress: Callable[[int], object] | None = None
 
 
 def flow_of(transfer: Transfer) -> tuple[Flow, int]:
-    """Return what is to be driven, and its idle limit in nanoseconds (-1: none)."""
+    """Return the flow, and its idle limit in nanoseconds (-1: none)."""
     return transfer._flow, transfer._idle_ns
 
 
-def waits_for_nobody(transfer: Transfer) -> bool:
-    """Return whether both ends are files, which are always ready."""
+def is_file_to_file(transfer: Transfer) -> bool:
+    """Return whether both endpoints are files, which are always ready."""
     flow = transfer._flow
-    kinds = {flow.src.about.kind, None if flow.dst is None else flow.dst.about.kind}
+    kinds = {flow.src.info.kind, None if flow.dst is None else flow.dst.info.kind}
     return kinds == {lib.SIO_KIND_FILE}
 
 
-def conclude(transfer: Transfer, state: int, seconds: float) -> None:
-    """Take over how a transfer was driven: raise for an error or a timeout, as `run` does."""
+def apply_state(transfer: Transfer, state: int, seconds: float) -> None:
+    """Set the final state from another driver: raises for an error or a timeout, as `run` does."""
     transfer._seconds += seconds
     transfer._slice(lambda: state)
 
 
-def whole_result(transfer: Transfer) -> TransferResult:
-    """Return what was done; raise UnexpectedEOF if less came than was expected."""
-    transfer._require_whole()
+def checked_result(transfer: Transfer) -> TransferResult:
+    """Return the result; raises UnexpectedEOF if less came than was expected."""
+    transfer._check_complete()
     return transfer.result()

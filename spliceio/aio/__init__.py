@@ -1,7 +1,7 @@
-"""The same, awaitable: `copy`, `send_file`, `receive_file`, `fanout`, `relay`, `serve_proxy`.
+"""Async functions: `copy`, `send_file`, `receive_file`, `fanout`, `relay`, `serve_proxy`.
 
 They work alike under asyncio, uvloop and trio, through anyio: `pip install 'spliceio[aio]'`. The
-bytes move in threads of C, so a busy event loop delays only the news of the end.
+bytes move in threads of C, so a busy event loop delays only the return of the call.
 
 Where a function takes a descriptor it also takes an asyncio StreamReader or StreamWriter, and
 `relay` the pair of both: what they hold goes first, and they are paused meanwhile. A trio
@@ -32,17 +32,17 @@ except ImportError as error:
     ) from None
 
 from .._fanout.fanout import Fanout
-from .._fanout.sinks import FanoutResult, listed
+from .._fanout.sinks import FanoutResult, as_list
 from .._kernel.arguments import FileDescriptorLike
 from .._proxy import address
 from .._proxy.proxy import Listen, Proxy
 from .._proxy.router import Chosen, ClientAddress, Route
 from .._relay.relay import Pair, RelayResult, Side
 from .._transfer.flow import idle_ns
-from .._transfer.receive import drained, note_unread, receiving
-from .._transfer.send import sending
+from .._transfer.receive import count_drained, make_receive_file, set_unread
+from .._transfer.send import make_send_file
 from .._transfer.transfer import Transfer, TransferResult
-from ._driver import fanned_out, finished, relayed
+from ._driver import run_and_close, run_fanout, run_relay
 from ._streams import Streams
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ async def copy(
             timeout=timeout,
             ahead=ahead,
         )
-        return await finished(transfer, progress, streams.sent)
+        return await run_and_close(transfer, progress, streams.sent)
 
 
 async def send_file(
@@ -106,8 +106,8 @@ async def send_file(
     """
     with Streams() as streams:
         to, _ = streams.take(sock, "sock")
-        transfer = sending(to, file, offset, count, header, trailer, timeout)
-        return await finished(transfer, progress, streams.sent)
+        transfer = make_send_file(to, file, offset, count, header, trailer, timeout)
+        return await run_and_close(transfer, progress, streams.sent)
 
 
 async def receive_file(
@@ -126,13 +126,13 @@ async def receive_file(
     """
     with Streams() as streams:
         from_, ahead = streams.take(sock, "sock", count, keep=drain)
-        transfer = receiving(from_, file, count, offset, timeout, ahead)
+        transfer = make_receive_file(from_, file, count, offset, timeout, ahead)
         try:
-            return await finished(transfer, progress, streams.sent)
+            return await run_and_close(transfer, progress, streams.sent)
         except BaseException as error:
-            unread = note_unread(error, transfer, count)
+            unread = set_unread(error, transfer, count)
             if drain and transfer.failed_at == "dst":
-                with drained(error, unread) as done:
+                with count_drained(error, unread) as done:
                     done(await _discard(from_, unread, timeout))
             raise
 
@@ -153,7 +153,7 @@ async def fanout(
     timeout: float | None = None,
     progress: Progress | None = None,
 ) -> FanoutResult:
-    """Give every one of `sinks` the same `count` bytes of `src`, or all to its end.
+    """Copy `count` bytes of `src`, or all to its end, to every one of `sinks`.
 
     Everything is as in `spliceio.fanout`, and a sink may also be an asyncio StreamWriter; what that
     has not sent yet is sent first, and waited for without limit. It runs in a thread of its own,
@@ -162,9 +162,9 @@ async def fanout(
     """
     with Streams() as streams:
         from_, ahead = streams.take(src, "src", count)
-        given = listed(sinks)
+        given = as_list(sinks)
         to = [streams.take(sink, f"sinks[{number}]")[0] for number, sink in enumerate(given)]
-        made = Fanout(
+        fan = Fanout(
             from_,
             to,
             count,
@@ -174,9 +174,9 @@ async def fanout(
             timeout=timeout,
             ahead=ahead,
         )
-        for one, sink in zip(made.sinks, given, strict=True):
+        for one, sink in zip(fan.sinks, given, strict=True):
             one.given = sink
-        return await fanned_out(made, progress, streams.sent)
+        return await run_fanout(fan, progress, streams.sent)
 
 
 async def relay(
@@ -188,7 +188,7 @@ async def relay(
     to_b: bytes = b"",
     byte_limit: int | None = None,
 ) -> RelayResult:
-    """Carry bytes both ways between two sides until both have said end of file.
+    """Copy bytes both ways between two sides until both have reached end of file.
 
     Everything is as in `spliceio.relay`, and a side may also be an asyncio (reader, writer) pair.
     Sockets are nonblocking while it runs, and get their mode back.
@@ -201,7 +201,7 @@ async def relay(
         left = None if left is None else left - len(from_a)
         side_b, from_b = streams.take(b, "b", left)
         make = partial(Pair, side_a, side_b, to_a + from_b, to_b + from_a, byte_limit, "auto")
-        return await relayed(make, limit, streams.sent)
+        return await run_relay(make, limit, streams.sent)
 
 
 async def serve_proxy(
@@ -228,7 +228,7 @@ async def serve_proxy(
             stack.push_async_callback(portal.stop, cancel_remaining=True)
             route = partial(portal.call, cast(AsyncRoute, route))
         proxy = Proxy(listen, upstream, route=cast("Route | None", route), **options)
-        limiter = anyio.CapacityLimiter(2)  # these two threads are nobody else's to wait for
+        limiter = anyio.CapacityLimiter(2)  # not shared: no other call can use up these two threads
         try:
             proxy.start()
             task_status.started(proxy)

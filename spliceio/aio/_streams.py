@@ -1,11 +1,11 @@
-"""Taking over from asyncio: what is under a StreamReader or StreamWriter, and what they hold.
+"""asyncio streams as sources and destinations: their descriptor, and the bytes in their buffers.
 
 Rule 1: what the reader has read ahead goes first, and what the writer has not sent yet is sent
         before anything else is. A call that is refused has taken nothing.
 Rule 2: a reader is paused while its descriptor is used, and goes on after; streams stay their
         owner's to close.
 Rule 3: nothing here waits before the arguments have been checked: what is raised while unsent bytes
-        are waited for can tell of counts.
+        are waited for can have counts.
 Rule 4: a connection that its peer has broken fails as its socket would, though asyncio has closed
         that: first the bytes that came, then the reset. One that its owner has closed is refused.
 """
@@ -31,7 +31,7 @@ from .._kernel.ready import ready
 
 __all__ = ["Streams"]
 
-_LOOK = 1.0
+_CHECK_SECONDS = 1.0
 # What asyncio and uvloop call them.
 _READ_PIPES = ("_UnixReadPipeTransport", "ReadUnixTransport")
 _WRITE_PIPES = ("_UnixWritePipeTransport", "WriteUnixTransport")
@@ -45,7 +45,7 @@ class _Stream:
         self.transport = reader._transport if writer is None else writer.transport
         self.broken: OSError | None = None
         self._buffer: Any = None
-        self._goes_on = False
+        self._resumes = False
         if self.transport is None:
             raise TypeError(f"{name} is a StreamReader without a transport, and has no descriptor")
         if self._is_tls:
@@ -69,7 +69,7 @@ class _Stream:
     # -- what is under it ----------------------------------------------------------------------
 
     def descriptor(self) -> Any:
-        """Return what is under it, or what fails or ends as that has. Raises ValueError."""
+        """Return the descriptor; of a broken stream, one that fails or ends in the same way."""
         error = None if self.reader is None else self.reader.exception()
         if error is None and not self.transport.is_closing():
             fd = self._fd
@@ -104,7 +104,7 @@ class _Stream:
             return None
 
     def _why_broken(self) -> OSError | None:
-        """Say what the peer has done to a connection; None if it was closed on this side."""
+        """Return the error of a connection that its peer broke; None if this side closed it."""
         why: BaseException | None = None
         for reader in (self.reader, getattr(self.writer, "_reader", None)):
             why = why or (None if reader is None else reader.exception())
@@ -114,7 +114,7 @@ class _Stream:
         if why is None and self._is(_WRITE_PIPES):
             # It is closed without a word when its reader goes.
             why = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-        # asyncio may know it, and tell only in the next turn of the loop.
+        # asyncio may know it, and call connection_lost() only in the next turn of the loop.
         if why is None and (self._fd < 0 or not _has_hung_up(self._fd)):
             return None
         err = getattr(why, "errno", None) or errno.ECONNRESET
@@ -125,7 +125,7 @@ class _Stream:
     # -- what the reader holds -----------------------------------------------------------------
 
     def read_ahead(self, most: int | None) -> bytes:
-        """Take out what the reader holds; it has no public way to, short of waiting for more."""
+        """Take the bytes in the reader's buffer; there is no public way to, without a wait."""
         if self.reader is None:
             return b""
         self._buffer = self.reader._buffer
@@ -135,13 +135,13 @@ class _Stream:
         return ahead
 
     def put_back(self) -> None:
-        """Undo `read_ahead`, as long as the loop has not gone on."""
+        """Undo `read_ahead`, as long as the loop has not run since."""
         if self._buffer is not None:
             self.reader._buffer = self._buffer
 
     def pause(self) -> None:
         if self.reader is not None and not self.transport.is_closing():
-            self._goes_on = self.reader._paused or self._is_reading
+            self._resumes = self.reader._paused or self._is_reading
             self.transport.pause_reading()
 
     @property
@@ -151,9 +151,9 @@ class _Stream:
         except NotImplementedError:  # asyncio's of a pipe, until Python 3.11
             return not self.transport._paused
 
-    def go_on(self) -> None:
-        """Let the reader have bytes again, unless its own buffer is too full for more."""
-        if not self._goes_on or self.transport.is_closing():
+    def resume(self) -> None:
+        """Let the reader read again, unless its own buffer is too full for more."""
+        if not self._resumes or self.transport.is_closing():
             return
         if self.reader._paused:
             self.reader._maybe_resume_transport()
@@ -163,13 +163,13 @@ class _Stream:
     # -- what the writer has not sent ----------------------------------------------------------
 
     async def sent(self) -> OSError | None:
-        """Wait until the writer has given everything to the kernel; return what broke it."""
+        """Wait until the writer's buffer is written; return the error of a broken connection."""
         if self.broken is None and self.transport.get_write_buffer_size():
-            with self._woken() as woken:
+            with self._write_events() as woken:
                 while self.transport.get_write_buffer_size() and not self.transport.is_closing():
                     woken[0] = anyio.Event()
                     # A protocol without a word for its end is looked at now and then.
-                    with anyio.move_on_after(_LOOK if self._lost is None else math.inf):
+                    with anyio.move_on_after(_CHECK_SECONDS if self._lost is None else math.inf):
                         await woken[0].wait()
             if self.transport.is_closing():
                 await anyio.lowlevel.checkpoint()  # connection_lost() is called meanwhile
@@ -182,11 +182,12 @@ class _Stream:
         return self.broken
 
     @contextlib.contextmanager
-    def _woken(self) -> Iterator[list[anyio.Event]]:
+    def _write_events(self) -> Iterator[list[anyio.Event]]:
         """Set the event in the list whenever the kernel takes bytes, or the connection is lost.
 
-        Then the transport has written too. The limits of its buffer, the other way to be told, are
-        those that others wait with in drain(), and uvloop cannot take back that it has paused them.
+        Then the transport has written too. The limits of its buffer, the other way to be notified,
+        are those that others wait with in drain(), and uvloop cannot take back that it has paused
+        them.
         """
         loop, lost, woken = self.writer._loop, self._lost, [anyio.Event()]
 
@@ -206,14 +207,14 @@ class _Stream:
 
 
 def _duplicate(fd: int) -> Any:
-    """Duplicate a descriptor into an object, which there is before: nothing raised can lose it."""
+    """Duplicate a descriptor into a file object that exists before: no exception can leak it."""
     own = open(os.devnull, "rb", buffering=0)  # noqa: SIM115 - it is the caller's
     os.dup2(fd, own.fileno(), inheritable=False)
     return own
 
 
 def _broken_socket() -> socket.socket:
-    """Make a connection that its peer has reset."""
+    """Return a connection that its peer has reset."""
     near, far = socket.socketpair()
     near.send(b"\0")
     far.close()  # with a byte in it that it has not read
@@ -221,7 +222,7 @@ def _broken_socket() -> socket.socket:
 
 
 def _has_hung_up(fd: int) -> bool:
-    """Whether nothing can go either way any more."""
+    """Return whether poll(2) reports POLLHUP or POLLERR."""
     return bool(ready(fd, 0) & (select.POLLHUP | select.POLLERR))
 
 
@@ -243,8 +244,8 @@ def _stream(given: Any, name: str) -> _Stream | None:
     return None
 
 
-def _pass_on(error: BaseException) -> None:
-    """Let an exception that came in the place of another tell what that one did."""
+def _copy_result(error: BaseException) -> None:
+    """Copy `result`, `held` and `unread` from the exception that this one has replaced."""
     first = error.__context__
     if first is not None and hasattr(first, "result") and not hasattr(error, "result"):
         for name in ("result", "held", "unread"):
@@ -253,7 +254,7 @@ def _pass_on(error: BaseException) -> None:
 
 
 class Streams:
-    """The streams of one call; a context manager that gives them back to their owner.
+    """The streams of one call: paused in the block, and resumed after it.
 
     An asyncio StreamReader, StreamWriter or pair of them stands for its descriptor, which `take`
     gives as a number: to be duplicated before the event loop goes on. A trio SocketStream has its
@@ -268,14 +269,14 @@ class Streams:
     def take(
         self, given: Any, name: str, most: int | None = None, *, keep: bool = False
     ) -> tuple[Any, bytes]:
-        """Return what stands for `given`, and up to `most` bytes read ahead of it.
+        """Return the descriptor of `given`, and up to `most` bytes that it had read ahead.
 
         With `keep` it is good until the end. Raises TypeError for TLS, and ValueError for a
         transport that its owner has closed.
         """
         stream = _stream(given, name)
         if stream is None:
-            # Others that have a socket may speak in another form than it does.
+            # Other objects with a socket may encode their bytes.
             return (given.socket if is_a(given, "trio", "SocketStream") else given), b""
         self._all.append(stream)
         under = stream.descriptor()
@@ -287,14 +288,14 @@ class Streams:
         return under, stream.read_ahead(most)
 
     async def sent(self) -> dict[str, OSError]:
-        """Wait until the writers have sent what they had; say whose peer has broken it, and how.
+        """Wait until the writers' buffers are written; return errors of broken ones, by name.
 
         What was read ahead is the transfer's from now on.
         """
         self._accepted = True
         broken = {}
         for stream in self._all:
-            # The socket of a pair that was broken before tells of it itself, after its bytes.
+            # The socket of a pair that was broken before fails by itself, after its bytes.
             if stream.writer is not None and (stream.reader is None or stream.broken is None):
                 error = await stream.sent()
                 if error is not None:
@@ -312,14 +313,14 @@ class Streams:
     ) -> None:
         try:
             if error is not None:
-                _pass_on(error)
-            self._give_back(error)
+                _copy_result(error)
+            self._restore(error)
         except BaseException as second:
-            self._give_back(error)  # a signal handler has raised
-            _pass_on(second)
+            self._restore(error)  # a signal handler has raised
+            _copy_result(second)
             raise
 
-    def _give_back(self, error: BaseException | None) -> None:
+    def _restore(self, error: BaseException | None) -> None:
         for own in self._own:
             own.close()
         for stream in self._all:
@@ -327,4 +328,4 @@ class Streams:
                 stream.put_back()
             elif isinstance(error, ConnectionError) and error.__cause__ is None and stream.broken:
                 error.__cause__ = stream.broken.__cause__
-            stream.go_on()
+            stream.resume()

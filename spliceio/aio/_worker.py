@@ -1,4 +1,4 @@
-"""A thread that an event loop waits for, and that never waits for the event loop.
+"""A worker thread that an event loop awaits, with progress and cancellation.
 
 Rule 1: it is a thread of its own: no limit that others share keeps it from beginning.
 Rule 2: whatever is raised where it is waited for, that is left only when the thread has ended:
@@ -17,21 +17,21 @@ from collections.abc import Callable
 import anyio
 import anyio.lowlevel
 
-__all__ = ["Pace", "in_thread"]
+__all__ = ["Pace", "run_in_thread"]
 
 _PROGRESS, _IDLE = 0.08, 1.0
 
 
 class Pace:
-    """Calls `progress` with what `moved` returns, the less often the longer nothing has moved."""
+    """Calls `progress` with the bytes moved, the less often the longer nothing has moved."""
 
     def __init__(self, progress: Callable[[int], object] | None, moved: Callable[[], int]) -> None:
         self._progress, self._moved, self._before = progress, moved, 0
         self.seconds = math.inf if progress is None else _PROGRESS
-        """Until it is to be told next."""
+        """Until the next call."""
 
-    def tell(self) -> None:
-        """Say how much has moved, if anybody wants to know."""
+    def report(self) -> None:
+        """Call `progress`, if there is one."""
         if self._progress is not None:
             before, self._before = self._before, self._moved()
             self._progress(self._before)
@@ -40,20 +40,20 @@ class Pace:
 
 
 class _Stopped(Exception):
-    """Ends what runs in a thread, when nobody waits for it any more."""
+    """Raised in the thread to end its work, when no task awaits it any more."""
 
 
 class _Thread(threading.Thread):
-    """Runs `drive`, which calls what it is given now and then; an eventfd tells of its end.
+    """A thread that runs `drive`, and writes to an eventfd when that has returned.
 
-    Another one, `wake`, tells `drive` to call it now: what waits in the kernel polls that too.
+    Another one, `wake`, makes `drive` call it now: what waits in the kernel polls that too.
     """
 
     def __init__(self, drive: Callable[[Callable[[int], object], int], object]) -> None:
         super().__init__(name="spliceio-aio", daemon=True)
         self._drive, self._contextvars = drive, contextvars.copy_context()
         self._stop_asked = False
-        # Ctrl-C may come while start() is under way: whoever takes this first, it or we.
+        # Ctrl-C may come during start(): the first to acquire this decides whether it runs.
         self._begun, self._over = threading.Lock(), threading.Event()
         self.ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -63,14 +63,14 @@ class _Thread(threading.Thread):
         if not self._begun.acquire(blocking=False):
             return
         try:
-            self._contextvars.run(self._drive, self._told, self.wake)
+            self._contextvars.run(self._drive, self._on_progress, self.wake)
         except BaseException as error:
             self.error = error
         finally:
             os.eventfd_write(self.ended, 1)
             self._over.set()
 
-    def _told(self, moved: int) -> None:
+    def _on_progress(self, moved: int) -> None:
         if self._stop_asked:
             raise _Stopped
 
@@ -83,8 +83,8 @@ class _Thread(threading.Thread):
             self._over.set()  # it has not begun, and will not
         return not self._over.is_set()
 
-    async def let_go(self) -> None:
-        """Stop it, and wait until it has, while the event loop goes on."""
+    async def stop(self) -> None:
+        """Stop it, and wait until it has ended, while the event loop runs."""
         self._ask_to_stop()
         while self._is_running():
             try:
@@ -94,17 +94,17 @@ class _Thread(threading.Thread):
             except anyio.get_cancelled_exc_class():
                 continue  # a task of asyncio can be cancelled again, shield or not
             except BaseException:
-                self.outlast()
+                self.wait_ended()
 
-    def outlast(self) -> None:
-        """Wait for it without a loop, and whatever is raised: an exception is on its way."""
+    def wait_ended(self) -> None:
+        """Stop it, and wait for its end without an event loop, whatever is raised meanwhile."""
         self._ask_to_stop()
         while self._is_running():
             with contextlib.suppress(BaseException):
                 self._over.wait()
 
 
-async def in_thread(
+async def run_in_thread(
     drive: Callable[[Callable[[int], object], int], object],
     progress: Callable[[int], object] | None,
     moved: Callable[[], int],
@@ -112,7 +112,7 @@ async def in_thread(
     """Run `drive` in a thread; call `progress` with `moved()` in the event loop meanwhile.
 
     `drive` is given what it calls now and then, and at once when the descriptor that comes with it
-    can be read: that raises when nobody waits for it any more.
+    can be read: that raises when it is no longer awaited.
     """
     await anyio.lowlevel.checkpoint()
     thread = _Thread(drive)
@@ -121,10 +121,10 @@ async def in_thread(
             thread.start()
             await _until_ended(thread, Pace(progress, moved))
         except BaseException:
-            await thread.let_go()
+            await thread.stop()
             raise
     finally:
-        thread.outlast()
+        thread.wait_ended()
         os.close(thread.ended)
         os.close(thread.wake)
     if thread.error is not None:
@@ -137,4 +137,4 @@ async def _until_ended(thread: _Thread, pace: Pace) -> None:
         with anyio.move_on_after(pace.seconds):
             await anyio.wait_readable(thread.ended)
             ended = True
-        pace.tell()
+        pace.report()

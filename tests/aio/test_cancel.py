@@ -23,7 +23,7 @@ import anyio
 import pytest
 
 from spliceio import aio
-from spliceio._relay.job import Link
+from spliceio._relay.job import Job
 from spliceio._transfer import transfer as _transfer
 from spliceio.aio import _driver as _await
 from tests.support import loops, scripts
@@ -461,10 +461,10 @@ def test_around_the_end(wires, backend):
 def test_a_second_cancel_waits_as_well(wires, backend, way, name, monkeypatch):
     """Cancelled again and again while the engine lets go: it waits until that has happened."""
     asked, kept, again, out, early = [], [], [], [], []
-    cancel, close = Link.cancel, _await._News.close
-    monkeypatch.setattr(Link, "cancel", lambda link: asked.append(link))
+    cancel, close = Job.cancel, _await._Completions.close
+    monkeypatch.setattr(Job, "cancel", lambda job: asked.append(job))
     # A call that did not wait would free what the engine still uses, and take the tests with it.
-    monkeypatch.setattr(_await._News, "close", lambda news: kept.append(news))
+    monkeypatch.setattr(_await._Completions, "close", lambda completions: kept.append(completions))
     source, sink = wires.source("unix", SOME), narrow(wires, "unix")
     main = threading.get_native_id()
 

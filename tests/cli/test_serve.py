@@ -30,7 +30,7 @@ import pytest
 from spliceio._cli import main as cli
 from spliceio._cli import serve as _serve
 from spliceio._http import site as _site
-from spliceio._http.docroot import Tree
+from spliceio._http.docroot import Docroot
 from spliceio._http.site import Site
 from tests.support.commands import HANG, SPLICEIO, run, said
 from tests.support.programs import need
@@ -711,7 +711,10 @@ def test_when_descriptors_run_out(root):
 
 def test_running_out_waits_and_does_not_spin(root, monkeypatch):
     """One wait for each refusal of accept(), for descriptors as for threads."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.closing(Tree(root)) as tree:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        contextlib.closing(Docroot(root)) as tree,
+    ):
         server = _serve.Server([listener], Site(tree, 10.0, quiet=True))
         waits = []
         monkeypatch.setattr(server, "_wait_for_an_end", lambda: waits.append("waited"))
@@ -739,7 +742,10 @@ def test_running_out_waits_and_does_not_spin(root, monkeypatch):
 @pytest.mark.parametrize("err", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_an_accept_that_is_refused_is_told_once_and_does_not_spin(root, monkeypatch, err):
     """A sandbox refuses each time: one line, and a pause for each refusal."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.closing(Tree(root)) as tree:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        contextlib.closing(Docroot(root)) as tree,
+    ):
         server = _serve.Server([listener], Site(tree, 10.0, quiet=True))
         waits, logged = [], []
         monkeypatch.setattr(server, "_wait_for_an_end", lambda: waits.append("waited"))

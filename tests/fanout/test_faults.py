@@ -103,12 +103,13 @@ class Stepper:
     NAMES = (
         "drive",
         "_slice",
-        "_give",
-        "_note_handed",
+        "_serve_objects",
+        "_collect_handed",
         "_take",
         "_taken",
-        "has_gone",
-        "give",
+        "_accepted",
+        "check_detached",
+        "write_due",
         "_count",
     )
 

@@ -266,6 +266,16 @@ def test_after_an_alarm_at_any_time_held_makes_it_right(wires, alarm, method):
     assert came > 20
 
 
+INTERRUPTED = (
+    "write_due",
+    "settle_interrupted",
+    "_count",
+    "_ask_position",
+    "_accepted",
+    "_slice",
+)
+
+
 class InSinks(Stepper):
     """Steps in the package and in the sinks of this file alone."""
 
@@ -275,7 +285,7 @@ class InSinks(Stepper):
                 return None
             frame.f_trace_opcodes = True
             return self._step
-        if frame.f_code.co_name not in ("give", "settle", "_count", "_said", "_taken", "_slice"):
+        if frame.f_code.co_name not in INTERRUPTED:
             return None
         return super().__call__(frame, event, arg)
 

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 
 import spliceio
 from spliceio import CopyResult, copy_file
-from spliceio._kernel.fdinfo import about
+from spliceio._kernel.fdinfo import fd_info
 from tests.support.programs import need
 from tests.support.seam import Seam, cap, fail
 from tests.support.states import Worker
@@ -46,7 +46,7 @@ KIB64 = 64 << 10
 def filesystem(directory):
     """Return the magic number of a directory's filesystem."""
     with tempfile.TemporaryFile(dir=directory) as file:
-        return about(file.fileno()).filesystem
+        return fd_info(file.fileno()).filesystem
 
 
 @pytest.fixture

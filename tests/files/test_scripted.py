@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from spliceio import CopyResult, copy_file
-from spliceio._kernel.fdinfo import about
+from spliceio._kernel.fdinfo import fd_info
 from spliceio._transfer import plan as _plan
 from tests.support.seam import ALWAYS, Seam, cap, fail, zero
 from tests.support.wires import payload
@@ -36,7 +36,7 @@ def places(tmp_path):
     """A directory on an ext4, and one in memory; both are emptied after."""
     for parent in (tmp_path, Path("/var/tmp"), Path.cwd()):
         with tempfile.TemporaryFile(dir=parent) as probe:
-            if about(probe.fileno()).filesystem == EXT4:
+            if fd_info(probe.fileno()).filesystem == EXT4:
                 break
     else:
         pytest.skip("no directory of this machine is on an ext4")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spliceio._http.docroot import BadTarget, Tree, target
+from spliceio._http.docroot import BadTarget, Docroot, target
 from tests.support.states import Worker
 
 SECRET = b"outside"
@@ -38,12 +38,12 @@ def root(tmp_path):
 @pytest.fixture
 def tree(root):
     """The root, opened."""
-    tree = Tree(root)
+    tree = Docroot(root)
     yield tree
     tree.close()
 
 
-def read(tree: Tree, *names: str | bytes, slash: bool = False) -> bytes | list[str]:
+def read(tree: Docroot, *names: str | bytes, slash: bool = False) -> bytes | list[str]:
     """Open and read a file, or list a directory."""
     opened = tree.open(tuple(map(os.fsencode, names)), slash=slash)
     try:
@@ -55,7 +55,7 @@ def read(tree: Tree, *names: str | bytes, slash: bool = False) -> bytes | list[s
         os.close(opened.fd)
 
 
-def refusal(tree: Tree, *names: str | bytes, slash: bool = False) -> int | None:
+def refusal(tree: Docroot, *names: str | bytes, slash: bool = False) -> int | None:
     """Return the errno with which a name is refused."""
     with pytest.raises(OSError, match=r"\[Errno") as raised:
         read(tree, *names, slash=slash)
@@ -167,7 +167,7 @@ def test_files_and_directories_are_opened(tree):
 def test_a_root_that_is_a_symlink(tmp_path, root):
     """Named by any path that leads there."""
     (tmp_path / "link").symlink_to(root)
-    tree = Tree(tmp_path / "link")
+    tree = Docroot(tmp_path / "link")
     try:
         assert read(tree, "file") == b"inside"
     finally:
@@ -176,7 +176,7 @@ def test_a_root_that_is_a_symlink(tmp_path, root):
 
 def test_the_root_of_everything(root):
     """`/` itself may be the root."""
-    tree = Tree("/")
+    tree = Docroot("/")
     try:
         assert read(tree, *str(root / "file").split("/")[1:]) == b"inside"
     finally:
@@ -199,7 +199,7 @@ def test_a_root_that_is_none(tmp_path, root, error):
     """Missing, or no directory."""
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=root) as raised:
-        Tree(tmp_path / root)
+        Docroot(tmp_path / root)
     assert raised.value.errno == error
 
 
@@ -388,6 +388,6 @@ def test_a_directory_that_is_swapped_all_the_time(tmp_path, root, tree):
 
 def test_closing_twice(root):
     """Is as closing once."""
-    tree = Tree(Path(root))
+    tree = Docroot(Path(root))
     tree.close()
     tree.close()

@@ -224,7 +224,7 @@ def test_no_error_advises_a_function_that_does_not_exist(wires, monkeypatch, cal
         assert name == "poll" or hasattr(spliceio, name), text
     from spliceio._kernel import errors as _errors
 
-    for name in re.findall(r"\btry_(\w+)\(\)", _errors.why(call, errno.EAGAIN)):
+    for name in re.findall(r"\btry_(\w+)\(\)", _errors.reason_for(call, errno.EAGAIN)):
         assert hasattr(spliceio, f"try_{name}")
 
 

@@ -116,7 +116,7 @@ def test_every_lock_of_the_module_is_free_in_a_child():
     held, release = threading.Event(), threading.Event()
 
     def hold():
-        with lock.mine():
+        with lock.current():
             held.set()
             release.wait()
 
@@ -125,14 +125,14 @@ def test_every_lock_of_the_module_is_free_in_a_child():
     held.wait()
 
     def ask():
-        free = lock.mine(lambda: forgotten.append(1)).acquire(blocking=False)
-        lock.mine(lambda: forgotten.append(2))
+        free = lock.current(lambda: forgotten.append(1)).acquire(blocking=False)
+        lock.current(lambda: forgotten.append(2))
         return free, forgotten
 
     assert in_child(ask) == "(True, [1])"
     release.set()
     thread.join()
-    assert lock.mine() is lock.mine()
+    assert lock.current() is lock.current()
     assert forgotten == []
 
 

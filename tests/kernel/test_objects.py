@@ -73,7 +73,7 @@ FROM = {
     "relay, b": lambda w, bad: spliceio.relay(pair(w), (bad, w.file())),
     "RelayPool": lambda w, bad: pooled(w, (bad, w.file()), pair(w)),
     "Pipe.fill": filled,
-    "serve_file": lambda w, bad: _http_file.looked_at(bad),
+    "serve_file": lambda w, bad: _http_file.status_of_open(bad),
 }
 TO = {
     "copy": lambda w, bad: spliceio.copy(w.file(b"data"), bad),
@@ -635,10 +635,10 @@ def test_the_kernel_may_do_the_encryption(wires, monkeypatch, kind, sends):
     under = sock if kind in ("socket", "wfile") else file
     for asked in (False, True):
         if asked is sends:
-            assert objects.judged(kept(wires, file), asked) is under
+            assert objects.resolve(kept(wires, file), asked) is under
         else:
             with pytest.raises(objects.Unreal):
-                objects.judged(file, asked)
+                objects.resolve(file, asked)
 
 
 # ---- through the object -------------------------------------------------------------------------
@@ -848,7 +848,7 @@ def test_known_types_are_told_by_the_table_alone(wires):
 
     for sends in (False, True):
         with pytest.raises(objects.Unreal):
-            objects.judged(Watched(), sends, known=True)
+            objects.resolve(Watched(), sends, known=True)
     assert asked == []
 
 
@@ -856,8 +856,8 @@ def test_known_types_are_told_by_the_table_alone(wires):
 def test_types_are_in_the_table_once_they_came_by(wires, make):
     """The next of that type is looked up and no more."""
     file = make(wires)
-    assert objects.judged(file, False) is file
-    assert type(file) in objects._table
+    assert objects.resolve(file, False) is file
+    assert type(file) in objects._resolvers
 
 
 def test_threads_that_copy_from_one_reader_do_not_refuse_it(wires):

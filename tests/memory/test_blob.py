@@ -1012,8 +1012,8 @@ def test_short_writes_are_finished(monkeypatch):
 
 def test_a_file_that_gives_less_than_it_has():
     """Pages that were made ready and not filled are no part of the blob."""
-    with _memfd.filled() as memory:
-        memory.expect(2 * HUGE + 5)
+    with _memfd.new_sealed() as memory:
+        memory.preallocate(2 * HUGE + 5)
         memory.write(memoryview(b"abc"))
     assert os.fstat(memory.fileno()).st_size == 3
     assert memory.view() == b"abc"

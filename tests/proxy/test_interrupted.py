@@ -89,7 +89,7 @@ def test_while_it_is_ended(call, listen, kind, tmp_path, monkeypatch):
 
     def end(proxy: Proxy) -> None:
         if call == "serve_forever":
-            proxy._heard_news.wait_for = lambda *_: proxy.shutdown()  # while it waits
+            proxy._changed.wait_for = lambda *_: proxy.shutdown()  # while it waits
             proxy.serve_forever()
         elif call == "__exit__":
             proxy.__exit__(None, None, None)

@@ -619,7 +619,7 @@ def test_a_drain_does_not_spin_on_a_listener_that_is_still_somebodys():
 def test_shutdown_ends_whatever_the_news_thread_is_doing(monkeypatch):
     """The word of the end comes while news are being heard, and is not lost."""
     hearing, woken = threading.Event(), threading.Event()
-    take = _engine.Engines._take
+    take = _engine.Engines._dispatch
 
     def wake(news):
         lib.sio_completions_wake(news)
@@ -635,7 +635,7 @@ def test_shutdown_ends_whatever_the_news_thread_is_doing(monkeypatch):
     monkeypatch.setattr(_engine.Engines, "_take", slow)
     monkeypatch.setattr(_engine, "lib", Watched("sio_completions_wake", wake))
     proxy.start()
-    lib.sio_completions_wake(proxy._engines.news)
+    lib.sio_completions_wake(proxy._engines.completions)
     hearing.wait()
     proxy.shutdown()
 

@@ -252,7 +252,7 @@ def test_news_of_a_list_that_was_replaced(told, resolver):
             until(lambda: told("failed"))
             (record,) = told("upstream-down")
             assert (record.upstream, record.errno) == (hangs, errno.ETIMEDOUT)
-            assert not proxy._names._is_lacking()  # or names would be looked up for ever
+            assert not proxy._resolver._is_lacking()  # or names would be looked up for ever
 
 
 @pytest.mark.parametrize(

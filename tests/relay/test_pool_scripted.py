@@ -306,7 +306,7 @@ def test_idle_relays_end_in_the_order_of_their_deadlines():
         links = {}
         for (one, two), limit in zip(pairs, limits, strict=True):
             future = pool.submit(one.near, two.near, idle_timeout=limit)
-            links[future] = future._link.c
+            links[future] = future._job.c
             future.add_done_callback(ended.append)
         for number, (future, (one, _)) in enumerate(zip(links, pairs, strict=True)):
             if number % 5 == 0:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spliceio._trace.parser import CALLS, Call, End, Lines, end, unescaped
+from spliceio._trace.parser import CALLS, Call, Lines, TraceEnd, parse_end, unescaped
 from spliceio._trace.strace import find, options
 from tests.support.programs import need
 
-SOCKET = End("socket", "a TCP socket")
-USER = End("memory", "user memory")
+SOCKET = TraceEnd("socket", "a TCP socket")
+USER = TraceEnd("memory", "user memory")
 
 
 def read(*texts: str) -> tuple[list[Call], Lines]:
@@ -36,83 +36,83 @@ def one(text: str) -> Call:
     [
         (
             "12 sendfile(3<TCP:[127.0.0.1:80->127.0.0.1:4797]>, 5</a>, [5] => [15], 10) = 10",
-            "sendfile", End("file", "/a"), SOCKET, 10,
+            "sendfile", TraceEnd("file", "/a"), SOCKET, 10,
         ),
         (
             "12 sendfile64(3<TCP:[127.0.0.1:80->127.0.0.1:4797]>, 5</a>, NULL, 99) = 10",
-            "sendfile", End("file", "/a"), SOCKET, 10,
+            "sendfile", TraceEnd("file", "/a"), SOCKET, 10,
         ),
         (
             "12<nginx> writev(3<TCPv6:[[::1]:5->[::1]:6]>, [...], 2) = 4",
-            "writev", USER, End("socket", "a TCPv6 socket"), 4,
+            "writev", USER, TraceEnd("socket", "a TCPv6 socket"), 4,
         ),
         (
             "12<x> splice(5</a b>, [0], 16<pipe:[61]>, NULL, 4096, 0) = 4096",
-            "splice", End("file", "/a b"), End("pipe", "pipe:[61]"), 4096,
+            "splice", TraceEnd("file", "/a b"), TraceEnd("pipe", "pipe:[61]"), 4096,
         ),
         (
             "12<x> splice(15<pipe:[61]>, NULL, "
             "8<UNIX-STREAM:[1->2,\"a>, 5\\\",x\"]>, NULL, 9, 0) = 9",
-            "splice", End("pipe", "pipe:[61]"), End("socket", "a UNIX-STREAM socket"), 9,
+            "splice", TraceEnd("pipe", "pipe:[61]"), TraceEnd("socket", "a UNIX-STREAM socket"), 9,
         ),
         (
             "12<x> copy_file_range(5</a>, [0] => [7], 6</b>, [4] => [11], 9, 0) = 7",
-            "copy_file_range", End("file", "/a"), End("file", "/b"), 7,
+            "copy_file_range", TraceEnd("file", "/a"), TraceEnd("file", "/b"), 7,
         ),
         (
             "12<x> tee(1<pipe:[1]>, 2<pipe:[2]>, 5, SPLICE_F_NONBLOCK) = 5",
-            "tee", End("pipe", "pipe:[1]"), End("pipe", "pipe:[2]"), 5,
+            "tee", TraceEnd("pipe", "pipe:[1]"), TraceEnd("pipe", "pipe:[2]"), 5,
         ),
         (
             "12<x> vmsplice(16<pipe:[6]>, [...], 2, 0) = 11",
-            "vmsplice", USER, End("pipe", "pipe:[6]"), 11,
+            "vmsplice", USER, TraceEnd("pipe", "pipe:[6]"), 11,
         ),
         (
             "12<x> write(1</dev/null<char 1:3>>, \"\"..., 3) = 3",
-            "write", USER, End("device", "/dev/null"), 3,
+            "write", USER, TraceEnd("device", "/dev/null"), 3,
         ),
         (
             "12<x> write(1</dev/pts/0<char 136:0>>, \"\"..., 3)       = 3",
-            "write", USER, End("terminal", "/dev/pts/0"), 3,
+            "write", USER, TraceEnd("terminal", "/dev/pts/0"), 3,
         ),
         (
             "12<x> write(1</dev/sda<block 8:0>>, \"\"..., 3) = 3",
-            "write", USER, End("device", "/dev/sda"), 3,
+            "write", USER, TraceEnd("device", "/dev/sda"), 3,
         ),
         (
             "12<x> write(7</memfd:mem x>(deleted), \"\"..., 3) = 3",
-            "write", USER, End("memory", "memfd:mem x"), 3,
+            "write", USER, TraceEnd("memory", "memfd:mem x"), 3,
         ),
         (
             "12<x> write(7</memfd:mem x (deleted)>, \"\"..., 3) = 3",
-            "write", USER, End("memory", "memfd:mem x"), 3,
+            "write", USER, TraceEnd("memory", "memfd:mem x"), 3,
         ),
         (
             "12<x> write(8<anon_inode:[eventfd]>, \"\"..., 8) = 8",
-            "write", USER, End("other", "eventfd"), 8,
+            "write", USER, TraceEnd("other", "eventfd"), 8,
         ),
         (
             '12<x> write(6</t/a b\\76\\"x\\\\ \\303\\251(deleted)\\74c>(deleted), ""..., 2) = 2',
-            "write", USER, End("file", '/t/a b>"x\\ é(deleted)<c (deleted)'), 2,
+            "write", USER, TraceEnd("file", '/t/a b>"x\\ é(deleted)<c (deleted)'), 2,
         ),
         (
             "12<x> write(6</t/a = 5) = 9>, \"\"..., 2) = 2",
-            "write", USER, End("file", "/t/a = 5) = 9"), 2,
+            "write", USER, TraceEnd("file", "/t/a = 5) = 9"), 2,
         ),
         (
             "12<x> sendto(4<UDP:[127.0.0.1:3->127.0.0.1:9]>, \"\"..., 1, 0, NULL, 0) = 1",
-            "sendto", USER, End("socket", "a UDP socket"), 1,
+            "sendto", USER, TraceEnd("socket", "a UDP socket"), 1,
         ),
         (
             "12<x> sendto(4<socket:[6161]>, \"\"..., 1, 0, NULL, 0) = 1",
-            "sendto", USER, End("socket", "a socket"), 1,
+            "sendto", USER, TraceEnd("socket", "a socket"), 1,
         ),
         (
             "12<x> recvmsg(3<TCP:[1.2.3.4:5->6.7.8.9:1]>, {msg_name=0x7f, msg_namelen=28 => 0, "
             "msg_iov=[...], msg_iovlen=1, msg_controllen=0, msg_flags=0}, 0) = 3",
             "recvmsg", SOCKET, USER, 3,
         ),
-        ("12 read(0, \"\"..., 8192) = 2", "read", End("unknown", "descriptor 0"), USER, 2),
+        ("12 read(0, \"\"..., 8192) = 2", "read", TraceEnd("unknown", "descriptor 0"), USER, 2),
         (
             "12<x> sendmmsg(8<TCP:[1.1.1.1:1->2.2.2.2:2]>, [{msg_hdr={msg_iov=[{iov_base=\"\"..., "
             "iov_len=1}], msg_flags=0}, msg_len=4}, {msg_hdr={}, msg_len=5}], 3, 0) = 2",
@@ -181,7 +181,7 @@ def test_halves_are_joined_by_thread():
         (8, "splice", 10),
         (9, "write", 3),
     ]
-    assert calls[1].dst == End("pipe", "pipe:[2]")
+    assert calls[1].dst == TraceEnd("pipe", "pipe:[2]")
     assert lines.unparsed == 0
 
 
@@ -248,15 +248,15 @@ def test_a_named_pipe_is_no_file(tmp_path):
     """Though strace prints it as one."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
-    assert end("3", str(path)) == End("pipe", str(path))
-    assert end("3", str(tmp_path / "gone")) == End("file", str(tmp_path / "gone"))
+    assert parse_end("3", str(path)) == TraceEnd("pipe", str(path))
+    assert parse_end("3", str(tmp_path / "gone")) == TraceEnd("file", str(tmp_path / "gone"))
 
 
 def test_devices_are_told_without_yy():
     """Strace before 4.22 has no "<char 1:3>" beside a device."""
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
-    assert end("3", "/dev/null") == End("device", "/dev/null")
-    assert end("3", "/dev/tty").kind == "terminal"
+    assert parse_end("3", "/dev/null") == TraceEnd("device", "/dev/null")
+    assert parse_end("3", "/dev/tty").kind == "terminal"
 
 
 # -- anything at all -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from spliceio._cli import trace as _trace
 from spliceio._trace import processes as _processes
 from spliceio._trace import report as _trace_words
 from spliceio._trace.parser import Lines
-from spliceio._trace.stats import MOST_PATHS, MOST_PROGRAMS, Tally
+from spliceio._trace.stats import MOST_PATHS, MOST_PROGRAMS, Stats
 from tests.support.commands import HANG, SPLICEIO, run, said, started, unused_port
 from tests.support.programs import answers, need
 from tests.support.states import process_state, until
@@ -327,7 +327,7 @@ def test_our_own_pipe_is_zero_copy(tmp_path):
 
 def test_nothing_seen_is_said():
     """A program without one I/O call that is traced."""
-    text = _trace_words.report(Tally(lambda pid, comm: "x"), 0)
+    text = _trace_words.report(Stats(lambda pid, comm: "x"), 0)
     assert text.startswith("Nothing was seen: none of the traced I/O calls was made.\n")
     assert "mmap" in text
 
@@ -1049,7 +1049,7 @@ def test_a_reader_of_the_report_that_goes_away(tmp_path):
 # -- counting, without strace ----------------------------------------------------------------------
 
 
-def tallied(*texts: str) -> tuple[Tally, Lines]:
+def tallied(*texts: str) -> tuple[Stats, Lines]:
     """Count literal lines."""
     lines = Lines()
     chunks = [("\n".join(texts) + "\n").encode()]

@@ -207,7 +207,7 @@ def test_a_callers_own_readinto_stays(wires):
         os.write(writer, b"text")
         os.close(writer)
         file.meanwhile = lambda: elsewhere(lambda: file.read(1))
-        assert _ahead.taken(file, None) == b"ext"
+        assert _ahead.take_buffer(file, None) == b"ext"
         assert file.raw.readinto is mine
 
 

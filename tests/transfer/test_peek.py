@@ -101,7 +101,7 @@ def waits(monkeypatch):
 
     EPOLL, begun = select.epoll, []
     monkeypatch.setattr(select, "epoll", Recorded)
-    for name in ("_PATIENCE", "_MOST_PATIENCE", "_SLICE"):
+    for name in ("_INTERVAL", "_MAX_INTERVAL", "_SLICE"):
         monkeypatch.setattr(_peek, name, 10_000.0)
     return begun
 
@@ -498,15 +498,15 @@ def test_every_wait_ends_by_itself(wires, monkeypatch):
     """What is no event is seen all the same: the source is looked at again after a while."""
     stream, asked = Stream(wires, "pipe"), []
     stream.send(b"abc")
-    for name in ("_PATIENCE", "_MOST_PATIENCE", "_PIPES_TELL"):
-        monkeypatch.setattr(_peek, name, 0.001 if "PATIENCE" in name else False)
-    look = spliceio._transfer.peek.look
+    for name in ("_INTERVAL", "_MAX_INTERVAL", "_PIPES_NOTIFY"):
+        monkeypatch.setattr(_peek, name, 0.001 if "INTERVAL" in name else False)
+    look = spliceio._transfer.peek.peek_pipe
 
     def at_last(fd, count):
         asked.append(count)
         return look(fd, count)[0], len(asked) > 5
 
-    monkeypatch.setattr(spliceio._transfer.peek, "look", at_last)
+    monkeypatch.setattr(spliceio._transfer.peek, "peek_pipe", at_last)
     assert peek(stream.end, at_least=10) == b"abc"
 
 

@@ -70,14 +70,14 @@ def before_the_duplicate(monkeypatch, swap):
 
 def before_the_look(monkeypatch, swap):
     """Swap when the number is known, and nothing has been looked at."""
-    look = _fds.about
+    look = _fds.fd_info
 
     def about(fd):
         if fd == swap.number:
             swap.now()
         return look(fd)
 
-    monkeypatch.setattr(_fds, "about", about)
+    monkeypatch.setattr(_fds, "fd_info", about)
 
 
 def file_object(wires, name, mode):
@@ -263,6 +263,6 @@ def test_a_terminal_of_ones_own_is_the_one_that_was_given(wires):
     stream = _fds.source(slave)
     try:
         assert stream.owned.fd >= 0
-        assert _fds.about(stream.owned.fd).same_file(stream.about)
+        assert _fds.fd_info(stream.owned.fd).same_file(stream.info)
     finally:
         stream.close()
