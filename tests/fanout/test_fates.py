@@ -17,6 +17,7 @@ import pytest
 
 from spliceio import fanout
 from spliceio._fanout import fanout as _fanout
+from tests.support.cases import cases
 from tests.support.fans import PATIENCE, Raw, complete, ends, same
 from tests.support.refusals import gone
 from tests.support.states import Worker, descriptors, until
@@ -25,9 +26,7 @@ from tests.support.wires import MIB, payload, prefill, read_all
 BIG = 5 * MIB
 
 
-@pytest.mark.parametrize("kind", ["pipe", "unix", "tcp4"])
-@pytest.mark.parametrize("src", ["pipe", "unix", "file"])
-@pytest.mark.parametrize("method", ["auto", "read_write"])
+@cases(kind=["pipe", "unix", "tcp4"], src=["pipe", "unix", "file"], method=["auto", "read_write"])
 def test_a_sink_whose_reader_is_gone_is_detached(wires, src, kind, method):
     """Its error is in the result; the others lose and repeat nothing."""
     data = payload(BIG)
@@ -136,9 +135,7 @@ def test_no_sink_left_takes_no_more_from_the_source(wires):
     assert result.unread == data[: result.moved]
 
 
-@pytest.mark.parametrize("kind", ["pipe", "unix", "tcp4"])
-@pytest.mark.parametrize("src", ["pipe", "unix"])
-@pytest.mark.parametrize("method", ["auto", "read_write"])
+@cases(kind=["pipe", "unix", "tcp4"], src=["pipe", "unix"], method=["auto", "read_write"])
 def test_one_that_takes_nothing_is_dropped(wires, src, kind, method):
     """on_slow="drop": TimeoutError in its result, its prefix was exact, the others get all."""
     data = payload(BIG)

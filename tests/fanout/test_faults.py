@@ -24,6 +24,7 @@ import pytest
 
 from spliceio import fanout
 from spliceio._fanout import fanout as _fanout
+from tests.support.cases import cases
 from tests.support.fans import PATIENCE, account, complete, ends, python, stuck_sink
 from tests.support.programs import need
 from tests.support.states import Worker, until
@@ -81,9 +82,11 @@ def test_a_reset_while_a_sink_is_stuck_waits_for_it(wires):
 # ---- stopped in the middle ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["auto", "read_write"])
-@pytest.mark.parametrize("src", ["pipe", "unix", "file", "tcp4"])
-@pytest.mark.parametrize("stuck", ["pipe", "unix", "tcp4"])
+@cases(
+    method=["auto", "read_write"],
+    src=["pipe", "unix", "file", "tcp4"],
+    stuck=["pipe", "unix", "tcp4"],
+)
 def test_a_timeout_accounts_for_every_byte(wires, src, stuck, method):
     """A stuck sink beside two fast ones and a hash: moved + held is one prefix for all."""
     data = payload(4 * MIB)

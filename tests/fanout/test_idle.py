@@ -1,7 +1,8 @@
 """A fan-out that has nothing to do: it ends where it must, and else costs nothing.
 
 Rule 1: a sink that is full does not hide that the source has ended.
-Rule 2: who waits makes no system call until something happens, but for two a second.
+Rule 2: who waits makes no system call until something happens, but for two a second; how many
+        they are, tests/transfer/test_idle.py counts.
 """
 
 from __future__ import annotations
@@ -9,19 +10,15 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import socket
-import subprocess
-import sys
-import textwrap
 from functools import partial
 
 import pytest
 
 from spliceio import fanout
 from spliceio._fanout import fanout as _fanout
+from tests.support.cases import cases
 from tests.support.fans import PATIENCE, ends, python, same, scripted
-from tests.support.programs import need
 from tests.support.seam import fail, zero
 from tests.support.states import Worker, until
 from tests.support.wires import payload, read_all
@@ -32,10 +29,12 @@ PIPE = 65536
 # ---- the end ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("counted", [False, True], ids=["to the end", "counted"])
-@pytest.mark.parametrize("size", [PIPE - 1, PIPE, PIPE // 2])
-@pytest.mark.parametrize("src", ["file", "pipe", "unix", "tcp4"])
-@pytest.mark.parametrize("method", ["auto", "read_write"])
+@cases(
+    counted=[False, True],
+    size=[PIPE - 1, PIPE, PIPE // 2],
+    src=["file", "pipe", "unix", "tcp4"],
+    method=["auto", "read_write"],
+)
 def test_full_sinks_do_not_hide_the_end(wires, method, src, size, counted):
     """Everything fits exactly into pipes that nobody reads, and a socket: it ends."""
     data = payload(size)
@@ -71,59 +70,6 @@ def test_a_pipe_full_by_slots_does_not_hide_the_end(wires, src):
 
 
 # ---- the wait -----------------------------------------------------------------------------------
-
-IDLE = """
-    import os, socket, sys, threading, time, spliceio
-    what, method = sys.argv[1:]
-    r, w = os.pipe()
-    out_r, out_w = os.pipe()
-    near, far = socket.socketpair()
-    sinks = [out_w, near]
-    if what == "full":
-        os.set_blocking(out_w, False)
-        try:
-            while True:
-                os.write(out_w, bytes(4096))
-        except BlockingIOError:
-            os.set_blocking(out_w, True)
-        os.write(w, b"x" * 1000)
-    os.write(w, b"y" * 1000)
-
-    def feed():
-        time.sleep(6)
-        os.close(w)
-        while what == "full" and os.read(out_r, 65536):
-            pass
-
-    threading.Thread(target=feed, daemon=True).start()
-    calls = []
-    def progress(moved):
-        calls.append(time.monotonic())
-        if len(calls) == 1:
-            os.write(2, b"idle from here\\n")
-    result = spliceio.fanout(r, sinks, method=method, progress=progress)
-    print(result.reason, len(calls), end="")
-"""
-
-
-@pytest.mark.parametrize(("what", "method"), [("empty", "read_write"), ("full", "auto")])
-def test_waiting_costs_two_calls_a_second(tmp_path, what, method):
-    """An empty source, or a full sink: a poll a second, and the question whose process it is."""
-    log = tmp_path / "strace"
-    wrapper = [need("strace"), "-f", "-ttt", "-o", str(log)]
-    code = [sys.executable, "-c", textwrap.dedent(IDLE), what, method]
-    done = subprocess.run([*wrapper, *code], capture_output=True, text=True, timeout=60, check=True)
-    reason, calls = done.stdout.split()
-    assert reason == "eof"
-    assert int(calls) <= 12
-    rows = [line.split(None, 2) for line in log.read_text().splitlines()]
-    main = rows[0][0]
-    times = [(float(row[1]), row[2]) for row in rows if row[0] == main]
-    begun = next(at for at, what in times if "idle from here" in what)
-    # Slices grow to a second first; the feeder sleeps six in all.
-    made = [what for at, what in times if begun + 2 <= at < begun + 5]
-    assert 1 <= len(made) <= 6, made
-    assert all(re.match(r"(getpid|poll|<\.\.\. poll)", what) for what in made), made
 
 
 def test_a_thread_that_waits_is_woken(wires):
@@ -163,15 +109,15 @@ def test_bytes_end_the_wait_at_once_and_make_slices_short_again(wires):
     assert sink.received() == b"something"
 
 
-@pytest.mark.parametrize("answer", ["EAGAIN", "0"])
-@pytest.mark.parametrize("skip", [0, 1, 3])
-@pytest.mark.parametrize(
-    ("call", "site"),
-    [("tee", "stage"), ("tee", "direct"), ("splice", "drain"), ("splice", "drop")],
+@cases(
+    call=[("tee", "stage"), ("tee", "direct"), ("splice", "drain"), ("splice", "drop")],
+    answer=["EAGAIN", "0"],
+    skip=[0, 1, 3],
+    src=["pipe", "unix"],
 )
-@pytest.mark.parametrize("src", ["pipe", "unix"])
-def test_a_call_that_does_nothing_is_made_again(wires, monkeypatch, src, call, site, skip, answer):
+def test_a_call_that_does_nothing_is_made_again(wires, monkeypatch, call, answer, skip, src):
     """Though there was something to do, thirty times: no poll would ever tell of it."""
+    call, site = call
     rule = {"EAGAIN": partial(fail, call, errno.EAGAIN), "0": partial(zero, call)}[answer]
     data = payload(100_000)
     sinks = [wires.sink("unix"), io.BytesIO(), wires.sink("unix"), wires.sink("pipe")]

@@ -18,15 +18,15 @@ import pytest
 
 import spliceio
 from spliceio import fanout
+from tests.support.cases import cases
 from tests.support.fans import PATIENCE, ZERO_COPY, Raw, complete, ends, same, slow_sink
 from tests.support.states import Worker, until
-from tests.support.wires import MIB, payload, read_all, transports, write_all
+from tests.support.wires import KINDS, MIB, payload, read_all, transports, write_all
 
 PAGE = 4096
 PIPE = 65536
 BIG = 5 * MIB
 SIZES = [0, 1, PAGE - 1, PAGE, PAGE + 1, PIPE - 1, PIPE, PIPE + 1, BIG]
-sizes = pytest.mark.parametrize("size", SIZES)
 SINKS = ("pipe", "fifo", "unix", "tcp4", "tcp6", "mptcp", "file", "tmpfs", "tty")
 METHODS = {"pipe": ZERO_COPY, "fifo": ZERO_COPY}
 
@@ -34,8 +34,7 @@ METHODS = {"pipe": ZERO_COPY, "fifo": ZERO_COPY}
 # ---- transport x size x mode --------------------------------------------------------------------
 
 
-@sizes
-@pytest.mark.parametrize("kind", transports())
+@cases(kind=KINDS, size=SIZES, nonblocking=[False, True])
 def test_every_source_reaches_three_kinds_of_sink(wires, kind, size, nonblocking):
     """A pipe, a socket and a file all get the whole source, without copying."""
     data = payload(size)
@@ -51,9 +50,7 @@ def test_every_source_reaches_three_kinds_of_sink(wires, kind, size, nonblocking
         assert set(one.by_method) <= {"splice"}
 
 
-@sizes
-@pytest.mark.parametrize("src", ["pipe", "unix"])
-@pytest.mark.parametrize("kind", transports(*SINKS))
+@cases(src=["pipe", "unix"], kind=SINKS, size=SIZES, nonblocking=[False, True])
 def test_every_sink_gets_what_the_one_beside_it_gets(wires, src, kind, size, nonblocking):
     """Alone in its kind beside a pipe, and reading at its own pace."""
     data = payload(size)
@@ -69,8 +66,7 @@ def test_every_sink_gets_what_the_one_beside_it_gets(wires, src, kind, size, non
     assert set(result.sinks[1].by_method) <= METHODS.get(kind, {"splice"})
 
 
-@pytest.mark.parametrize("kind", transports(*SINKS))
-@pytest.mark.parametrize("src", transports())
+@cases(kind=SINKS, src=KINDS, nonblocking=[False, True])
 def test_copying_is_exact_too(wires, src, kind, nonblocking):
     """`method="read_write"` makes no pipe and no splice, and the content is the same."""
     data = payload(300_001)
@@ -217,9 +213,11 @@ def test_a_buffered_file_begins_at_its_position_and_ends_there(wires, tmp_path, 
         same(sink.received(), expected)
 
 
-@pytest.mark.parametrize("method", ["auto", "read_write"])
-@pytest.mark.parametrize("count", [None, 0, 1, 4_000, 8_000, 8_192, 90_000])
-@pytest.mark.parametrize("kind", ["pipe", "unix"])
+@cases(
+    method=["auto", "read_write"],
+    count=[None, 0, 1, 4000, 8000, 8192, 90_000],
+    kind=["pipe", "unix"],
+)
 def test_what_a_reader_has_read_ahead_goes_first(wires, kind, count, method):
     """The bytes in a BufferedReader's memory are neither lost nor overtaken."""
     data = payload(100_000)
@@ -253,9 +251,7 @@ def test_more_read_ahead_than_the_memory_of_the_head(wires):
     assert sinks[2].digest() == hashlib.sha256(data).digest()
 
 
-@pytest.mark.parametrize("method", ["auto", "read_write"])
-@pytest.mark.parametrize("count", [0, 1, PAGE, PIPE + 1, 99_999])
-@pytest.mark.parametrize("kind", transports())
+@cases(method=["auto", "read_write"], count=[0, 1, PAGE, PIPE + 1, 99_999], kind=KINDS)
 def test_nothing_beyond_the_count_is_consumed(wires, kind, count, method):
     """The rest stays in the source: pipe, socket, terminal and file position."""
     data = payload(100_000)

@@ -18,6 +18,7 @@ import pytest
 
 from spliceio import fanout
 from spliceio._fanout import fanout as _fanout
+from tests.support.cases import cases
 from tests.support.fans import account, complete, ends, python, scripted, stuck_sink
 from tests.support.programs import need
 from tests.support.states import Worker, until
@@ -48,10 +49,12 @@ def test_an_idle_source_costs_nothing(wires, monkeypatch, count, method):
         wires.ends.close()
 
 
-@pytest.mark.parametrize("method", ["auto", "read_write"])
-@pytest.mark.parametrize("src", ["pipe", "unix", "tcp4", "file"])
-@pytest.mark.parametrize("stuck", ["pipe", "unix", "tcp4", "tty"])
-@pytest.mark.parametrize("mode", ["blocking", "nonblocking"])
+@cases(
+    method=["auto", "read_write"],
+    src=["pipe", "unix", "tcp4", "file"],
+    stuck=["pipe", "unix", "tcp4", "tty"],
+    mode=["blocking", "nonblocking"],
+)
 def test_a_stalled_sink_costs_nothing(wires, monkeypatch, src, stuck, method, mode):
     """Once the fast ones have what can be had, all sleep, the source being full of data."""
     data = payload(4 * MIB)
@@ -106,14 +109,13 @@ def test_a_hundred_sinks(wires, src, method):
         assert hashlib.sha256(sink.received()).digest() == expected
 
 
-@pytest.mark.parametrize("src", ["pipe", "unix"])
-@pytest.mark.parametrize("method", ["auto", "read_write"])
-def test_a_full_blocking_socket_holds_nobody_up(wires, stuffed, src, method):
+@cases(src=["pipe", "unix"], method=["auto", "read_write"], kind=["unix", "tcp4"])
+def test_a_full_blocking_socket_holds_nobody_up(wires, src, method, kind):
     """Neither the call beyond its timeout, nor the source pipe's lock, nor the other sinks."""
     data = payload(20_000)
     source, feed = wires.pipe() if src == "pipe" else wires.sockets("unix")
     feed_fd = feed if src == "pipe" else feed.fileno()
-    sink, memory = wires.sink("pipe"), io.BytesIO()
+    sink, memory, stuffed = wires.sink("pipe"), io.BytesIO(), wires.stuffed(kind)
     running = Worker(
         lambda: fanout(source, [stuffed[0], sink.end, memory], timeout=0.3, method=method)
     )

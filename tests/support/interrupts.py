@@ -16,6 +16,8 @@ import contextlib
 import dis
 import functools
 import gc
+import itertools
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -88,6 +90,23 @@ class Stepper(Tracer):
         return self._step
 
 
+class Watcher(Stepper):
+    """Notes which steps come after one in which descriptors were opened or closed."""
+
+    def __init__(self, *, opcodes: bool = True, deep: bool = False) -> None:
+        super().__init__(sys.maxsize, opcodes=opcodes, deep=deep)
+        self.count = 0
+        self.changes: list[int] = []
+        self._open = os.listdir("/proc/self/fd")
+
+    def step(self, frame: FrameType) -> None:
+        self.count += 1
+        now = os.listdir("/proc/self/fd")
+        if now != self._open:
+            self.changes.append(self.count)
+            self._open = now
+
+
 def _enters_a_handler(frame: FrameType) -> bool:
     """Whether this only takes an exception to its `except` or `finally`.
 
@@ -146,20 +165,29 @@ def leaks(
     deep: bool = False,
     first: int = 1,
     stride: int = 1,
+    behind: int = 0,
     reset: Callable[[], object] = lambda: None,
 ) -> tuple[int, list[str]]:
     """Interrupt `call` at every step; return how many there were, and what each has left open.
 
-    `call` closes what it gets when it is not interrupted, and `reset` is called before each turn,
-    and is no part of what is counted.
+    With a `stride`, at every so-manieth step, and with `behind`, at the first so many steps behind
+    each that has opened or closed a descriptor, where it is easily lost. `call` closes what it gets
+    when it is not interrupted, and `reset` is called before each turn, and is no part of what is
+    counted.
     """
     call()  # modules are loaded, and caches filled
     reset()
     Stepper(sys.maxsize, opcodes=opcodes, deep=deep).run(call)  # from 3.12 on, this makes the steps
     found: list[str] = []
-    n = first
     with no_collector():
-        while True:
+        reset()
+        watcher = Watcher(opcodes=opcodes, deep=deep)
+        if behind:
+            watcher.run(call)
+        near = {step + more for step in watcher.changes for more in range(behind)}
+        for n in itertools.count(first):
+            if (n - first) % stride and n not in near:
+                continue
             reset()
             before, threads = descriptors(), set(threading.enumerate())
             stepper = Stepper(n, opcodes=opcodes, deep=deep)
@@ -178,4 +206,4 @@ def leaks(
             if stepper.at is None:
                 assert n > first, "there was no step at all"
                 return n, found
-            n += stride
+    raise AssertionError("it has no end")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import pty
 import random
@@ -34,6 +35,7 @@ KINDS = (*STREAMS, *FILES, "tty")
 SOCKETS = ("unix", "tcp4", "tcp6", "mptcp")
 
 
+@functools.cache
 def missing(kind: str) -> str | None:
     """Say why a transport cannot be had on this machine; None when it can."""
     try:
@@ -59,6 +61,14 @@ def transports(*kinds: str):
     return params
 
 
+def _have(kind: str) -> None:
+    """Skip the test that asks for a transport which this machine has not, by name."""
+    reason = missing(kind)
+    if reason:
+        pytest.skip(reason)
+
+
+@functools.lru_cache(maxsize=32)
 def payload(size: int, seed: int = 1) -> bytes:
     """Return bytes in which every position can be told from its neighbours."""
     return random.Random(seed).randbytes(size)
@@ -316,11 +326,13 @@ class Wires:
 
     def sockets(self, kind: str) -> tuple[socket.socket, socket.socket]:
         """Return two connected sockets."""
+        _have(kind)
         near, far = socket_pair(kind)
         return self.ends.sock(near), self.ends.sock(far)
 
     def file(self, data: bytes = b"", *, kind: str = "file", flags: int = 0) -> int:
         """Return a descriptor of a new file with this content, at its beginning."""
+        _have(kind)
         if kind == "memfd":
             fd = os.memfd_create("sink", os.MFD_CLOEXEC)
         else:

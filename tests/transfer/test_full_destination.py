@@ -17,6 +17,7 @@ import pytest
 import spliceio
 from spliceio import RelayPool, Transfer
 from spliceio._cffi import lib
+from tests.support.cases import cases
 from tests.support.seam import Seam
 from tests.support.states import syscall_of, until
 from tests.support.wires import payload
@@ -24,8 +25,8 @@ from tests.support.wires import payload
 F_GETPIPE_SZ = 1032
 PIPES = {"4 KiB": 4096, "64 KiB": 65536, "256 KiB": 262144}
 pipes = pytest.mark.parametrize("capacity", PIPES.values(), ids=PIPES)
-SHORT = pytest.mark.parametrize("short", [0, 1, 4095], ids=["full", "a byte short", "a page short"])
-sources = pytest.mark.parametrize("kind", ["file", "tmpfs", "pipe", "fifo", "unix", "tcp4"])
+SOURCES = ("file", "tmpfs", "pipe", "fifo", "unix", "tcp4")
+sources = pytest.mark.parametrize("kind", SOURCES)
 
 
 def sized(wires, capacity):
@@ -77,13 +78,12 @@ def by_read_write(src, dst):
     return spliceio.copy(src, dst, method="read_write").moved
 
 
-calls = pytest.mark.parametrize("call", [by_copy, by_run, by_steps, by_read_write])
-
-
-@sources
-@pipes
-@SHORT
-@calls
+@cases(
+    kind=SOURCES,
+    capacity=PIPES.values(),
+    short=[0, 1, 4095],
+    call=[by_copy, by_run, by_steps, by_read_write],
+)
 def test_a_source_that_fits_exactly_ends(wires, kind, capacity, short, call):
     """The pipe is full, or nearly, and the call is over."""
     reader, writer = sized(wires, capacity)
@@ -125,9 +125,11 @@ def test_an_empty_source_ends_though_the_socket_is_full(wires, stuffed, kind, me
     assert spliceio.copy(source_of(wires, kind, b""), near, method=method).moved == 0
 
 
-@pytest.mark.parametrize("kind", ["file", "pipe", "unix", "tcp4"])
-@pytest.mark.parametrize("to", ["unix", "tcp4"])
-@pytest.mark.parametrize("mode", ["blocking", "nonblocking"])
+@cases(
+    kind=["file", "pipe", "unix", "tcp4"],
+    to=["unix", "tcp4"],
+    mode=["blocking", "nonblocking"],
+)
 def test_a_source_that_fills_a_socket_is_never_waited_for_in_vain(wires, kind, to, mode):
     """How much fits differs by packets; but with all of it moved, no call times out."""
     whole = payload(8 << 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -17,8 +18,11 @@ from spliceio._cffi import lib
 from tests.support.programs import need
 from tests.support.states import thread_state, until
 
-SECONDS = 3
-MOST = 2 * SECONDS + 1
+GROWING = 2.5
+"""Seconds until slices are as long as they get: 80 ms, twice that, and so on up to a second."""
+SECONDS = 2
+MOST = 2 * (SECONDS + 1)
+"""Two calls for each slice that ends meanwhile; of slices of 80 ms there would be 50."""
 PRELUDE = """
 import os, socket, sys, threading
 import spliceio
@@ -72,29 +76,50 @@ WAITS = {
     "Pipe.fill": "a, b = socket.socketpair(); Pipe().fill(a, 1)",
     "Pipe.drain": "a, b = stuffed(); p = Pipe(); p.write(b'x'); p.drain(a, 1)",
     "PageWriter": "r, w = full(); PageWriter(w).write(b'x')",
+    "fanout, empty pipe": "r, w = pipe(); fanout(r, [pipe()[1], socket.socketpair()[0]])",
+    "fanout by read_write": (
+        "r, w = pipe(); fanout(r, [pipe()[1], socket.socketpair()[0]], method='read_write')"
+    ),
+    "fanout, a full pipe": (
+        "r, w = pipe(); os.write(w, b'x' * 1000); full_r, full_w = full()\n"
+        "fanout(r, [full_w, socket.socketpair()[0]], progress=lambda n: None)"
+    ),
 }
 
 
-def begin(code):
-    """Start a process that waits in one call."""
-    code = PRELUDE + "print('ready', flush=True)\n" + code
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+STARTER = """
+import json, sys, traceback
+for name, code in json.loads(sys.argv[1]).items():
+    child = os.fork()
+    if not child:
+        try:
+            exec(code)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    print(child, flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
 def waiting():
-    """A process for each call that waits, by the name of the call."""
-    processes = {name: begin(code) for name, code in WAITS.items()}
-    try:
-        for process in processes.values():
-            assert process.stdout.readline() == "ready\n"
-            until(lambda process=process: sleeps(process.pid))
-        yield processes
-    finally:
-        for process in processes.values():
-            process.kill()
-            process.stdout.close()
-            process.wait()
+    """The pid of a process for each call that waits, by the name of the call."""
+    command = [sys.executable, "-c", PRELUDE + STARTER, json.dumps(WAITS)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of processes, which is killed as one
+    ) as starter:
+        try:
+            pids = {name: int(starter.stdout.readline()) for name in WAITS}
+            for pid in pids.values():
+                until(lambda pid=pid: sleeps(pid))
+            yield pids
+        finally:
+            os.killpg(starter.pid, signal.SIGKILL)
 
 
 def sleeps(pid):
@@ -102,21 +127,18 @@ def sleeps(pid):
     return all(thread_state(int(tid), pid) == "S" for tid in os.listdir(f"/proc/{pid}/task"))
 
 
-def watched(processes, log):
+def watched(pids, log):
     """Return the calls that each made while strace watched all of them for SECONDS."""
-    pids = [str(process.pid) for process in processes.values()]
-    command = [need("strace"), "-f", "-qq", "-o", str(log), *[f"-p{pid}" for pid in pids]]
+    command = [need("strace"), "-f", "-qq", "-o", str(log), *[f"-p{pid}" for pid in pids.values()]]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-        until(lambda: all(tracer_of(pid) for pid in pids))
+        until(lambda: all(tracer_of(pid) for pid in pids.values()))
         time.sleep(SECONDS)  # a rate is counted: there is no condition to wait for
         tracer.kill()  # asked to detach, it waits for each to make a call
     # What was under way when strace came or went is no new call.
     made = [line.split(maxsplit=1) for line in log.read_text().splitlines()]
     made = [row for row in made if not re.search(r"resumed>|restart_syscall|\+\+\+|---", row[1])]
-    owner = {
-        tid: name for name, p in processes.items() for tid in os.listdir(f"/proc/{p.pid}/task")
-    }
-    calls = {name: [] for name in processes}
+    owner = {tid: name for name, pid in pids.items() for tid in os.listdir(f"/proc/{pid}/task")}
+    calls = {name: [] for name in pids}
     for tid, call in made:
         calls[owner[tid]].append(call)
     return calls
@@ -128,10 +150,13 @@ def tracer_of(pid):
 
 
 def test_what_waits_makes_two_calls_a_second_at_the_most(waiting, tmp_path):
-    """Slices are short at first, and grow: it is the second look that counts."""
-    watched(waiting, tmp_path / "first")
-    calls = watched(waiting, tmp_path / "second")
+    """A poll a second, and the question whose process it is; once slices have grown."""
+    time.sleep(GROWING)  # they grow with time, and nothing tells of it
+    calls = watched(waiting, tmp_path / "log")
     assert {name: made for name, made in calls.items() if len(made) > MOST} == {}
+    fans = [call for name, made in calls.items() if "fanout" in name for call in made]
+    assert [call for call in fans if not re.match(r"getpid|p?poll", call)] == []
+    assert fans  # and strace saw them
 
 
 def test_close_in_another_thread_ends_a_wait_of_any_length(wires):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from spliceio import Transfer
 from tests.support.seam import Seam, cap, fail, laws, zero
-from tests.support.wires import Wires, payload
+from tests.support.wires import FILES, Wires, payload
 
 PASSING = [errno.EINTR, errno.EAGAIN]
 TRANSIENT = [errno.ENOMEM, errno.ENOSPC, errno.EIO, errno.EFBIG]
@@ -87,7 +87,8 @@ def play(src, dst, size, script, method, nonblocking, count=None, give_up=99):
     assert sum(by_method.values()) == moved
     assert len(arrived) == moved
     for fallback in fallbacks:
-        assert fallback.errno in (*REFUSED, 0)
+        # What is said of a file without read() is no verdict on it; read() has the last word.
+        assert fallback.errno in (*REFUSED, 0) or (fallback.errno == errno.EIO and src in FILES)
         assert fallback.why
     return moved, arrived, held, left, data, done
 

@@ -18,24 +18,20 @@ import pytest
 import spliceio
 from spliceio import UnexpectedEOF, receive_file
 from tests.support.bodies import BODY, DATA, LIMIT, NEXT, content, file_limit, reader_of, source_of
+from tests.support.cases import cases
 from tests.support.states import Worker
-from tests.support.wires import FILES, tcp_pair, transports
+from tests.support.wires import FILES, tcp_pair
 
 SIZES = [0, 1, 4095, 4096, 4097, 65536, 5 << 20]
 SOURCES = ("tcp4", "tcp6", "unix", "mptcp", "pipe", "fifo", "file", "tmpfs")
-sources = pytest.mark.parametrize("src", transports(*SOURCES))
-modes = pytest.mark.parametrize("mode", ["blocking", "nonblocking", "timeout"])
-kinds = pytest.mark.parametrize("dst", transports("file", "tmpfs"))
+MODES = ("blocking", "nonblocking", "timeout")
+kinds = pytest.mark.parametrize("dst", FILES)
 
 
 # ---- contents and methods -----------------------------------------------------------------------
 
 
-@sources
-@kinds
-@modes
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("counted", [True, False], ids=["count", "to the end"])
+@cases(src=SOURCES, dst=FILES, mode=MODES, size=SIZES, counted=[True, False])
 def test_a_body_goes_into_a_file(wires, src, dst, mode, size, counted):
     """Every byte, once, by the method of the pair; the position is behind the last."""
     source, file = source_of(wires, src, DATA[:size], mode), wires.file(kind=dst)
@@ -48,9 +44,7 @@ def test_a_body_goes_into_a_file(wires, src, dst, mode, size, counted):
     assert sum(result.by_method.values()) == size
 
 
-@sources
-@kinds
-@pytest.mark.parametrize("count", [0, 1, 4096, 100_000])
+@cases(src=SOURCES, dst=FILES, count=[0, 1, 4096, 100_000])
 def test_what_follows_the_body_stays_in_the_connection(wires, src, dst, count):
     """A count is never exceeded, whatever is there."""
     source, file = source_of(wires, src, DATA[:count] + NEXT), wires.file(kind=dst)
@@ -171,10 +165,7 @@ def test_read_ahead_counts_when_the_body_ends_early(wires, src):
 # ---- an early end -------------------------------------------------------------------------------
 
 
-@sources
-@kinds
-@pytest.mark.parametrize("size", [0, 1, 4096, 100_000])
-@pytest.mark.parametrize("drain", [False, True])
+@cases(src=SOURCES, dst=FILES, size=[0, 1, 4096, 100_000], drain=[False, True])
 def test_a_body_that_ends_early(wires, src, dst, size, drain):
     """UnexpectedEOF with both numbers; what came is in the file, and nothing is held."""
     source, file = source_of(wires, src, DATA[:size]), wires.file(kind=dst)
@@ -251,7 +242,7 @@ def test_without_a_count_nobody_knows_what_is_unread(wires, src):
 
 
 @pytest.mark.parametrize("src", ["tcp4", "tcp6", "unix", "pipe", "fifo", "file"])
-@modes
+@pytest.mark.parametrize("mode", MODES)
 def test_drained_a_connection_is_in_step(wires, src, mode):
     """The rest of the body is dropped, and not one byte more; the error is the first one."""
     source, file = source_of(wires, src, BODY + NEXT, mode), wires.file()

@@ -21,6 +21,7 @@ import threading
 import pytest
 
 from spliceio import UnexpectedEOF, send_file, send_ranges
+from tests.support.cases import cases
 from tests.support.programs import need
 from tests.support.states import Worker, descriptors, syscall_of, until
 from tests.support.wires import payload, read_all
@@ -31,7 +32,8 @@ BLOCK = payload(MIB)
 SIZE = 24 * MIB
 """More than the socket buffers of both ends hold together."""
 POLLING = (7, 271)  # poll, ppoll
-stalled_kinds = pytest.mark.parametrize("kind", ["tcp4", "unix", "pipe"])
+STALLED = ("tcp4", "unix", "pipe")
+stalled_kinds = pytest.mark.parametrize("kind", STALLED)
 
 
 class Interrupted(Exception):
@@ -285,11 +287,14 @@ def test_descriptors_that_another_thread_closes_and_uses_again(wires, whole, fil
 # ---- stalls, signals, callbacks -----------------------------------------------------------------
 
 
-@stalled_kinds
-@pytest.mark.parametrize("how", ["timeout", "settimeout", "nonblocking"])
-@pytest.mark.parametrize(("cork", "nodelay"), [(0, 0), (1, 1)])
-def test_a_peer_that_stalls(wires, whole, file, kind, how, cork, nodelay):
+@cases(
+    kind=STALLED,
+    how=["timeout", "settimeout", "nonblocking"],
+    options=[(0, 0), (1, 1)],
+)
+def test_a_peer_that_stalls(wires, whole, file, kind, how, options):
     """TimeoutError; what was counted arrives by itself, and the rest completes it."""
+    cork, nodelay = options
     stalled = Stalled(wires, kind, cork=cork, nodelay=nodelay)
     options = {"timeout": 0.1}
     if how == "nonblocking":

@@ -26,6 +26,7 @@ import pytest
 
 import spliceio
 from spliceio import send_file
+from tests.support.cases import cases
 from tests.support.programs import need
 from tests.support.tcp import connection, segments, unsent
 from tests.support.wires import FILES, MIB, SOCKETS, payload, transports
@@ -36,8 +37,7 @@ LONG = payload(8 << 20, seed=2)
 HEADER, TRAILER = payload(200, seed=3), b"\n"
 SIZES = [0, 1, 4095, 4096, 4097, 65536, 5 << 20]
 DESTINATIONS = ("tcp4", "tcp6", "unix", "mptcp", "pipe", "fifo", "file", "tmpfs")
-destinations = pytest.mark.parametrize("dst", transports(*DESTINATIONS))
-modes = pytest.mark.parametrize("mode", ["blocking", "nonblocking", "timeout"])
+MODES = ("blocking", "nonblocking", "timeout")
 TEXTS = {
     "header": (HEADER, b""),
     "trailer": (b"", HEADER),
@@ -69,9 +69,7 @@ def method_for(kind, file, end):
 # ---- contents and methods -----------------------------------------------------------------------
 
 
-@destinations
-@modes
-@pytest.mark.parametrize("size", SIZES)
+@cases(dst=DESTINATIONS, mode=MODES, size=SIZES)
 def test_a_file_between_header_and_trailer(wires, dst, mode, size):
     """Every byte arrives once; the method is the pair's, the rest was sent from memory."""
     file = wires.file(DATA[:size])
@@ -86,9 +84,7 @@ def test_a_file_between_header_and_trailer(wires, dst, mode, size):
     assert result.seconds >= 0
 
 
-@destinations
-@modes
-@pytest.mark.parametrize("size", SIZES)
+@cases(dst=DESTINATIONS, mode=MODES, size=SIZES)
 def test_a_file_alone(wires, dst, mode, size):
     """Without header and trailer nothing is added, and nothing but the method is counted."""
     file = wires.file(DATA[:size])
@@ -101,9 +97,7 @@ def test_a_file_alone(wires, dst, mode, size):
     assert result.by_method == ({method: size} if size else {})
 
 
-@destinations
-@modes
-@pytest.mark.parametrize("texts", TEXTS)
+@cases(dst=DESTINATIONS, mode=MODES, texts=TEXTS)
 def test_headers_and_trailers_of_all_lengths(wires, dst, mode, texts):
     """From none to more than the buffer of a nonblocking socket."""
     header, trailer = TEXTS[texts]

@@ -23,13 +23,14 @@ from hypothesis import strategies as st
 
 import spliceio
 from spliceio import send_ranges
+from tests.support.cases import cases
 from tests.support.wires import SOCKETS, Wires, payload, transports
 
 DATA = payload(1_000_001)
 HEADER, TRAILER = payload(200, seed=3), payload(7, seed=4)
 DESTINATIONS = ("tcp4", "tcp6", "unix", "mptcp", "pipe", "fifo", "file", "tmpfs")
+MODES = ("blocking", "nonblocking", "timeout")
 destinations = pytest.mark.parametrize("dst", transports(*DESTINATIONS))
-modes = pytest.mark.parametrize("mode", ["blocking", "nonblocking", "timeout"])
 
 
 def sliced(data, ranges, headers=None, header=b"", trailer=b""):
@@ -84,9 +85,7 @@ RANGES = {
 }
 
 
-@destinations
-@modes
-@pytest.mark.parametrize("name", RANGES)
+@cases(dst=DESTINATIONS, mode=MODES, name=RANGES)
 def test_ranges_with_their_headers(wires, dst, mode, name):
     """Header, each range behind its own, trailer; the file's bytes by the pair's method."""
     ranges = RANGES[name]
