@@ -482,6 +482,8 @@ INJECTED = """
 )
 def test_what_strace_injects(src, inject, told):
     """Real errors at real calls: told or passed over, every sink is exact."""
-    wrapper = [need("strace"), "-f", "-qq", "-o", os.devnull, "-e", f"inject={inject}"]
+    call = inject.partition(":")[0]
+    wrapper = [need("strace"), "-f", "-qq", "-o", os.devnull, "--seccomp-bpf"]  # stops at it alone
+    wrapper += ["-e", f"trace={call}", "-e", f"inject={inject}"]
     said = python(INJECTED, src, wrapper=wrapper)
     assert told is None or said == told

@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 import spliceio
 from spliceio import CopyResult, copy_file
 from spliceio._kernel.fdinfo import fd_info
+from tests.support.cases import cases
 from tests.support.programs import need
 from tests.support.seam import Seam, cap, fail
 from tests.support.states import Worker
@@ -47,6 +48,10 @@ def filesystem(directory):
     """Return the magic number of a directory's filesystem."""
     with tempfile.TemporaryFile(dir=directory) as file:
         return fd_info(file.fileno()).filesystem
+
+
+PLACES = ("ext4", "tmpfs")
+BOTH = ["place", "other_place"]
 
 
 @pytest.fixture
@@ -69,13 +74,13 @@ def ext4(tmp_path):
     pytest.skip("no directory of this machine is on an ext4")
 
 
-@pytest.fixture(params=["ext4", "tmpfs"])
+@pytest.fixture(params=PLACES)
 def place(request):
     """An empty directory, on a disk and in memory in turn."""
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=["ext4", "tmpfs"])
+@pytest.fixture(params=PLACES)
 def other_place(request):
     """Another one, for pairs of filesystems."""
     return request.getfixturevalue(request.param)
@@ -190,9 +195,9 @@ REFLINKS = ["auto", "never"]
 SPARSE = ["auto", "always", "never"]
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("reflink", REFLINKS)
-@pytest.mark.parametrize("sparse", SPARSE)
+@cases(place=PLACES, other_place=PLACES, size=SIZES, reflink=REFLINKS, sparse=SPARSE).with_args(
+    indirect=BOTH
+)
 def test_content_of_any_size(place, other_place, size, reflink, sparse):
     """Whole, on every pair of filesystems, with every option; nothing else is left."""
     src, dst = place / "src", other_place / "dst"
@@ -203,7 +208,7 @@ def test_content_of_any_size(place, other_place, size, reflink, sparse):
     only(other_place, *{"dst", *(["src"] if place == other_place else [])})
 
 
-@pytest.mark.parametrize("sparse", SPARSE)
+@cases(place=PLACES, other_place=PLACES, sparse=SPARSE).with_args(indirect=BOTH)
 def test_content_of_a_big_file(place, other_place, sparse):
     """70 MiB: more than one call takes."""
     src, dst = place / "src", other_place / "dst"
@@ -273,8 +278,7 @@ ZEROED = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("reflink", REFLINKS)
+@cases(place=PLACES, other_place=PLACES, layout=LAYOUTS, reflink=REFLINKS).with_args(indirect=BOTH)
 def test_holes_stay_holes(place, other_place, layout, reflink):
     """sparse="auto": the same bytes, the same holes, and each is counted."""
     src, dst = lay(place / "src", *LAYOUTS[layout]), other_place / "dst"
@@ -285,7 +289,7 @@ def test_holes_stay_holes(place, other_place, layout, reflink):
     assert allocated(dst) <= size - expected + KIB64
 
 
-@pytest.mark.parametrize("layout", {**LAYOUTS, **ZEROED})
+@cases(place=PLACES, other_place=PLACES, layout={**LAYOUTS, **ZEROED}).with_args(indirect=BOTH)
 def test_never_fills_holes(place, other_place, layout):
     """sparse="never": every byte is written, and has its block."""
     src, dst = lay(place / "src", *{**LAYOUTS, **ZEROED}[layout]), other_place / "dst"
@@ -297,8 +301,7 @@ def test_never_fills_holes(place, other_place, layout):
     assert allocated(dst) >= size
 
 
-@pytest.mark.parametrize("layout", ZEROED)
-@pytest.mark.parametrize("reflink", REFLINKS)
+@cases(place=PLACES, other_place=PLACES, layout=ZEROED, reflink=REFLINKS).with_args(indirect=BOTH)
 def test_always_makes_holes_of_zeros(place, other_place, layout, reflink):
     """sparse="always": blocks of zeros have no block on the disk, and the content is the same."""
     segments = ZEROED[layout]
@@ -310,7 +313,7 @@ def test_always_makes_holes_of_zeros(place, other_place, layout, reflink):
     assert allocated(dst) <= data + KIB64
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@cases(place=PLACES, other_place=PLACES, layout=LAYOUTS).with_args(indirect=BOTH)
 def test_always_keeps_holes_too(place, other_place, layout):
     """What auto leaves out, always leaves out as well."""
     src, dst = lay(place / "src", *LAYOUTS[layout]), other_place / "dst"
@@ -357,8 +360,7 @@ def test_a_filesystem_without_seek_hole(place, monkeypatch, err, sparse):
     assert result.holes == (MIB if sparse == "always" else 0)
 
 
-@pytest.mark.parametrize("layout", {**LAYOUTS, **ZEROED})
-@pytest.mark.parametrize("sparse", SPARSE)
+@cases(place=PLACES, layout={**LAYOUTS, **ZEROED}, sparse=SPARSE).with_args(indirect=["place"])
 def test_as_cp_does_it(place, layout, sparse):
     """`cp --sparse`: the same content, and no more blocks than cp gives (never: no fewer)."""
     if sparse == "auto" and layout in ZEROED:
@@ -444,7 +446,7 @@ MADE_UP = [
     "/proc/self/uid_map",
     "/proc/self/loginuid",
     "/proc/self/oom_score_adj",
-    "/proc/net/protocols",
+    "/proc/net/psched",
     "/proc/sys/kernel/ostype",
     "/proc/sys/kernel/osrelease",
     "/proc/sys/kernel/version",
@@ -462,8 +464,9 @@ MADE_UP = [
 ]
 
 
-@pytest.mark.parametrize("path", MADE_UP)
-@pytest.mark.parametrize("options", [{}, {"reflink": "never"}, {"sparse": "always"}], ids=str)
+@cases(
+    place=PLACES, path=MADE_UP, options=[{}, {"reflink": "never"}, {"sparse": "always"}]
+).with_args(indirect=["place"])
 def test_a_file_of_proc_or_sys_is_copied_in_full(place, path, options):
     """Their sizes are 0 or made up; what a read gives is what the copy has."""
     try:
@@ -803,8 +806,7 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("old", [False, True])
+@cases(place=PLACES, name=NAMES, old=[False, True]).with_args(indirect=["place"])
 def test_any_name_of_a_destination(place, monkeypatch, name, old):
     """As long as a name can be, of any bytes; the part's name is none longer than 255."""
     path = os.fsencode(place) + b"/" + NAMES[name]
@@ -906,9 +908,12 @@ def test_a_buffered_writer_is_flushed_first(place, file):
     assert (place / "dst").read_bytes() == b"before " + DATA + b" after"
 
 
-@pytest.mark.parametrize("how", ["int", "FileIO", "BufferedWriter"])
-@pytest.mark.parametrize("layout", ["no hole", "odd ends", "only hole"])
-@pytest.mark.parametrize("sparse", SPARSE)
+@cases(
+    place=PLACES,
+    how=["int", "FileIO", "BufferedWriter"],
+    layout=["no hole", "odd ends", "only hole"],
+    sparse=SPARSE,
+).with_args(indirect=["place"])
 def test_a_file_open_for_appending(place, how, layout, sparse):
     """At the end, holes as zeros."""
     src, dst = lay(place / "src", *LAYOUTS[layout]), place / "dst"
@@ -987,8 +992,11 @@ def mode(path):
     return stat.S_IMODE(os.stat(path).st_mode)
 
 
-@pytest.mark.parametrize("mask", [0, 0o022, 0o027, 0o777])
-@pytest.mark.parametrize("bits", [0o644, 0o600, 0o755, 0o777, 0o400, 0o4755, 0o6777, 0o1644])
+@cases(
+    place=PLACES,
+    mask=[0, 0o022, 0o027, 0o777],
+    bits=[0o644, 0o600, 0o755, 0o777, 0o400, 0o4755, 0o6777, 0o1644],
+).with_args(indirect=["place"])
 def test_the_mode_of_a_new_file(place, file, umask, mask, bits):
     """The source's permissions less the umask, as cp gives it; never setuid."""
     file.chmod(bits)
@@ -1009,9 +1017,12 @@ def test_an_old_file_keeps_its_mode(place, file, umask, bits, own):
     assert mode(place / "dst") == own
 
 
-@pytest.mark.parametrize("bits", [0o644, 0o600, 0o000, 0o777, 0o4755, 0o2755, 0o1777, 0o6711])
-@pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("preserve", ["mode", ("mode",), "all"], ids=str)
+@cases(
+    place=PLACES,
+    bits=[0o644, 0o600, 0o000, 0o777, 0o4755, 0o2755, 0o1777, 0o6711],
+    old=[False, True],
+    preserve=["mode", ("mode",), "all"],
+).with_args(indirect=["place"])
 def test_preserve_mode(place, file, umask, bits, old, preserve):
     """Every bit of it, whatever the umask and the old file's."""
     if old:
@@ -1097,10 +1108,11 @@ def test_without_preserve_a_new_file_is_the_callers(place, file):
 NOW = 1_700_000_000_123_456_789
 
 
-@pytest.mark.parametrize("modified", [NOW, 1, 0, -1_000_000_001, (1 << 33) * 10**9 + 7])
-@pytest.mark.parametrize(
-    "preserve", ["timestamps", ["timestamps", "xattr", "mode"], "all"], ids=str
-)
+@cases(
+    place=PLACES,
+    modified=[NOW, 1, 0, -1_000_000_001, (1 << 33) * 10**9 + 7],
+    preserve=["timestamps", ["timestamps", "xattr", "mode"], "all"],
+).with_args(indirect=["place"])
 def test_preserve_timestamps(place, file, preserve, modified):
     """Both, to the nanosecond, also before 1970 and after 2106."""
     os.setxattr(file, "user.note", b"x")
@@ -1582,17 +1594,27 @@ MOUNTED = """
         file.truncate(320 << 20)
     subprocess.run([make, "-q", image], check=True, capture_output=True)
     subprocess.run(["mount", "-o", "loop", "-t", kind, image, where], check=True)
-    os.chdir(where)
     data = os.urandom(8 << 20)
     SIZE = 20 << 20
-    with open("src", "wb") as file:
-        file.write(data)
-        file.seek(4 << 20, 1)
-        file.write(data[:5001])
-        file.truncate(SIZE)
-        os.fsync(file.fileno())
-    with open("src", "rb") as file:
-        content = file.read()
+
+    def begin(name):
+        global before, content
+        os.mkdir(where + "/" + name)
+        os.chdir(where + "/" + name)
+        with open("src", "wb") as file:
+            file.write(data)
+            file.seek(4 << 20, 1)
+            file.write(data[:5001])
+            file.truncate(SIZE)
+            os.fsync(file.fileno())
+        with open("src", "rb") as file:
+            content = file.read()
+        before = used()
+
+    def end():
+        assert not [name for name in os.listdir(".") if name.endswith(".part")]
+        for name in os.listdir("."):
+            os.unlink(name)
 
     def used():
         os.sync()
@@ -1600,12 +1622,9 @@ MOUNTED = """
         return (status.f_blocks - status.f_bfree) * status.f_frsize
 
     def done():
-        assert not [name for name in os.listdir(".") if name.endswith(".part")]
         os.chdir("/")
         subprocess.run(["umount", where], check=True)
         print("done", end="")
-
-    before = used()
 """
 
 SHARING = {
@@ -1695,14 +1714,16 @@ SHARING = {
 }
 
 
-@pytest.mark.parametrize("case", SHARING)
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
-def test_blocks_are_shared_where_the_filesystem_can(ext4, kind, case):
+def test_blocks_are_shared_where_the_filesystem_can(ext4, kind):
     """A real reflink: no new blocks, the same content, independent after, and only where asked."""
     make = need(f"mkfs.{kind}")
     as_root()
     wrapper = mounting()
     if kind not in Path("/proc/filesystems").read_text() or not os.path.exists("/dev/loop-control"):
         pytest.skip(f"this kernel mounts no {kind} from a file")
-    script = textwrap.dedent(MOUNTED) + textwrap.dedent(SHARING[case]) + "\ndone()\n"
-    assert python(script, make, kind, ext4 / "image", ext4 / "there", wrapper=wrapper) == "done"
+    script = textwrap.dedent(MOUNTED)
+    for name, code in SHARING.items():
+        script += f"\nbegin({name!r})\n{textwrap.dedent(code)}\nend()\n"
+    said = python(script + "done()\n", make, kind, ext4 / "image", ext4 / "there", wrapper=wrapper)
+    assert said == "done"

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from spliceio import copy_file
+from tests.support.cases import cases
 from tests.support.programs import need
 from tests.support.seam import Seam, cap, fail
 from tests.support.states import until
@@ -34,7 +35,10 @@ class Interrupted(Exception):
     """What the callbacks and signal handlers here raise."""
 
 
-@pytest.fixture(params=["disk", "memory"])
+PLACES = ("disk", "memory")
+
+
+@pytest.fixture(params=PLACES)
 def place(request, tmp_path):
     """A directory with a source, on a disk and in memory in turn."""
     with tempfile.TemporaryDirectory(
@@ -44,7 +48,10 @@ def place(request, tmp_path):
         yield Path(made)
 
 
-@pytest.fixture(params=[None, OLD], ids=["new", "old"])
+OLDS = (None, OLD)
+
+
+@pytest.fixture(params=OLDS, ids=["new", "old"])
 def dst(request, place):
     """A destination that is not there, or has old content."""
     path = place / "dst"
@@ -82,9 +89,13 @@ def pausing():
 # ---- exceptions of the caller -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [Interrupted, KeyboardInterrupt, SystemExit, GeneratorExit])
-@pytest.mark.parametrize("middle", [False, True])
-@pytest.mark.parametrize("sparse", ["auto", "always", "never"])
+@cases(
+    place=PLACES,
+    dst=OLDS,
+    error=[Interrupted, KeyboardInterrupt, SystemExit, GeneratorExit],
+    middle=[False, True],
+    sparse=["auto", "always", "never"],
+).with_args(indirect=["place", "dst"])
 def test_a_progress_that_raises(dst, monkeypatch, error, middle, sparse):
     """In the middle or at the end: its exception comes out, with counts, and nothing is left."""
     old = content_of(dst)
@@ -294,9 +305,13 @@ def limited(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("reflink", ["auto", "never"])
-@pytest.mark.parametrize("sparse", ["auto", "always", "never"])
-@pytest.mark.parametrize("limit", [0, 1, 100_000, len(DATA) - 1])
+@cases(
+    place=PLACES,
+    dst=OLDS,
+    reflink=["auto", "never"],
+    sparse=["auto", "always", "never"],
+    limit=[0, 1, 100_000, len(DATA) - 1],
+).with_args(indirect=["place", "dst"])
 def test_the_file_size_limit(dst, reflink, sparse, limit):
     """RLIMIT_FSIZE: EFBIG, and the old file."""
     old = content_of(dst)
@@ -405,9 +420,12 @@ FULL = """
 """
 
 
-@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
-@pytest.mark.parametrize("sparse", ["auto", "always", "never"])
-@pytest.mark.parametrize("reflink", ["auto", "never"])
+@cases(
+    place=PLACES,
+    kind=["tmpfs", "ext4"],
+    sparse=["auto", "always", "never"],
+    reflink=["auto", "never"],
+).with_args(indirect=["place"])
 def test_a_full_filesystem(place, kind, sparse, reflink):
     """ENOSPC; the old file stays, every block is given back; ext4 tells before a byte is copied."""
     wrapper = mounting()
@@ -466,9 +484,13 @@ def changing(monkeypatch, src, dst, change, **options):
     return result
 
 
-@pytest.mark.parametrize("reflink", ["auto", "never"])
-@pytest.mark.parametrize("sparse", ["auto", "always", "never"])
-@pytest.mark.parametrize("size", [0, 1, 70_000, 200_000])
+@cases(
+    place=PLACES,
+    dst=OLDS,
+    reflink=["auto", "never"],
+    sparse=["auto", "always", "never"],
+    size=[0, 1, 70_000, 200_000],
+).with_args(indirect=["place", "dst"])
 def test_a_source_that_is_truncated_meanwhile(dst, monkeypatch, reflink, sparse, size):
     """A copy of what could still be read, with no byte made up; or an error and the old file."""
     old, src = content_of(dst), dst.with_name("src")
@@ -485,8 +507,12 @@ def test_a_source_that_is_truncated_meanwhile(dst, monkeypatch, reflink, sparse,
     untouched(dst, content)
 
 
-@pytest.mark.parametrize("sparse", ["auto", "always", "never"])
-@pytest.mark.parametrize("size", [1, 64 << 10, 100_000, 128 << 10, 150_000, 200_000])
+@cases(
+    place=PLACES,
+    dst=OLDS,
+    sparse=["auto", "always", "never"],
+    size=[1, 64 << 10, 100_000, 128 << 10, 150_000, 200_000],
+).with_args(indirect=["place", "dst"])
 def test_a_source_with_holes_that_is_truncated_meanwhile(dst, monkeypatch, sparse, size):
     """In a hole, in data behind one, or at an edge: no byte is made up, none is miscounted."""
     old, src = content_of(dst), dst.with_name("src")
@@ -508,8 +534,9 @@ def test_a_source_with_holes_that_is_truncated_meanwhile(dst, monkeypatch, spars
     untouched(dst, content)
 
 
-@pytest.mark.parametrize("reflink", ["auto", "never"])
-@pytest.mark.parametrize("sparse", ["auto", "always", "never"])
+@cases(
+    place=PLACES, dst=OLDS, reflink=["auto", "never"], sparse=["auto", "always", "never"]
+).with_args(indirect=["place", "dst"])
 def test_a_source_that_grows_meanwhile(dst, monkeypatch, reflink, sparse):
     """At least what it had at the beginning, and nothing that it never had."""
     src = dst.with_name("src")

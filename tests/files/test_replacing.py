@@ -9,6 +9,7 @@ Rule 3: a directory has after a copy what it had before, and the destination.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import stat
@@ -23,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from spliceio import copy_file
+from tests.support.cases import FULL, pairwise
 from tests.support.programs import need
 
 ACL = "system.posix_acl_access"
@@ -170,13 +172,14 @@ def ours(src, dst, preserve):
 @pytest.mark.parametrize("directory", DIRECTORIES)
 @pytest.mark.parametrize("user", [0, NOBODY], ids=["root", "nobody"])
 def test_as_cp_leaves_it(base, directory, user):
-    """Every old file, every source, every preserve, in a kind of directory."""
+    """Every old file with every source and every preserve, in a kind of directory."""
     (base / "src").mkdir()
     for name, lay in SOURCES.items():
         lay(base / "src" / name)
     make(base / "src" / "with that ACL's group", NEW, 0, 0o644)
     sources = SOURCES if directory == "open" else ("plain", "with an ACL")
-    cases = [(s, o, p) for s in sources for o in OLDS for p in PRESERVE]
+    axes = [sources, OLDS, PRESERVE]
+    cases = list(itertools.product(*axes)) if FULL else pairwise([list(axis) for axis in axes])
     mode, default = DIRECTORIES[directory]
     for number, (_, old, _) in enumerate(cases):
         for side in ("ours", "cp"):
