@@ -33,8 +33,9 @@ import pytest
 import spliceio
 from spliceio import Blob
 from spliceio._kernel import memfd as _memfd
+from tests.support.cases import cases
 from tests.support.states import Worker, descriptors
-from tests.support.wires import payload, transports
+from tests.support.wires import KINDS, payload, transports
 
 PAGE = mmap.PAGESIZE
 HUGE = 2 << 20
@@ -510,10 +511,10 @@ def test_a_closed_blob_is_refused_by_name():
 # ---- what is sent of it -------------------------------------------------------------------------
 
 
-@windows
-@pytest.mark.parametrize("dst", transports())
-def test_copy_sends_the_window(wires, nonblocking, dst, a, b):
+@cases(dst=KINDS, window=WINDOWS, nonblocking=[False, True])
+def test_copy_sends_the_window(wires, nonblocking, dst, window):
     """The whole slice, twice, by the method of the pair, and the position stays."""
+    a, b = window
     expected = {"pipe": "splice", "fifo": "splice", "file": None, "tmpfs": None}.get(
         dst, "sendfile"
     )
