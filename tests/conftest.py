@@ -7,9 +7,11 @@ Rule 2: a test that waits for something that never comes fails with a traceback;
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,45 @@ def _stalled(signum, frame):
     raise Stalled(f"no end after {PATIENCE:g} s")
 
 
+class Watch:
+    """One thread for all tests, which sleeps until the time of the present one is over.
+
+    A thread for each test took longer than many a test. It is never woken: it looks at the
+    deadline when the one that it saw before has passed.
+    """
+
+    def __init__(self):
+        self._deadline = math.inf
+        self._lock = threading.Lock()
+        self._thread = None
+
+    def begin(self):
+        """Count from now on; a forked child has no thread yet."""
+        with self._lock:
+            self._deadline = time.monotonic() + PATIENCE
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+            self._thread.start()
+
+    def end(self):
+        """Send no signal any more."""
+        with self._lock:
+            self._deadline = math.inf
+
+    def _run(self):
+        never = threading.Event()
+        while True:
+            with self._lock:
+                left = self._deadline - time.monotonic()
+                if left <= 0:
+                    self._deadline = math.inf
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            never.wait(min(max(left, 0), PATIENCE))
+
+
+_watch = Watch()
+
+
 @pytest.fixture(autouse=True)
 def watchdog():
     """Interrupt a test that hangs, by a signal, so that the next ones still run."""
@@ -44,15 +85,11 @@ def watchdog():
         yield
         return
     before = signal.signal(signal.SIGUSR1, _stalled)
-    main = threading.main_thread().ident
-    timer = threading.Timer(PATIENCE, lambda: signal.pthread_kill(main, signal.SIGUSR1))
-    timer.daemon = True
-    timer.start()
+    _watch.begin()
     try:
         yield
     finally:
-        timer.cancel()
-        timer.join()
+        _watch.end()
         signal.signal(signal.SIGUSR1, before)
 
 

@@ -36,17 +36,14 @@ def counted(monkeypatch, src, sinks, **options):
     return caught.value.result, seam.log
 
 
-@pytest.mark.parametrize("method", ["auto", "read_write"])
-@pytest.mark.parametrize("count", [1, 2, 100])
-def test_an_idle_source_costs_nothing(wires, monkeypatch, count, method):
+@cases(count=[1, 2, 100], kind=["pipe", "unix", "tcp4"], method=["auto", "read_write"])
+def test_an_idle_source_costs_nothing(wires, monkeypatch, count, kind, method):
     """Nothing comes: a few calls a slice, whatever the number of sinks."""
-    for kind in ("pipe", "unix", "tcp4"):
-        source, _ = wires.pipe() if kind == "pipe" else wires.sockets(kind)
-        sinks = [wires.sink("pipe") for _ in range(count)]
-        result, log = counted(monkeypatch, source, [*ends(sinks), hashlib.md5()], method=method)
-        assert result.moved == 0
-        assert len(log) < SLICES * 10
-        wires.ends.close()
+    source, _ = wires.pipe() if kind == "pipe" else wires.sockets(kind)
+    sinks = [wires.sink("pipe") for _ in range(count)]
+    result, log = counted(monkeypatch, source, [*ends(sinks), hashlib.md5()], method=method)
+    assert result.moved == 0
+    assert len(log) < SLICES * 10
 
 
 @cases(
