@@ -16,7 +16,7 @@ import pytest
 from spliceio import Transfer
 from spliceio._cffi import lib
 from tests.support.programs import need
-from tests.support.states import thread_state, until
+from tests.support.states import Worker, thread_state, until
 
 GROWING = 2.5
 """Seconds until slices are as long as they get: 80 ms, twice that, and so on up to a second."""
@@ -157,6 +157,19 @@ def test_what_waits_makes_two_calls_a_second_at_the_most(waiting, tmp_path):
     fans = [call for name, made in calls.items() if "fanout" in name for call in made]
     assert [call for call in fans if not re.match(r"getpid|p?poll", call)] == []
     assert fans  # and strace saw them
+
+
+def test_what_is_woken_ends_its_slice(wires):
+    """At once, however long it is; without a wake it would be as long as that."""
+    sink = wires.sink("pipe")
+    with Transfer(wires.pipe()[0], sink.end) as transfer:
+        c = transfer._flow.c
+        assert lib.sio_transfer_wakeable(c) == 0
+        hour = 3_600 * 10**9
+        running = Worker(lambda: lib.sio_transfer_run(c, hour, -1))
+        until(running.asleep)
+        lib.sio_transfer_wake(c)
+        assert running.result() == lib.SIO_INTERRUPTED
 
 
 def test_close_in_another_thread_ends_a_wait_of_any_length(wires):
