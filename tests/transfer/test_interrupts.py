@@ -171,7 +171,7 @@ CALLS = {
 def test_nothing_is_left_open(wires, tmp_path, name):
     """Whatever the step at which the handler raises."""
     call, stride = CALLS[name]
-    stride *= 1 if FULL else 8
+    stride *= 1 if FULL else 16
     place = Place(wires, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
