@@ -31,6 +31,17 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish():
+    """Keep the tests themselves out of the collector: each leak_guard would look through them."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish():
+    """Let others see all objects again: hypothesis asks who refers to what."""
+    gc.unfreeze()
+
+
 class Stalled(AssertionError):
     """The test waited for something that never came."""
 
