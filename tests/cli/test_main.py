@@ -29,6 +29,7 @@ from tests.support.commands import (
     SPLICEIO,
     listening,
     run,
+    run_program,
     said,
     started,
     unused_port,
@@ -94,6 +95,16 @@ def test_wrong_usage_is_2(args):
     text = done.stderr.decode()
     assert text.startswith("usage: spliceio")
     assert re.fullmatch(r"spliceio( \w+)?: error: .+", text.splitlines()[-1])
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "tee"])
+@pytest.mark.parametrize("word", ["--help", "--bogus"])
+def test_the_program_says_what_a_call_of_main_says(command, word):
+    """Of each command: status, output and messages, so that `run` stands for `run_program`."""
+    call, program = run(command, word), run_program(command, word)
+    assert call.returncode == program.returncode == (0 if word == "--help" else 2)
+    assert (call.stdout, call.stderr) == (program.stdout, program.stderr)
+    assert program.stdout or program.stderr
 
 
 @pytest.mark.parametrize(
@@ -242,7 +253,7 @@ def test_nobody_reads_the_output(args):
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = run(*args, input=b"text", stdout=writer)
+        done = run_program(*args, input=b"text", stdout=writer)
     finally:
         os.close(writer)
     assert done.stderr == b""
@@ -254,7 +265,7 @@ def test_nobody_reads_the_output(args):
 def test_the_output_is_full(args):
     """/dev/full: one line that says so, and 1."""
     with open("/dev/full", "wb") as full:
-        done = run(*args, input=b"text", stdout=full)
+        done = run_program(*args, input=b"text", stdout=full)
     assert said(done).startswith(f"spliceio: {args[0]}: ")
     assert "full" in said(done) or "No space" in said(done)
     assert done.returncode == 1
@@ -297,7 +308,8 @@ def test_cp_into_a_directory_from_a_pipe_and_from_proc(tmp_path):
     assert run("cp", "-", tmp_path / "new", input=b"typed").returncode == 0
     assert (tmp_path / "new").read_bytes() == b"typed"
     assert run("cp", src, "-").stdout == b"data"
-    assert run("cp", "/proc/self/environ", tmp_path / "env", env={"A": "b"}).returncode == 0
+    done = run_program("cp", "/proc/self/environ", tmp_path / "env", env={"A": "b"})
+    assert done.returncode == 0
     assert b"A=b\0" in (tmp_path / "env").read_bytes()
 
 

@@ -7,6 +7,7 @@ Rule 3: what a metric or a line counts is what has happened.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import json
@@ -605,19 +606,24 @@ class Screen:
 
     def __init__(self, master: int) -> None:
         self._master, self._new = master, ""
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
 
     def until(self, pattern: str) -> str:
-        """Read until this is there, colours aside; return its group, and forget the rest."""
-        while not (found := re.search(pattern, re.sub(r"\x1b\[[\d;]*m", "", self._new))):
-            self._new += os.read(self._master, 4096).decode()
-        self._new = ""
+        """Read until this is there, colours aside; return its group, and keep what follows it.
+
+        What follows may have come in the same read, and is not written again unless it changes.
+        """
+        while not (found := re.search(pattern, self._new)):
+            self._new += self._decode(os.read(self._master, 4096))
+            self._new = re.sub(r"\x1b\[[\d;]*m", "", self._new)
+        self._new = self._new[found.end() :]
         return found[found.re.groups]
 
     def rest(self) -> str:
         """Read until nobody has it open any more."""
         with contextlib.suppress(OSError):
             while part := os.read(self._master, 4096):
-                self._new += part.decode()
+                self._new += self._decode(part)
         return self._new
 
 

@@ -11,7 +11,7 @@ import socket
 
 import pytest
 
-from tests.support.commands import HANG, listening, run, said, started
+from tests.support.commands import HANG, listening, run, run_program, said, started
 from tests.support.programs import need
 
 
@@ -74,12 +74,15 @@ def test_trace_touches_its_report_when_there_is_one(tmp_path):
     need("strace")
     (tmp_path / "old").write_text("old")
     for name in ("old", "new"):
-        assert run("trace", "-o", name, "--", "no-such-command", cwd=tmp_path).returncode == 127
-        assert run("trace", "-o", name, "-p", "999999999", cwd=tmp_path).returncode == 1
+        assert (
+            run_program("trace", "-o", name, "--", "no-such-command", cwd=tmp_path).returncode
+            == 127
+        )
+        assert run_program("trace", "-o", name, "-p", "999999999", cwd=tmp_path).returncode == 1
     assert os.listdir(tmp_path) == ["old"]
     assert (tmp_path / "old").read_text() == "old"
-    done = run("trace", "-o", "no/f", "--", "touch", "made", cwd=tmp_path)
+    done = run_program("trace", "-o", "no/f", "--", "touch", "made", cwd=tmp_path)
     assert (done.returncode, said(done)) == (1, "spliceio: trace: no/f: No such file or directory")
     assert os.listdir(tmp_path) == ["old"]
-    assert run("trace", "-o", "-", "--", "true", cwd=tmp_path).stdout == b""
+    assert run_program("trace", "-o", "-", "--", "true", cwd=tmp_path).stdout == b""
     assert b"sent nothing: true." in (tmp_path / "-").read_bytes()

@@ -571,7 +571,7 @@ def test_an_output_that_takes_nothing_is_dropped(wires, tmp_path):
     name = f"/dev/fd/{writer}"
     done = run(
         "tee", "--on-slow", "drop", "--stall-timeout", "0.1", name, "f",
-        input=data, pass_fds=[writer], cwd=tmp_path,
+        input=data, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stdout == data
@@ -586,7 +586,7 @@ def test_a_dropped_output_ends_it_where_failures_do(mode, wires):
     _, writer = wires.pipe()
     done = run(
         "tee", f"--output-error={mode}", "--on-slow=drop", "--stall-timeout=0.1",
-        f"/dev/fd/{writer}", input=payload(4 * MIB), pass_fds=[writer],
+        f"/dev/fd/{writer}", input=payload(4 * MIB),
     )  # fmt: skip
     assert done.returncode == 1
     assert b"dropped" in done.stderr

@@ -17,7 +17,16 @@ import pytest
 from spliceio._cli import proxy as _proxy_command
 from spliceio._cli.parser import parser
 from spliceio._proxy import address as _address
-from tests.support.commands import COMMANDS, HANG, SPLICEIO, listening, run, said, started
+from tests.support.commands import (
+    COMMANDS,
+    HANG,
+    SPLICEIO,
+    listening,
+    run,
+    run_program,
+    said,
+    started,
+)
 from tests.support.programs import need
 from tests.support.states import process_state, until
 
@@ -269,7 +278,7 @@ def test_nobody_reads_the_output(args, status, tmp_path):
     with subprocess.Popen([need("sleep"), "600"]) as other:
         try:
             args = [arg.format(pid=other.pid) for arg in args]
-            done = run(*args, input=b"text", stdout=writer, cwd=tmp_path)
+            done = run_program(*args, input=b"text", stdout=writer, cwd=tmp_path)
         finally:
             os.close(writer)
             other.kill()
@@ -285,7 +294,7 @@ def test_nobody_reads_the_output(args, status, tmp_path):
 def test_the_output_is_full(args):
     """What could not be printed is no success."""
     with open("/dev/full", "wb") as full:
-        done = run(*args, stdout=full)
+        done = run_program(*args, stdout=full)
     assert said(done).endswith("standard output: No space left on device")
     assert done.returncode == 1
 

@@ -21,7 +21,7 @@ from spliceio._trace import processes as _processes
 from spliceio._trace import report as _trace_words
 from spliceio._trace.parser import Lines
 from spliceio._trace.stats import MOST_PATHS, MOST_PROGRAMS, Stats
-from tests.support.commands import HANG, SPLICEIO, run, said, started, unused_port
+from tests.support.commands import HANG, SPLICEIO, run, run_program, said, started, unused_port
 from tests.support.programs import answers, need
 from tests.support.states import process_state, until
 from tests.support.wires import MIB, payload
@@ -56,7 +56,7 @@ def tracing(*args, **options):
 def traced(tmp_path, *command, status: int = 0, **options) -> dict:
     """Run a command to its end; return the report."""
     out = tmp_path / "report.json"
-    done = run("trace", "--json", "-o", out, "--", *command, **options)
+    done = run_program("trace", "--json", "-o", out, "--", *command, **options)
     assert done.returncode == status, done.stderr.decode()
     return json.loads(out.read_text())
 
@@ -289,7 +289,7 @@ def test_cp_copies_without_a_copy(tmp_path):
 def test_dd_copies_through_user_memory(tmp_path):
     """The path that was read, and how much of it; as a table for a person."""
     (tmp_path / "a film > b é").write_bytes(payload(MIB))
-    done = run(
+    done = run_program(
         "trace", "dd", f"if={tmp_path}/a film > b é", f"of={tmp_path}/o", "bs=64K", "status=none"
     )
     assert (done.returncode, done.stdout) == (0, b"")
@@ -306,10 +306,10 @@ def test_standard_output_is_the_commands(tmp_path):
     """Cat into a pipe: its bytes on standard output, the report on standard error."""
     data = payload(MIB)
     (tmp_path / "film").write_bytes(data)
-    done = run("trace", "--", "cat", tmp_path / "film")
+    done = run_program("trace", "--", "cat", tmp_path / "film")
     assert (done.returncode, done.stdout == data) == (0, True)
     assert done.stderr.startswith(b"cat: 100 % of 1.0 MB to pipes by ")
-    done = run("trace", "cat", input=data)
+    done = run_program("trace", "cat", input=data)
     assert (done.returncode, done.stdout == data) == (0, True)
 
 
@@ -318,7 +318,9 @@ def test_our_own_pipe_is_zero_copy(tmp_path):
     data = payload(3 * MIB)
     (tmp_path / "film").write_bytes(data)
     with open(tmp_path / "film", "rb") as film:
-        done = run("trace", "--json", "-o", tmp_path / "r", "--", *SPLICEIO, "pipe", stdin=film)
+        done = run_program(
+            "trace", "--json", "-o", tmp_path / "r", "--", *SPLICEIO, "pipe", stdin=film
+        )
     assert (done.returncode, done.stdout == data) == (0, True)
     found = program(json.loads((tmp_path / "r").read_text()))
     assert calls(found, "pipe")["splice"]["bytes"] == 3 * MIB
@@ -653,7 +655,7 @@ def test_seconds_end_it(tmp_path):
     """Without Ctrl-C; nothing happened, and that is said."""
     may_attach()
     with waiting(tmp_path) as process:
-        done = run("trace", "-p", str(process.pid), "--seconds", "0.2")
+        done = run_program("trace", "-p", str(process.pid), "--seconds", "0.2")
         assert done.returncode == 0
         assert done.stdout.startswith(b"Nothing was seen")
         process.stdin.write(b"print(5, flush=True)\n")
@@ -786,7 +788,7 @@ def test_a_process_that_does_not_exist():
     """A clear error."""
     gone = subprocess.Popen(["true"])
     gone.wait(HANG)
-    done = run("trace", "-p", str(gone.pid))
+    done = run_program("trace", "-p", str(gone.pid))
     assert (done.returncode, done.stdout) == (1, b"")
     assert said(done) == f"spliceio: trace: no process has the PID {gone.pid}"
 
@@ -794,7 +796,7 @@ def test_a_process_that_does_not_exist():
 def test_one_tracer_at_a_time(tmp_path):
     """The second is told who the first is, and the first is not disturbed."""
     with waiting(tmp_path) as process, attached("-p", str(process.pid)) as tracer:
-        done = run("trace", "-p", str(process.pid))
+        done = run_program("trace", "-p", str(process.pid))
         assert (done.returncode, done.stdout) == (1, b"")
         assert f"{process.pid} ({PYTHON}) is already traced, by process " in said(done)
         process.stdin.write(b"os.write(1, b'12345\\n')\n")
@@ -823,14 +825,14 @@ def test_ptrace_that_is_refused_says_what_to_do(tmp_path):
 @pytest.mark.parametrize("status", [0, 3, 255])
 def test_the_status_of_the_command_is_passed_on(status):
     """As it is."""
-    done = run("trace", "--", "sh", "-c", f"exit {status}")
+    done = run_program("trace", "--", "sh", "-c", f"exit {status}")
     assert done.returncode == status
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
 def test_a_command_that_a_signal_ends(number):
     """128 more, as a shell has it."""
-    done = run("trace", "--", "sh", "-c", f"ulimit -c 0; kill -{number} $$")
+    done = run_program("trace", "--", "sh", "-c", f"ulimit -c 0; kill -{number} $$")
     assert done.returncode == 128 + number
     assert b"sh" in done.stderr
 
@@ -894,7 +896,7 @@ print(fds, status, sys.stdin.read())
     command = script(tmp_path, text)
     plain = subprocess.run(command, input=b"hello", stdout=subprocess.PIPE, check=True)
     assert b"hello" in plain.stdout
-    assert run("trace", "--", *command, input=b"hello").stdout == plain.stdout
+    assert run_program("trace", "--", *command, input=b"hello").stdout == plain.stdout
 
 
 def settled(pid: int) -> bool:
@@ -977,7 +979,7 @@ def test_strace_that_dies(tmp_path, attach):
 )
 def test_a_command_that_cannot_be_run(command, status, words):
     """The words and the status of a shell."""
-    done = run("trace", "--", command)
+    done = run_program("trace", "--", command)
     assert (done.returncode, said(done)) == (status, f"spliceio: trace: {words}")
 
 
@@ -1007,7 +1009,7 @@ def test_wrong_usage(args):
 
 def test_a_report_that_cannot_be_written(tmp_path):
     """Before anything is run."""
-    done = run("trace", "-o", tmp_path / "no" / "report", "touch", tmp_path / "ran")
+    done = run_program("trace", "-o", tmp_path / "no" / "report", "touch", tmp_path / "ran")
     assert (done.returncode, done.stdout) == (1, b"")
     assert said(done).endswith("no/report: No such file or directory")
     assert not (tmp_path / "ran").exists()
@@ -1016,7 +1018,7 @@ def test_a_report_that_cannot_be_written(tmp_path):
 def test_without_strace(tmp_path):
     """One sentence that says how to get it."""
     env = with_package(PATH=str(tmp_path))
-    done = run("trace", "--", "/bin/true", env=env)
+    done = run_program("trace", "--", "/bin/true", env=env)
     assert done.returncode == 1
     assert said(done).startswith("spliceio: trace: strace is not installed; get it with `apt inst")
 
@@ -1029,7 +1031,7 @@ def test_strace_that_cannot_start_the_command(tmp_path):
         "echo 'strace: do_test_ptrace_setoptions_followfork: Operation not permitted' >&2; exit 1\n"
     )
     fake.chmod(0o755)
-    done = run("trace", "true", env=with_package(PATH=f"{tmp_path}:{os.environ['PATH']}"))
+    done = run_program("trace", "true", env=with_package(PATH=f"{tmp_path}:{os.environ['PATH']}"))
     lines = done.stderr.decode().splitlines()
     assert (done.returncode, len(lines)) == (1, 2)
     assert lines[1].startswith(
