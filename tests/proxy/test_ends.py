@@ -184,9 +184,10 @@ def looks(proxy: Proxy) -> int:
 
 
 def pass_slowly(proxy: Proxy, seconds: float) -> None:
-    """Let time pass, a few milliseconds at a time, each with a round of the engine."""
-    for _ in range(int(seconds * 200)):
-        skip(proxy, 0.005)
+    """Let time pass, a round of the engine at each step: of milliseconds, then of fifty."""
+    steps = [0.005] * 20
+    for step in steps + [0.05] * round((seconds - sum(steps)) / 0.05):
+        skip(proxy, step)
         at_rest()
 
 

@@ -1,14 +1,17 @@
 """What waits for a pool or a proxy makes no system call until something happens, as strace sees it.
 
-A thread of the program under test waits for two seconds, and all that others call meanwhile counts.
+A thread of the program under test waits until the others sleep, then for two seconds; all that they
+call meanwhile counts. The programs wait all at once: beside one that does nothing there is room.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +21,21 @@ from tests.support.programs import need
 SCRIPT = """
 import os, signal, socket, sys, threading, time
 from spliceio import Proxy, RelayPool
+def switches():
+    own, found = threading.get_native_id(), []
+    for tid in os.listdir("/proc/self/task"):
+        if int(tid) != own:
+            with open(f"/proc/self/task/{tid}/status") as status:
+                found += [line for line in status if line.startswith(("State", "voluntary"))]
+    return found
 def watch():
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    time.sleep(1)
+    before, quiet, end = [], 0, time.monotonic() + 10  # what never sleeps is watched all the same
+    while quiet < 10 and time.monotonic() < end:
+        time.sleep(0.05)
+        now = switches()
+        quiet = quiet + 1 if now == before else 0
+        before = now
     os.write(2, b"[begin]")
     time.sleep(2)
     os.write(2, b"[end]")
@@ -86,43 +101,39 @@ main(["proxy", "127.0.0.1:" + sys.argv[1], to, "--drain", "3600"])
 }
 
 
-def idle_calls(script: str, tmp_path) -> list[str]:
-    """Run it under strace; return what was called while it was watched."""
-    trace = tmp_path / "trace"
+def start(script: str, trace: Path) -> subprocess.Popen:
+    """Start it under strace."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    done = subprocess.run(
-        [
-            need("strace"),
-            "-f",
-            "-qq",
-            "-o",
-            trace,
-            sys.executable,
-            "-c",
-            SCRIPT + script,
-            str(port),
-        ],
+    strace = [need("strace"), "-f", "-qq", "-o", trace]
+    return subprocess.Popen(
+        [*strace, sys.executable, "-c", SCRIPT + script, str(port)],
         stderr=subprocess.PIPE,
         text=True,
-        timeout=10 * HANG,
         env={**os.environ, "COLUMNS": "200"},
     )
-    assert "[end]" in done.stderr, done.stderr
+
+
+def idle_calls(trace: Path) -> list[str]:
+    """Return what was called while it was watched."""
     lines = trace.read_text().splitlines()
     marks = [n for n, line in enumerate(lines) if "[begin]" in line or "[end]" in line]
     watcher = lines[marks[0]].split()[0]
     return [line for line in lines[marks[0] : marks[1]] if line.split()[0] != watcher]
 
 
-@pytest.mark.parametrize("what", WAITS)
-def test_what_waits_calls_nothing(what, tmp_path):
-    """In two seconds, in no thread."""
-    assert idle_calls(WAITS[what], tmp_path) == []
-
-
-def test_the_live_line_of_an_idle_proxy(tmp_path):
-    """It is looked at once a second, and drawn again when something has changed."""
+def test_what_waits_calls_nothing(tmp_path):
+    """In two seconds, in no thread; the live line is looked at once a second, and drawn at need."""
     pytest.importorskip("rich")
-    script = WAITS["command"].replace("to]", "to, '--live']")
-    assert len(idle_calls(script, tmp_path)) <= 6  # two looks, or three at the edge
+    scripts = {**WAITS, "live": WAITS["command"].replace("to]", "to, '--live']")}
+    with contextlib.ExitStack() as stack:
+        programs = {}
+        for what, script in scripts.items():
+            programs[what] = stack.enter_context(start(script, tmp_path / what))
+            stack.callback(programs[what].kill)
+        for what, program in programs.items():
+            _, err = program.communicate(timeout=10 * HANG)
+            assert "[end]" in err, (what, err)
+    found = {what: idle_calls(tmp_path / what) for what in scripts}
+    assert len(found.pop("live")) <= 6  # two looks, or three at the edge
+    assert found == {what: [] for what in WAITS}

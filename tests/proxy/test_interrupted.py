@@ -13,6 +13,7 @@ import socket
 import pytest
 
 from spliceio import Proxy
+from tests.support.cases import FULL
 from tests.support.proxies import ANY, At, patient, talks
 from tests.support.raising import every_step
 from tests.support.servers import Server
@@ -53,8 +54,12 @@ def test_while_it_is_made(listen, options, tmp_path):
             assert os.get_blocking(given.fileno())
 
 
-@pytest.mark.parametrize("call", ["start", "__enter__", "stats", "set_upstreams", "names"])
-def test_before_it_is_ended(call, monkeypatch):
+# Each second step of two calls that do almost the same is each step of what they share.
+@pytest.mark.parametrize(
+    ("call", "first"),
+    [("start", 1), ("__enter__", 2), ("stats", 1), ("set_upstreams", 1), ("names", 2)],
+)
+def test_before_it_is_ended(call, first, monkeypatch):
     """It ends as ever."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
 
@@ -66,7 +71,7 @@ def test_before_it_is_ended(call, monkeypatch):
         else:
             getattr(proxy, call)()
 
-    for raiser in every_step():
+    for raiser in every_step() if FULL or call == "stats" else every_step(first, 2):
         with nothing_left():
             proxy = Proxy(ANY, "127.0.0.1:1", threads=2)
             if call not in ("start", "__enter__"):
@@ -78,11 +83,18 @@ def test_before_it_is_ended(call, monkeypatch):
 
 
 @pytest.mark.parametrize("call", ["shutdown", "drain", "__exit__", "serve_forever"])
+# Together they have each third step of what they share; in full, each of them has.
 @pytest.mark.parametrize(
-    ("kind", "listen"),
-    [("list", "tcp"), ("list", "unix"), ("list", "given"), ("route", "tcp"), ("name", "tcp")],
+    ("kind", "listen", "first"),
+    [
+        ("list", "tcp", 1),
+        ("list", "unix", 4),
+        ("list", "given", 7),
+        ("route", "tcp", 10),
+        ("name", "tcp", 13),
+    ],
 )
-def test_while_it_is_ended(call, listen, kind, tmp_path, monkeypatch):
+def test_while_it_is_ended(call, listen, kind, first, tmp_path, monkeypatch):
     """What is left is done by the next call."""
     monkeypatch.setattr("spliceio._proxy.proxy.log.disabled", True)
     path = tmp_path / "socket"
@@ -106,7 +118,7 @@ def test_while_it_is_ended(call, listen, kind, tmp_path, monkeypatch):
             "route": {"route": lambda client, first: server.address},
             "name": {"upstream": server.address.replace("127.0.0.1", "localhost")},
         }[kind]
-        for raiser in every_step(stride=3):
+        for raiser in every_step(stride=3) if FULL else every_step(first, 15):
             with nothing_left():
                 proxy = Proxy(at, **to)
                 proxy.start()
