@@ -7,6 +7,7 @@ coreutils has no word for (digests, slow outputs, progress) and how bytes travel
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import os
@@ -29,6 +30,7 @@ OURS = shlex.join([*SPLICEIO, "tee"])
 MODES = ("warn", "warn-nopipe", "exit", "exit-nopipe")
 
 
+@functools.cache
 def coreutils() -> str:
     """Return the path of the tee of coreutils; one of busybox or uutils is no measure."""
     tee = need("tee")
@@ -36,6 +38,11 @@ def coreutils() -> str:
     if b"GNU coreutils" not in version:
         pytest.fail(f"{tee} is not of GNU coreutils")
     return tee
+
+
+def told_by(stderr: bytes) -> list[str]:
+    """Return the lines without who says them."""
+    return re.sub(r"(?m)^(spliceio: |/\S*/)?tee: ", "", stderr.decode()).splitlines()
 
 
 def scripted(script: str, where: Path, command: str, **options) -> tuple:
@@ -51,13 +58,12 @@ def scripted(script: str, where: Path, command: str, **options) -> tuple:
         env={**os.environ, "LC_ALL": "C.UTF-8"},
         **options,
     )
-    said = re.sub(r"(?m)^(spliceio: |/\S*/)?tee: ", "", done.stderr.decode())
     files = {
         str(path.relative_to(where)): path.read_bytes()
         for path in sorted(where.rglob("*"))
         if path.is_file()
     }
-    return done.returncode, done.stdout, said.splitlines(), files
+    return done.returncode, done.stdout, told_by(done.stderr), files
 
 
 def both(script: str, tmp_path: Path) -> tuple[tuple, tuple]:
@@ -81,48 +87,13 @@ MEGABYTES = "yes | head -c 8000000"
 SAME = {
     "no-file": f"printf hello | T; {LAST}",
     "one-file": "printf hello | T f",
-    "several-files": "printf hello | T f g h",
-    "one-file-twice": "printf hello | T f f",
+    "no-directory": f"printf hello | T no/f f; {LAST}",
     "no-input": "T f </dev/null",
-    "overwrites": "echo old and long >f; printf hello | T f",
     "keeps-the-mode-of-a-file": "umask 027; echo old >f; umask 0; "
     "printf hello | T f new; stat -c %a f new",
     "umask": "umask 027; printf hello | T f; stat -c %a f",
     "follows-a-link": "ln -s real f; printf hello | T f; readlink f",
-    "append": "echo old >f; printf hello | T -a f new",
-    "append-long": "echo old >f; printf hello | T --append f",
-    "append-abbreviated": "echo old >f; printf hello | T --app f",
-    "ignore-interrupts": "printf hello | T -i f",
-    "ignore-interrupts-abbreviated": "printf hello | T --ignore f",
-    "pipe-errors": "printf hello | T -p f",
-    "ai": "echo old >f; printf hello | T -ai f",
-    "ap": "echo old >f; printf hello | T -ap f",
-    "pia": "echo old >f; printf hello | T -pia f",
-    "options-repeated": "echo old >f; printf hello | T -a -a -i -i -p -p f",
-    "option-after-the-file": "echo old >f; printf hello | T f -a",
-    "options-between-files": "echo old >f; printf hello | T f -a g -i h",
-    "options-between-files-dashes": "printf hello | T - -a -- -b; ls",
-    "a-file-called-dash": "printf hello | T -; ls",
-    "dash-between": "printf hello | T a - b; ls",
-    "after-dashes": "printf hello | T -- -a --output-error -p; ls",
-    "dashes-twice": "printf hello | T -a -- -- x; ls",
-    "odd-names": "printf hello | T 'a b' $'c\\nd' \"it's\" $'\\xff' 'é' '*' '$x'; ls -b",
-    "empty-name": f"printf hello | T '' f; {LAST}",
-    "output-error-bare": "printf hello | T --output-error f",
-    "output-error-abbreviated": "printf hello | T --output=warn f",
-    "output-error-abbreviated-bare": "printf hello | T --output f",
-    "mode-abbreviated-warn": "printf hello | T --output-error=warn-n f",
-    "mode-abbreviated-exit": "printf hello | T --output-error=exit-n f",
     "last-mode-counts": f"printf hello | T -p --output-error=exit f /dev/full >g; {LAST}",
-    "directory": f"mkdir d; printf hello | T d f; {LAST}",
-    "no-directory": f"printf hello | T no/f f; {LAST}",
-    "not-a-directory": f"echo x >x; printf hello | T x/f f; {LAST}",
-    "unwritable": f"printf hello | T /proc/version f; {LAST}",
-    "unwritable-directory": f"printf hello | T /sys/x f; {LAST}",
-    "link-to-itself": f"ln -s f f; printf hello | T f g; {LAST}",
-    "name-too-long": f"printf hello | T {'n' * 256} f; {LAST}",
-    "nowhere-but-errors": f"printf hello | T no/f no/g; {LAST}",
-    "full": f"printf hello | T f /dev/full g; {LAST}",
     "full-standard-output": f"printf hello | T f >/dev/full; {LAST}",
     "full-and-no-input": f"T f /dev/full </dev/null; {STATUS}",
     "too-large": f"ulimit -f 1; trap '' XFSZ; {MEGABYTES} | T f | wc -c; {STATUS}",
@@ -142,8 +113,6 @@ SAME = {
     "dev-fd": "{ printf hello | T /dev/fd/3; } 3>x",
     "dev-fd-standard-output": "printf hello | T /dev/fd/1 | cat",
     "dev-stdout-and-a-file": "printf hello | T /dev/stdout f | cat",
-    "dev-null": "printf hello | T /dev/null",
-    "dev-fd-that-is-not-open": f"printf hello | T /dev/fd/99 f; {LAST}",
     "no-terminal": f"printf hello | setsid {{T}} /dev/tty; {LAST}",
     "to-substitutions": "{ printf hello | T >(md5sum >&3) >(md5sum >&3) >f; } 3>&1 | cat",
     "to-fifos": "mkfifo p q; cat p >1 & cat q >2 & seq 100000 | T p q >3; wait",
@@ -159,26 +128,101 @@ SAME = {
 }
 SAME |= {
     f"{mode}-{name}": script.replace("T ", f"T --output-error={mode} ", 1)
-    for mode in MODES
-    for name, script in {
-        "fine": f"printf hello | T f g; {LAST}",
-        "directory": f"mkdir d; printf hello | T f d g; {LAST}",
-        "no-directory": f"printf hello | T f no/x g; {LAST}",
-        "unwritable-directory": f"printf hello | T f /sys/x g; {LAST}",
-    }.items()
-}
-SAME |= {
-    f"{mode}-{name}": script.replace("T ", f"T --output-error={mode} ", 1)
     for mode in ("warn", "warn-nopipe")
     for name, script in {
-        "full": f"printf hello | T f /dev/full g; {LAST}",
-        "unwritable": f"printf hello | T f /proc/version g; {LAST}",
         "full-standard-output": f"printf hello | T f g >/dev/full; {LAST}",
         "closed-standard-output": f"printf hello | T f g >&-; {LAST}",
         "broken-standard-output": f"{MEGABYTES} | T f | true; {STATUS}",
         "broken-fifo": f"mkfifo p; : <p & {MEGABYTES} | T f p >g; {STATUS}; wait",
     }.items()
 }
+
+
+# What takes no shell, and so no process of ours: words and files that are there.
+WORDS = {
+    "several-files": ["f", "g", "h"],
+    "one-file-twice": ["f", "f"],
+    "overwrites": ["old"],
+    "append": ["-a", "old", "new"],
+    "append-long": ["--append", "old"],
+    "append-abbreviated": ["--app", "old"],
+    "ignore-interrupts": ["-i", "f"],
+    "ignore-interrupts-abbreviated": ["--ignore", "f"],
+    "pipe-errors": ["-p", "f"],
+    "ai": ["-ai", "old"],
+    "ap": ["-ap", "old"],
+    "pia": ["-pia", "old"],
+    "options-repeated": ["-a", "-a", "-i", "-i", "-p", "-p", "old"],
+    "option-after-the-file": ["old", "-a"],
+    "options-between-files": ["old", "-a", "g", "-i", "h"],
+    "options-between-files-dashes": ["-", "-a", "--", "-b"],
+    "a-file-called-dash": ["-"],
+    "dash-between": ["a", "-", "b"],
+    "after-dashes": ["--", "-a", "--output-error", "-p"],
+    "dashes-twice": ["-a", "--", "--", "x"],
+    "odd-names": ["a b", "c\nd", "it's", os.fsdecode(b"\xff"), "é", "*", "$x"],
+    "empty-name": ["", "f"],
+    "output-error-bare": ["--output-error", "f"],
+    "output-error-abbreviated": ["--output=warn", "f"],
+    "output-error-abbreviated-bare": ["--output", "f"],
+    "mode-abbreviated-warn": ["--output-error=warn-n", "f"],
+    "mode-abbreviated-exit": ["--output-error=exit-n", "f"],
+    "directory": ["d", "f"],
+    "no-directory": ["no/f", "f"],
+    "not-a-directory": ["old/f", "f"],
+    "unwritable": ["/proc/version", "f"],
+    "unwritable-directory": ["/sys/x", "f"],
+    "link": ["link", "g"],
+    "link-to-itself": ["loop", "g"],
+    "name-too-long": ["n" * 256, "f"],
+    "nowhere-but-errors": ["no/f", "no/g"],
+    "full": ["f", "/dev/full", "g"],
+    "dev-null": ["/dev/null"],
+    "dev-fd-that-is-not-open": ["/dev/fd/999", "f"],
+}
+WORDS |= {
+    f"{mode}-{name}": [f"--output-error={mode}", *words]
+    for mode in MODES
+    for name, words in {
+        "fine": ["f", "g"],
+        "directory": ["f", "d", "g"],
+        "no-directory": ["f", "no/x", "g"],
+        "unwritable-directory": ["f", "/sys/x", "g"],
+    }.items()
+}
+WORDS |= {
+    f"{mode}-{name}": [f"--output-error={mode}", *words]
+    for mode in ("warn", "warn-nopipe")
+    for name, words in {
+        "full": ["f", "/dev/full", "g"],
+        "unwritable": ["f", "/proc/version", "g"],
+    }.items()
+}
+
+
+def files_in(where: Path) -> dict:
+    """Return the names in a directory, and what each holds."""
+    return {path.name: path.is_file() and path.read_bytes() for path in where.iterdir()}
+
+
+@pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
+def test_words_mean_what_they_mean_to_coreutils(words, tmp_path):
+    """Status, output, messages and files."""
+    came = []
+    for name in ("theirs", "ours"):
+        where = tmp_path / name
+        (where / "d").mkdir(parents=True)
+        (where / "old").write_bytes(b"old and longer")
+        (where / "link").symlink_to("real")
+        (where / "loop").symlink_to("loop")
+        if name == "ours":
+            done = run("tee", *words, input=b"hello", cwd=where)
+        else:
+            env = {**os.environ, "LC_ALL": "C.UTF-8"}
+            options = {"input": b"hello", "capture_output": True, "timeout": HANG}
+            done = subprocess.run([coreutils(), *words], cwd=where, env=env, **options)
+        came.append((done.returncode, done.stdout, told_by(done.stderr), files_in(where)))
+    assert came[1] == came[0]
 
 
 @pytest.mark.parametrize("script", SAME.values(), ids=SAME)

@@ -1,7 +1,7 @@
 """The command line: run it here or as a process of its own, start it, read what it says.
 
-Rule 1: `run` calls main() in this process, which costs a hundredth of a process; descriptors 0 to 2
-        are real ones, and what main() leaves of them, of the signals and of the directory is undone.
+Rule 1: `run` calls main() in this process, which costs a hundredth of a process; descriptors 0 to
+        2 are real ones, and what main() does to them, to signals and to the directory is undone.
 Rule 2: what depends on being a process takes `run_program`: signals, closed streams, the
         environment, how the interpreter starts and ends. Each command has such a test.
 """
