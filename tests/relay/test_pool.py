@@ -51,6 +51,7 @@ from tests.relay.test_relay import (  # noqa: F401  What relay() promises, a poo
     test_wrong_sides_are_refused,
 )
 from tests.relay.test_relay_faults import reset
+from tests.support.cases import cases
 from tests.support.pools import BACK, HANG, THERE, active, peers, pooling, script
 from tests.support.states import Worker, until
 from tests.support.wires import MIB, payload
@@ -58,7 +59,6 @@ from tests.support.wires import MIB, payload
 KINDS = ("tcp4", "unix", "pair")
 SIZES = (0, 1, 16384, 32767, 32769, MIB - 1, MIB + 1, 5 * MIB)
 every_kind = pytest.mark.parametrize(("a", "b"), [(a, b) for a in KINDS for b in KINDS])
-both_ways = pytest.mark.parametrize("way", ["ab", "ba"])
 
 
 @pytest.fixture(autouse=True)
@@ -108,8 +108,7 @@ def finish(future: RelayFuture, *both: Side) -> RelayResult:
 # -- content ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", SIZES)
-@every_kind
+@cases(a=KINDS, b=KINDS, size=SIZES, nonblocking=[False, True])
 def test_both_ways_at_once(a, b, size, nonblocking):
     """What is sent arrives, both ways; small reads are copied, bulk and pipes go by splice."""
     with sides(a, b, nonblocking=nonblocking) as (one, two), pooling() as pool:
@@ -150,9 +149,7 @@ def test_a_pool_carries_one_relay_after_another():
 # -- regular files, children -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, 100_000, 5 * MIB])
-@pytest.mark.parametrize("kind", KINDS)
-@both_ways
+@cases(kind=KINDS, way=["ab", "ba"], size=[0, 1, 100_000, 5 * MIB], nonblocking=[False, True])
 def test_regular_files_as_reader_and_writer(kind, way, size, tmp_path, nonblocking):
     """One is sent from its position on, the other gets the answer and is closed."""
     data, answer = payload(size), payload(100_000, 2)
@@ -206,12 +203,16 @@ def test_a_writer_that_cannot_be_closed_is_the_futures_exception():
 # -- limits ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("silent", [True, False], ids=["silent", "ended"])
-@pytest.mark.parametrize("limit", [1, 100_000, 3 * MIB + 1])
-@pytest.mark.parametrize(("a", "b"), [("tcp4", "unix"), ("unix", "pair"), ("pair", "tcp4")])
-@both_ways
-def test_one_way_alone_reaches_the_byte_limit(a, b, way, limit, silent, nonblocking):
+@cases(
+    ends=[("tcp4", "unix"), ("unix", "pair"), ("pair", "tcp4")],
+    way=["ab", "ba"],
+    limit=[1, 100_000, 3 * MIB + 1],
+    silent=[True, False],
+    nonblocking=[False, True],
+)
+def test_one_way_alone_reaches_the_byte_limit(ends, way, limit, silent, nonblocking):
     """While the other is silent, or has ended; the rest stays in the source."""
+    a, b = ends
     data = payload(5 * MIB)
     with relayed(a, b, nonblocking=nonblocking, byte_limit=limit) as (_, future, *pair):
         src, dst = pair if way == "ab" else pair[::-1]
@@ -264,8 +265,7 @@ def accounted(src: Side, dst: Side, data: bytes, moved: int, held: bytes) -> byt
     return held
 
 
-@every_kind
-@pytest.mark.parametrize("how", ["idle", "cancel", "shutdown"])
+@cases(a=KINDS, b=KINDS, how=["idle", "cancel", "shutdown"], nonblocking=[False, True])
 def test_cut_in_front_of_a_stalled_reader_every_byte_is_accounted_for(a, b, how, nonblocking):
     """Moved, held and still in the source: together all that was sent, in order."""
     data = payload(12 * MIB)

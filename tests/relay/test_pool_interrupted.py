@@ -16,6 +16,7 @@ import sys
 import pytest
 
 from spliceio import RelayPool
+from tests.support.cases import FULL
 from tests.support.interrupts import is_thrown_away
 from tests.support.pools import HANG
 from tests.support.raising import every_step
@@ -107,15 +108,17 @@ def test_in_a_call_of_its_future(call):
                 del future
 
 
-@pytest.mark.parametrize("call", ["result", "outcome", "wait", "completed"])
-def test_while_it_waits_for_a_future(call):
+@pytest.mark.parametrize(
+    ("call", "first"), [("result", 1), ("outcome", 2), ("wait", 1), ("completed", 2)]
+)
+def test_while_it_waits_for_a_future(call, first):
     """As above, of a relay that ends later: in another thread, while this one waits."""
     ask = {
         "wait": lambda future: concurrent.futures.wait([future], 0.001),
         "completed": lambda future: list(concurrent.futures.as_completed([future], 0.001)),
     }.get(call, lambda future: getattr(future, call)(0.001))
     with RelayPool() as pool:
-        for raiser in every_step():
+        for raiser in every_step() if FULL else every_step(first, 2):
             with nothing_left(), open_relay(pool) as (future, x, y):
                 with contextlib.suppress(TimeoutError, concurrent.futures.TimeoutError):
                     raiser.run(lambda future=future: ask(future))
@@ -127,8 +130,11 @@ def test_while_it_waits_for_a_future(call):
                 del future
 
 
-@pytest.mark.parametrize("call", ["wait", "drain", "cut", "exit", "raise"])
-def test_while_it_is_ended(call):
+# Together they have each step of what they share; in full, each of them has.
+@pytest.mark.parametrize(
+    ("call", "first"), [("wait", 1), ("drain", 2), ("cut", 3), ("exit", 4), ("raise", 2)]
+)
+def test_while_it_is_ended(call, first):
     """What is left is done by the next call, and every future has been told."""
 
     def end(pool: RelayPool) -> None:
@@ -139,7 +145,7 @@ def test_while_it_is_ended(call):
         else:
             pool.shutdown(**{"drain": {"drain": 0.001}, "cut": {"wait": False}}.get(call, {}))
 
-    for raiser in every_step():
+    for raiser in every_step() if FULL else every_step(first, 4):
         with nothing_left():
             pool = RelayPool(2)
             with open_relay(pool) as (future, x, y), open_relay(pool) as (other, z, w):
@@ -244,7 +250,7 @@ sys.exit(main(["proxy", "127.0.0.1:0", "127.0.0.1:1"]))
 def test_ctrl_c_twice(what):
     """At whatever moments they come: the program ends."""
     text = "import socket, sys\nfrom spliceio import Proxy, RelayPool\n" + TWICE[what]
-    for number in range(10):
+    for number in range(0, 10, 1 if FULL else 2):
         child = subprocess.Popen(
             [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )

@@ -22,11 +22,12 @@ from tests.relay.test_pool import finish, relayed
 from tests.relay.test_pool_faults import fill
 from tests.relay.test_relay_scripted import (  # noqa: F401  What relay() promises, a pool keeps.
     BULK,
+    DRAINS,
+    FLOWS,
     LOOPS,
     OTHER,
     SMALL,
     Played,
-    drains,
     flows,
     loops,
     scripted,
@@ -40,7 +41,8 @@ from tests.relay.test_relay_scripted import (  # noqa: F401  What relay() promis
     test_unscripted_it_is_the_call_that_is_meant,
     test_zero_from_splice_is_no_end_of_file,
 )
-from tests.support.pools import at_rest, pooling
+from tests.support.cases import cases
+from tests.support.pools import at_rest, pooling, skip_time
 from tests.support.seam import MOVES, Seam, fail, laws
 from tests.support.sides import Collector, check, digest, sides
 from tests.support.states import Worker, until
@@ -62,10 +64,7 @@ def relay_in_a_pool(monkeypatch, leak_guard):
 # -- what passes ----------------------------------------------------------------------------------
 
 
-@loops
-@flows
-@pytest.mark.parametrize("times", [1, 5])
-@pytest.mark.parametrize("skip", [0, 1, 2])
+@cases(loop=LOOPS, flow=FLOWS, times=[1, 5], skip=[0, 1, 2])
 def test_eintr_is_tried_again(monkeypatch, loop, flow, times, skip):
     """At the first call of each kind and at later ones."""
     call, site = LOOPS[loop][2:]
@@ -73,10 +72,7 @@ def test_eintr_is_tried_again(monkeypatch, loop, flow, times, skip):
     Played(monkeypatch, loop, flow, rule).whole()
 
 
-@drains
-@flows
-@pytest.mark.parametrize("times", [1, 5])
-@pytest.mark.parametrize("where", ["first", "middle", "last"])
+@cases(loop=DRAINS, flow=FLOWS, times=[1, 5], where=["first", "middle", "last"])
 def test_a_destination_that_was_full_is_asked_again(monkeypatch, loop, flow, times, where):
     """EAGAIN of its first call, of one in the middle, and of the last."""
     call, site = LOOPS[loop][2:]
@@ -89,10 +85,10 @@ def test_a_destination_that_was_full_is_asked_again(monkeypatch, loop, flow, tim
     assert where != "first" or played.seam.unused() == [0]
 
 
-@pytest.mark.parametrize("skip", [0, 1, 5])
-@pytest.mark.parametrize(
-    ("kind", "call", "size", "times"),
-    [
+@cases(
+    flow=FLOWS,
+    skip=[0, 1, 5],
+    source=[
         *((kind, "read", 50, times) for kind in ("tcp4", "unix") for times in (1, 3)),
         # What is left unread has to leave room for more, or nothing ever follows.
         ("tcp4", "splice", 40_000, 1),
@@ -101,11 +97,9 @@ def test_a_destination_that_was_full_is_asked_again(monkeypatch, loop, flow, tim
         ("pair", "splice", 40_000, 1),
     ],
 )
-@flows
-def test_a_source_that_was_empty_is_asked_again_when_more_arrives(
-    monkeypatch, kind, call, size, times, skip, flow
-):
+def test_a_source_that_was_empty_is_asked_again_when_more_arrives(monkeypatch, source, skip, flow):
     """EAGAIN though there was something: what comes next, bytes or the end, brings it along."""
+    kind, call, size, times = source
     rule = fail(call, errno.EAGAIN, site="direct" if kind == "pair" else "fill", times=times)
     with sides(kind, kind) as pair, pooling() as pool:
         src, dst = pair if flow == "ab" else pair[::-1]
@@ -144,10 +138,7 @@ def test_no_pipe_means_copying(monkeypatch, flow, err):
 # -- what fails ------------------------------------------------------------------------------------
 
 
-@loops
-@flows
-@pytest.mark.parametrize("err", ["ENOMEM", "ENOBUFS"])
-@pytest.mark.parametrize("skip", [0, 1])
+@cases(loop=LOOPS, flow=FLOWS, err=["ENOMEM", "ENOBUFS"], skip=[0, 1])
 def test_a_shortage_of_memory_is_waited_out(monkeypatch, loop, flow, err, skip):
     """It is no error of the relay's: everything arrives once there is memory again."""
     call, site = LOOPS[loop][2:]
@@ -181,10 +172,7 @@ def test_a_shortage_that_lasts_can_be_ended(monkeypatch, loop, how):
         assert digest(arrived + result.held_a_to_b + one.rest()) == digest(data)
 
 
-@loops
-@flows
-@pytest.mark.parametrize("skip", [0, 1])
-@pytest.mark.parametrize("err", ["EIO", "ENOSPC", "EFBIG"])
+@cases(loop=LOOPS, flow=FLOWS, skip=[0, 1], err=["EIO", "ENOSPC", "EFBIG"])
 def test_another_failure_is_raised_with_the_counts(monkeypatch, loop, flow, skip, err):
     """Neither a reset nor the end: the future's exception, and every byte is accounted for."""
     call, site = LOOPS[loop][2:]
@@ -295,9 +283,12 @@ def test_sockets_are_asked_by_moving_alone(monkeypatch, a, b, nonblocking):
 
 
 def test_idle_relays_end_in_the_order_of_their_deadlines():
-    """Two hundred, begun in any order; some are cancelled meanwhile, others had something to do."""
+    """Two hundred, begun in any order; some are cancelled meanwhile, others had something to do.
+
+    Less time is let pass at once than lies between two of them.
+    """
     chance = random.Random(7)
-    limits = [0.2 + 0.0003 * number for number in range(200)]
+    limits = [20 + 0.15 * number for number in range(200)]
     chance.shuffle(limits)
     ended: list[object] = []
     with contextlib.ExitStack() as stack:
@@ -308,11 +299,17 @@ def test_idle_relays_end_in_the_order_of_their_deadlines():
             future = pool.submit(one.near, two.near, idle_timeout=limit)
             links[future] = future._job.c
             future.add_done_callback(ended.append)
+        skip_time(pool, 7.07)
+        at_rest()
         for number, (future, (one, _)) in enumerate(zip(links, pairs, strict=True)):
             if number % 5 == 0:
                 future.cancel()
             elif number % 5 == 1:
                 one.send(b"busy")
+        at_rest()
+        while pool.stats().active:
+            skip_time(pool, 0.1)
+            at_rest()
         left = [future for future in links if not future.cancelled()]
         for future in left:
             assert future.result().reason == "idle"

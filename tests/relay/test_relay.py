@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spliceio import RelayResult, pipe_pair, relay
+from tests.support.cases import cases
 from tests.support.sides import Collector, Side, check, digest, sides
 from tests.support.states import Worker, descriptors, until
 from tests.support.wires import MIB, payload
@@ -44,8 +45,7 @@ def exchange(one: Side, two: Side, ab: bytes, ba: bytes, **options) -> RelayResu
 # -- content, in every combination -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("b", SIDES)
-@pytest.mark.parametrize("a", SIDES)
+@cases(a=SIDES, b=SIDES, nonblocking=[False, True])
 def test_both_ways_at_once(a, b, nonblocking):
     """Random sizes up to 5 MiB both ways; bulk goes by splice."""
     chance = random.Random(f"{a}{b}{nonblocking}")
@@ -65,9 +65,12 @@ def test_sizes_at_the_edges(a, b, size):
         check(exchange(one, two, payload(size), payload(size, 2)), size, size)
 
 
-@pytest.mark.parametrize("first", ["a", "b"])
-@pytest.mark.parametrize("b", ["unix", "tcp4", "pair"])
-@pytest.mark.parametrize("a", ["unix", "tcp4", "duplex"])
+@cases(
+    a=["unix", "tcp4", "duplex"],
+    b=["unix", "tcp4", "pair"],
+    first=["a", "b"],
+    nonblocking=[False, True],
+)
 def test_half_close_in_both_orders(a, b, first, nonblocking):
     """One side says everything and ends; the other reads that end, then answers, then ends."""
     ask, answer = payload(300_000), payload(400_000, 2)
@@ -421,9 +424,12 @@ def test_an_idle_relay_ends_by_its_timeout(a, b, nonblocking):
         assert one.arrived() == b""
 
 
-@pytest.mark.parametrize("b", ["unix", "tcp4", "pair", "duplex"])
-@pytest.mark.parametrize("a", ["unix", "tcp4", "pair"])
-@pytest.mark.parametrize("size", [100_000, 20 * MIB])
+@cases(
+    a=["unix", "tcp4", "pair"],
+    b=["unix", "tcp4", "pair", "duplex"],
+    size=[100_000, 20 * MIB],
+    nonblocking=[False, True],
+)
 def test_a_stalled_peer_ends_it_and_every_byte_is_accounted_for(a, b, size, nonblocking):
     """Moved, held and still in the source: together all that was sent, in order."""
     data = payload(size)
@@ -438,7 +444,7 @@ def test_a_stalled_peer_ends_it_and_every_byte_is_accounted_for(a, b, size, nonb
                 view = view[n:]
 
         feeder = Worker(feed)
-        result = relay(one.near, two.near, idle_timeout=0.2)
+        result = relay(one.near, two.near, idle_timeout=0.1)
         assert result.reason == "idle"
         got = two.receive(result.a_to_b)
         assert two.arrived() == b""

@@ -15,6 +15,7 @@ import pytest
 
 from spliceio import relay
 from spliceio._transfer import flow as _flow
+from tests.support.cases import cases
 from tests.support.seam import MOVES, Seam, cap, fail, laws, zero
 from tests.support.sides import Collector, digest, sides
 from tests.support.states import until
@@ -36,10 +37,11 @@ LOOPS = {
     "pipe to pipe": ("pair", 60_000, "splice", "direct"),
 }
 loops = pytest.mark.parametrize("loop", LOOPS)
-splices = pytest.mark.parametrize("loop", [x for x, row in LOOPS.items() if row[2] == "splice"])
-drains = pytest.mark.parametrize("loop", [x for x, row in LOOPS.items() if row[3] == "drain"])
-from_sockets = pytest.mark.parametrize("loop", [x for x, row in LOOPS.items() if row[3] == "fill"])
 flows = pytest.mark.parametrize("flow", ["ab", "ba"])
+FLOWS = ["ab", "ba"]
+SPLICES = [loop for loop, row in LOOPS.items() if row[2] == "splice"]
+DRAINS = [loop for loop, row in LOOPS.items() if row[3] == "drain"]
+FROM_SOCKETS = [loop for loop, row in LOOPS.items() if row[3] == "fill"]
 OTHER = payload(40_000, 9)
 
 
@@ -133,11 +135,7 @@ def test_unscripted_it_is_the_call_that_is_meant(monkeypatch, loop, flow):
     assert played.seam.calls(played.call, played.site)
 
 
-@loops
-@flows
-@pytest.mark.parametrize("err", ["EINTR", "EAGAIN"])
-@pytest.mark.parametrize("times", [1, 5])
-@pytest.mark.parametrize("skip", [0, 1])
+@cases(loop=LOOPS, flow=FLOWS, err=["EINTR", "EAGAIN"], times=[1, 5], skip=[0, 1])
 def test_what_passes_is_tried_again(monkeypatch, loop, flow, err, times, skip):
     """EINTR and EAGAIN cost nothing."""
     call, site = LOOPS[loop][2:]
@@ -145,9 +143,7 @@ def test_what_passes_is_tried_again(monkeypatch, loop, flow, err, times, skip):
     Played(monkeypatch, loop, flow, rule).whole()
 
 
-@loops
-@flows
-@pytest.mark.parametrize("most", [1, 7, 4096])
+@cases(loop=LOOPS, flow=FLOWS, most=[1, 7, 4096])
 def test_short_counts(monkeypatch, loop, flow, most):
     """A kernel that moves a little at a time moves everything."""
     call, site = LOOPS[loop][2:]
@@ -155,18 +151,14 @@ def test_short_counts(monkeypatch, loop, flow, most):
     Played(monkeypatch, loop, flow, cap(call, most, site=site, times=times)).whole()
 
 
-@splices
-@flows
-@pytest.mark.parametrize("skip", [0, 1])
+@cases(loop=SPLICES, flow=FLOWS, skip=[0, 1])
 def test_zero_from_splice_is_no_end_of_file(monkeypatch, loop, flow, skip):
     """A false 0 is looked into; everything arrives."""
     call, site = LOOPS[loop][2:]
     Played(monkeypatch, loop, flow, zero(call, site=site, skip=skip, times=3)).whole()
 
 
-@splices
-@flows
-@pytest.mark.parametrize("err", ["EINVAL", "ENOSYS", "EPERM", "EOPNOTSUPP"])
+@cases(loop=SPLICES, flow=FLOWS, err=["EINVAL", "ENOSYS", "EPERM", "EOPNOTSUPP"])
 def test_a_refusal_falls_back_to_copying(monkeypatch, loop, flow, err):
     """At the first call of the method, with whatever it holds by then."""
     call, site = LOOPS[loop][2:]
@@ -177,10 +169,7 @@ def test_a_refusal_falls_back_to_copying(monkeypatch, loop, flow, err):
     assert played.result.methods["read_write"] >= len(played.data)
 
 
-@loops
-@flows
-@pytest.mark.parametrize("skip", [0, 1])
-@pytest.mark.parametrize("err", ["ENOMEM", "EIO", "ENOSPC", "ENOBUFS", "EFBIG"])
+@cases(loop=LOOPS, flow=FLOWS, skip=[0, 1], err=["ENOMEM", "EIO", "ENOSPC", "ENOBUFS", "EFBIG"])
 def test_another_failure_is_raised_with_the_counts(monkeypatch, loop, flow, skip, err):
     """Neither a reset nor the end: an OSError that says so, and every byte is accounted for."""
     call, site = LOOPS[loop][2:]
@@ -196,10 +185,12 @@ def test_another_failure_is_raised_with_the_counts(monkeypatch, loop, flow, skip
     assert call in str(played.error) or {"read": "recv", "write": "send"}[call] in str(played.error)
 
 
-@from_sockets
-@flows
-@pytest.mark.parametrize("skip", [0, 1])
-@pytest.mark.parametrize("err", ["ECONNRESET", "ETIMEDOUT", "ECONNABORTED", "EHOSTUNREACH"])
+@cases(
+    loop=FROM_SOCKETS,
+    flow=FLOWS,
+    skip=[0, 1],
+    err=["ECONNRESET", "ETIMEDOUT", "ECONNABORTED", "EHOSTUNREACH"],
+)
 def test_a_broken_source_ends_the_relay_and_no_end_of_file_is_passed_on(
     monkeypatch, loop, flow, skip, err
 ):
@@ -221,9 +212,7 @@ def test_a_broken_source_ends_the_relay_and_no_end_of_file_is_passed_on(
     assert not played.ended
 
 
-@drains
-@flows
-@pytest.mark.parametrize("err", ["ECONNRESET", "EPIPE", "ETIMEDOUT"])
+@cases(loop=DRAINS, flow=FLOWS, err=["ECONNRESET", "EPIPE", "ETIMEDOUT"])
 def test_a_broken_destination_keeps_what_it_refused(monkeypatch, loop, flow, err):
     """Its own flow ends; what the other side had sent still arrives."""
     call, site = LOOPS[loop][2:]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 
-from spliceio import RelayPool
+from spliceio import Proxy, RelayPool
 from spliceio._cffi import ffi, lib
 from tests.support.states import syscall_of, until
 
@@ -49,6 +49,12 @@ def c_threads() -> set[int]:
 def at_rest() -> None:
     """Wait until every engine of this process waits in the kernel, with nothing left to do."""
     until(lambda: all(syscall_of(tid) is not None for tid in c_threads()))
+
+
+def skip_time(pool: RelayPool | Proxy, seconds: float) -> None:
+    """Let time pass for the engines of a pool or proxy, in no time."""
+    for engine in pool._engines.each:
+        lib.sio_test_skip(engine, int(seconds * 1e9))
 
 
 def active(pool: RelayPool) -> list[int]:

@@ -22,6 +22,7 @@ from spliceio._cffi import lib
 from tests.cli import test_proxy
 from tests.support.servers import Server, echo, read_all
 
+from .pools import skip_time as skip
 from .seam import Seam
 from .states import Worker, until
 
@@ -139,12 +140,6 @@ def refuses(address: str) -> bool:
 def of_listener(listener: socket.socket) -> str:
     """Return the address of a listening socket on 127.0.0.1."""
     return f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-def skip(proxy: Proxy, seconds: float) -> None:
-    """Let time pass for the engines, in no time."""
-    for engine in proxy._engines.each:
-        lib.sio_test_skip(engine, int(seconds * 1e9))
 
 
 def scripted(proxy: Proxy, *rules, stall: int = 10**18) -> Seam:
