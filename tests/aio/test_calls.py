@@ -30,6 +30,7 @@ from tests.support.loops import (
     available,
     backends,
     came_of,
+    each_backend,
     facts,
     in_thread,
     queued,
@@ -69,15 +70,12 @@ def alike(backend, make, wires):
 # -- copy ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("src", "dst", "nonblocking"),
-    [
-        pytest.param(src, dst, mode, id=f"{src}-{dst}-{'nonblocking' if mode else 'blocking'}")
-        for src in KINDS
-        for dst in KINDS
-        for mode in (False, True)
-        if not mode or src in SOCKETS or dst in SOCKETS  # whose mode is touched
-    ],
+@each_backend(
+    src=KINDS,
+    dst=KINDS,
+    nonblocking=[False, True],
+    # A mode is touched only of sockets.
+    keep=lambda src, dst, mode: not mode or src in SOCKETS or dst in SOCKETS,
 )
 def test_copy_is_what_the_blocking_copy_is(wires, backend, src, dst, nonblocking):
     """Every byte, by the same method; and the modes and positions that are left behind."""
@@ -373,8 +371,7 @@ def exchange(backend, one, two, ab, ba, **options):
 SIDES = ("unix", "tcp4", "pair", "duplex", "objects")
 
 
-@pytest.mark.parametrize("b", SIDES)
-@pytest.mark.parametrize("a", SIDES)
+@each_backend(a=SIDES, b=SIDES, nonblocking=[False, True])
 def test_both_ways_at_once(backend, a, b, nonblocking):
     """A relay of 1 MiB and of 300 KB; bulk goes by splice, sockets get their mode back."""
     ab, ba = DATA[: 1 << 20], DATA[-300_000:]
@@ -519,15 +516,18 @@ def test_progress_ends_with_the_result(wires, backend, src, dst, size):
 def test_progress_is_told_meanwhile_in_the_loop(wires, backend, dst, monkeypatch):
     """While it goes on, in the thread of the loop: by an engine and between files alike."""
     told, threads = [], set()
+    slowly = Seam(cap("sendfile", 1), cap("copy_file_range", 1))
 
     def progress(moved):
         told.append(moved)
+        if len(told) == 2:  # however late the loop comes to tell it
+            slowly.lift()
         threads.add(threading.get_ident())
         assert anyio.current_time()  # a loop runs where it is called
 
     async def slow(src, sink):
-        with Seam(cap("sendfile", 1), cap("copy_file_range", 1)).everywhere(monkeypatch):
-            await aio.copy(src, sink.end, 150_000, progress=progress)
+        with slowly.everywhere(monkeypatch):
+            await aio.copy(src, sink.end, progress=progress)
 
     async def waiting(feed, src, sink):
         async with anyio.create_task_group() as group:
@@ -540,6 +540,7 @@ def test_progress_is_told_meanwhile_in_the_loop(wires, backend, dst, monkeypatch
     if dst == "file":
         run(backend, slow, wires.file(DATA), sink)
         assert len(told) > 1
+        assert told[0] < told[-1] == len(DATA)
     else:
         reader, feed = wires.pipe()
         run(backend, waiting, feed, reader, sink)

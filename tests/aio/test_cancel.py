@@ -28,7 +28,19 @@ from spliceio._transfer import transfer as _transfer
 from spliceio.aio import _driver as _await
 from tests.support import loops, scripts
 from tests.support.bodies import content, file_limit
-from tests.support.loops import available, carried, counts, cut, queued, run, turns, until, ways
+from tests.support.cases import FULL
+from tests.support.loops import (
+    available,
+    carried,
+    counts,
+    cut,
+    each_way,
+    queued,
+    run,
+    turns,
+    until,
+    ways,
+)
 from tests.support.scripts import scripted
 from tests.support.seam import Seam, cap
 from tests.support.sides import digest, sides
@@ -45,11 +57,7 @@ SOME = DATA[:150_000]
 FINE = (0, "fine\n", "")
 everyhow = pytest.mark.parametrize(("backend", "way"), ways())
 # wait_for cancels once, and only what needs no loop to become ready.
-by_hand = pytest.mark.parametrize(
-    ("backend", "way"), ways(*(way for way in loops.WAYS if way != "wait_for"))
-)
-
-
+by_hand = functools.partial(each_way, without=("wait_for",))
 streaming = [one for one in ways("scope", "group", "task.cancel") if one.values[0] != "trio"]
 
 
@@ -82,8 +90,7 @@ def accounted(error, source, sink):
 # -- one way ---------------------------------------------------------------------------------------
 
 
-@everyhow
-@pytest.mark.parametrize("dst", ["unix", "tcp4"])
+@each_way(dst=["unix", "tcp4"], nonblocking=[False, True])
 def test_held_because_the_reader_does_not_read(wires, backend, way, dst, nonblocking):
     """What was taken and not delivered comes with the exception; the mode is what it was."""
     source = wires.source("unix", SOME, nonblocking=nonblocking)
@@ -96,9 +103,7 @@ def test_held_because_the_reader_does_not_read(wires, backend, way, dst, nonbloc
     accounted(error, source, sink)
 
 
-@everyhow
-@pytest.mark.parametrize("src", ["unix", "tcp4", "pipe"])
-@pytest.mark.parametrize("name", ["copy", "receive_file"])
+@each_way(src=["unix", "tcp4", "pipe"], name=["copy", "receive_file"])
 def test_while_a_silent_source_is_waited_for(wires, backend, way, src, name):
     """Everything that came has arrived, nothing is held, and the rest can be had later."""
     (reader, feed) = wires.pipe() if src == "pipe" else wires.sockets(src)
@@ -113,8 +118,7 @@ def test_while_a_silent_source_is_waited_for(wires, backend, way, src, name):
     assert content(file) == SOME[:2000]
 
 
-@everyhow
-@pytest.mark.parametrize("src", ["unix", "pipe", "file"])
+@each_way(src=["unix", "pipe", "file"])
 def test_a_full_pipe(wires, backend, way, src):
     """Direct splices hold nothing: what did not fit is in the source."""
     source, (reader, writer) = wires.source(src, SOME), wires.pipe(4096)
@@ -138,9 +142,7 @@ def test_a_pipe_full_of_slots(wires, backend, way, clogged):
     assert source.left() == SOME
 
 
-@everyhow
-@pytest.mark.parametrize("dst", ["unix", "tcp4", "pipe"])
-@pytest.mark.parametrize("name", ["copy", "send_file"])
+@each_way(dst=["unix", "tcp4", "pipe"], name=["copy", "send_file"])
 def test_a_file_that_is_sent(wires, backend, way, dst, name):
     """The position is behind what arrived, or untouched; a file never has anything held."""
     file, sink = wires.file(DATA), narrow(wires, dst)
@@ -153,13 +155,12 @@ def test_a_file_that_is_sent(wires, backend, way, dst, name):
     assert os.lseek(file, 0, os.SEEK_CUR) == (len(got) if name == "copy" else 0)
 
 
-@everyhow
-@pytest.mark.parametrize(
-    ("src", "dst"),
-    [("unix", "tcp4"), ("tcp4", "unix"), ("tcp4", "file"), ("unix", "pipe"), ("pipe", "tcp4")],
+@each_way(
+    ends=[("unix", "tcp4"), ("tcp4", "unix"), ("tcp4", "file"), ("unix", "pipe"), ("pipe", "tcp4")]
 )
-def test_in_the_middle_of_bulk(wires, backend, way, src, dst):
+def test_in_the_middle_of_bulk(wires, backend, way, ends):
     """While both peers are busy, wherever it happens to be."""
+    src, dst = ends
     source, sink = wires.source(src, DATA), wires.sink(dst)
     at = random.Random(f"{backend}{way}{src}{dst}").randrange(len(DATA) // 2)
     call = functools.partial(aio.copy, source.end, sink.end)
@@ -175,10 +176,10 @@ def test_in_the_middle_of_bulk(wires, backend, way, src, dst):
         assert digest(sink.received()) == digest(DATA)
 
 
-@everyhow
-@pytest.mark.parametrize(("kind", "slice_ns"), [("file", 80_000_000), ("tmpfs", 1)])
-def test_between_files(wires, backend, way, kind, slice_ns, monkeypatch):
+@each_way(kind=["file", "tmpfs"])
+def test_between_files(wires, backend, way, kind, monkeypatch):
     """The thread that copies has stopped when the exception comes out, and the counts are true."""
+    slice_ns = {"file": 80_000_000, "tmpfs": 1}[kind]
     monkeypatch.setattr(_transfer, "SLICE_NS", slice_ns)
     src, dst = wires.file(DATA, kind=kind), wires.file(kind=kind)
     before = set(threading.enumerate())
@@ -205,8 +206,7 @@ def test_what_was_cancelled_can_be_taken_up_again(wires, backend, way):
     assert digest(sink.received()) == digest(SOME)
 
 
-@by_hand
-@pytest.mark.parametrize("count", [6000, None])
+@by_hand(count=[6000, None])
 def test_while_a_failed_body_is_drained(wires, backend, way, count):
     """It tells what is in the file, not what was dropped; and what is unread."""
     near, far = wires.sockets("unix")
@@ -247,11 +247,10 @@ def shrink(side):
         side.near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
 
-@everyhow
-@pytest.mark.parametrize(("a", "b"), [("unix", "tcp4"), ("pair", "unix"), ("tcp4", "duplex")])
-def test_a_relay_that_is_stuck_both_ways(backend, way, a, b, nonblocking):
+@each_way(ends=[("unix", "tcp4"), ("pair", "unix"), ("tcp4", "duplex")], nonblocking=[False, True])
+def test_a_relay_that_is_stuck_both_ways(backend, way, ends, nonblocking):
     """Moved, held and still in the source, of each direction: together all that was sent."""
-    with sides(a, b, nonblocking=nonblocking) as (one, two):
+    with sides(*ends, nonblocking=nonblocking) as (one, two):
         sent = []
         for side, data in ((one, SOME), (two, SOME[::-1])):
             shrink(side)
@@ -456,8 +455,7 @@ def test_around_the_end(wires, backend):
     assert "done" in seen
 
 
-@by_hand
-@pytest.mark.parametrize("name", ["copy", "relay"])
+@by_hand(name=["copy", "relay"])
 def test_a_second_cancel_waits_as_well(wires, backend, way, name, monkeypatch):
     """Cancelled again and again while the engine lets go: it waits until that has happened."""
     asked, kept, again, out, early = [], [], [], [], []
@@ -543,24 +541,24 @@ async def one_of_many(name, chance, scopes, outcomes):
             assert arrived + kept + available(source) == data
 
 
-def test_five_hundred_relays_and_as_many_copies(backend, many_descriptors):
+def test_hundreds_of_relays_and_as_many_copies(backend, many_descriptors):
     """In one task group, cancelled one by one at random moments: each one's bytes are all there."""
-    chance = random.Random(backend)
+    chance, count = random.Random(backend), 500 if FULL else 200
 
     async def main():
         scopes, outcomes = [], []
         async with anyio.create_task_group() as group:
-            for _ in range(500):
+            for _ in range(count):
                 group.start_soon(one_of_many, "copy", chance, scopes, outcomes)
                 group.start_soon(one_of_many, "relay", chance, scopes, outcomes)
-            while len(outcomes) < 1000:
+            while len(outcomes) < 2 * count:
                 await anyio.sleep(0)
                 if scopes and chance.random() < 0.5:
                     scopes.pop(chance.randrange(len(scopes))).cancel()
         return outcomes
 
     outcomes = run(backend, main)
-    assert len(outcomes) == 1000
+    assert len(outcomes) == 2 * count
     assert {("copy", True), ("relay", True), ("relay", False)} <= set(outcomes)
 
 

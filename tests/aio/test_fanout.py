@@ -27,6 +27,7 @@ from tests.support.loops import (
     ASYNCIO,
     backends,
     came_of,
+    each_backend,
     facts,
     run,
     until,
@@ -96,7 +97,7 @@ class Frames:
 # -- every byte ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("src", ["pipe", "unix", "tcp4", "file"])
+@each_backend(src=["pipe", "unix", "tcp4", "file"], nonblocking=[False, True])
 def test_every_kind_of_sink_gets_every_byte(wires, backend, src, nonblocking):
     """Pipes by tee or splice, sockets and files by splice, objects by their method."""
     for size in SIZES:

@@ -44,7 +44,7 @@ def accounted(result, sent, got, rest):
     assert digest(rest) == digest(sent[result.moved :])
 
 
-@by_hand
+@by_hand()
 @pytest.mark.parametrize("src", ["pipe", "unix"])
 def test_while_a_silent_source_is_waited_for(wires, backend, way, src):
     """What came has arrived everywhere, and the rest can be had later."""
@@ -64,7 +64,7 @@ def test_while_a_silent_source_is_waited_for(wires, backend, way, src):
     assert waited(backend, "fanout", reader, [memory], 5).moved == 5
 
 
-@by_hand
+@by_hand()
 @pytest.mark.parametrize(
     ("src", "method"), [("pipe", "auto"), ("unix", "auto"), ("unix", "read_write")]
 )
@@ -129,7 +129,7 @@ def test_before_it_began(wires, backend, ahead):
     accounted(result, DATA[:ahead] + b"rest", [b"", b""], rest)
 
 
-@by_hand
+@by_hand()
 @pytest.mark.parametrize("times", [1, 3])
 def test_cancelled_while_a_python_sink_is_busy(wires, backend, way, times):
     """The loop goes on, and the call ends when `write` has returned; its bytes count."""

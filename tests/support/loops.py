@@ -18,7 +18,7 @@ import socket
 import struct
 import sys
 import termios
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import anyio
@@ -28,6 +28,7 @@ import pytest
 from spliceio import aio
 from spliceio.aio import _driver as _await
 from tests.support import states
+from tests.support.cases import cases
 
 BACKENDS = ("asyncio", "uvloop", "trio")
 ASYNCIO = ("asyncio", "uvloop")
@@ -54,6 +55,33 @@ def ways(*names: str):
         for way in names or WAYS
         for backend in WAYS[way]
     ]
+
+
+def each_way(*, without: tuple[str, ...] = (), **axes: Iterable[object]) -> pytest.MarkDecorator:
+    """Parametrize over backend, way and these axes, as `cases` does; see `ways`."""
+    return _marked(
+        cases(
+            backend=BACKENDS,
+            way=[way for way in WAYS if way not in without],
+            **axes,
+            keep=lambda backend, way, *_: backend in WAYS[way],
+        )
+    )
+
+
+def each_backend(
+    *, keep: Callable[..., bool] = lambda *_: True, **axes: Iterable[object]
+) -> pytest.MarkDecorator:
+    """Parametrize over backend and these axes, as `cases` does; `keep` is asked of the axes."""
+    return _marked(cases(backend=BACKENDS, **axes, keep=lambda _, *values: keep(*values)))
+
+
+def _marked(made: pytest.MarkDecorator) -> pytest.MarkDecorator:
+    rows = [
+        pytest.param(*row, marks=_marks(row[0]), id=name)
+        for row, name in zip(made.args[1], made.kwargs["ids"], strict=True)
+    ]
+    return pytest.mark.parametrize(made.args[0], rows)
 
 
 def _marks(backend: str):
