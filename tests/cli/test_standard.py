@@ -26,7 +26,7 @@ from spliceio._cli.parser import NEEDS
 from tests.support.cases import FULL
 from tests.support.commands import COMMANDS, HANG, SPLICEIO
 from tests.support.programs import need
-from tests.support.states import Worker
+from tests.support.states import Worker, until
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 NAMES = {STDIN: "standard input", STDOUT: "standard output", STDERR: "standard error"}
@@ -81,16 +81,21 @@ def running(closed: set[int], *args, cwd: Path) -> Iterator[subprocess.Popen]:
 
 def connected(path: Path, process: subprocess.Popen) -> socket.socket:
     """Connect to a command that is about to listen there."""
-    while True:
+    found: list[socket.socket] = []
+
+    def answers() -> bool:
         sock = socket.socket(socket.AF_UNIX)
         try:
             sock.connect(os.fspath(path))
         except (FileNotFoundError, ConnectionRefusedError):
             sock.close()
             assert process.poll() is None, process.stderr.read()
-            os.sched_yield()
-        else:
-            return sock
+            return False
+        found.append(sock)
+        return True
+
+    until(answers)
+    return found[0]
 
 
 @contextlib.contextmanager

@@ -89,7 +89,9 @@ def test_an_error_that_lasts_is_asked_in_pauses(err, told):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("err", [*of_one_connection(), errno.EAGAIN, *SHORTAGES], **ids)
+@pytest.mark.parametrize(
+    "err", [*of_one_connection(), errno.EAGAIN, errno.EINVAL, *SHORTAGES], **ids
+)
 def test_an_accept_that_is_refused_ends_the_listening(err, threads, told):
     """Whatever it says: told once, nobody is kept waiting, and serve_forever raises."""
     with Server(echo) as server:
@@ -115,6 +117,7 @@ def test_an_accept_that_is_refused_ends_the_listening(err, threads, told):
         assert seam.count < 1000 * threads
         (record,) = told("stopped")
         assert (record.errno, record.levelname) == (err, "ERROR")
+        assert bool(told("full")) == (err in SHORTAGES)
 
 
 @pytest.mark.parametrize("err", SHUT_DOWN, **ids)
@@ -128,7 +131,9 @@ def test_a_listener_that_was_shut_down_is_left(err, told):
                 until(lambda: seam.unused() == [0])
             assert ask(At(proxy.addresses[1]), b"hello") == b"hello"
             idle(proxy)
-            assert len([row for row in seam.calls("accept") if row.src >= 0]) < 10
+            asked = [row.src for row in seam.calls("accept") if row.src >= 0]
+            assert asked.count(asked[0]) == 1
+            assert len(asked) < 10
         assert told() == []
 
 

@@ -1,6 +1,7 @@
 """Event loops: the three that `spliceio.aio` works alike under, and how things are waited for.
 
-Rule 1: waiting in a loop is asking for a condition, between turns of the loop; no clock is asked.
+Rule 1: waiting in a loop is asking for a condition, between turns of the loop; how long that
+        takes decides nothing.
 Rule 2: after each test no link is left in the engines that all loops share, and they are closed.
 """
 
@@ -147,9 +148,16 @@ def carried() -> int:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the other tasks run until the condition holds."""
-    while not condition():
+    """Let the other tasks run until the condition holds.
+
+    After some turns others of the machine too: a loop that only goes round takes a processor.
+    """
+    for _ in range(300):
+        if condition():
+            return
         await anyio.sleep(0)
+    while not condition():
+        await anyio.sleep(0.0005)
 
 
 async def turns(number: int = 10) -> None:
@@ -308,6 +316,7 @@ async def _expire(noted, ready, outcome) -> None:
 
     loop.call_soon(hold)
     try:
-        await asyncio.wait_for(began(), 0.03)
+        # Long enough for the turns above, and it is waited for in full each time.
+        await asyncio.wait_for(began(), 0.1)
     except (asyncio.TimeoutError, TimeoutError):
         return

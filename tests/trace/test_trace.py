@@ -749,6 +749,7 @@ def test_a_herd_is_let_go(tmp_path, how):
                 for _ in range(2):  # each has written in between
                     herd.stdin.write(b"?")
                     assert herd.stdout.readline() == b"all move\n"
+                seen = tracer.poll() is None  # a second may be over before
                 out, _ = end(tracer, how)
             herd.stdin.write(b"?")
             assert herd.stdout.readline() == b"all move\n"
@@ -757,7 +758,9 @@ def test_a_herd_is_let_go(tmp_path, how):
                     until(lambda pid=pid: let_go(pid))
         finally:
             kill_group(herd.pid)
-    assert calls(program(json.loads(out)), "device")["write"]["bytes"] >= 32
+    assert seen or how is None
+    if seen:
+        assert calls(program(json.loads(out)), "device")["write"]["bytes"] >= 32
 
 
 @ENDS
