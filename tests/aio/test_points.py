@@ -22,6 +22,7 @@ import spliceio
 from spliceio import aio
 from tests.support import loops
 from tests.support.bodies import content
+from tests.support.cases import FULL
 from tests.support.loops import ASYNCIO, BACKENDS, backends, run, until
 from tests.support.points import Handler, Raised, Suspended
 from tests.support.sides import Collector, digest
@@ -225,9 +226,10 @@ def test_a_handler_that_raises_at_every_point(wires, backend, name):
 
     async def main():
         await aio.copy(wires.source("unix", b"first").end, wires.file())  # it makes the engines
-        at = 1
+        # Each loop has every other point of what they share; in full, both have all.
+        at, step = (1, 1) if FULL else (1 + ASYNCIO.index(backend), len(ASYNCIO))
         while await one(at):
-            at += 1
+            at += step
         return at
 
     into = wires.file()
