@@ -577,7 +577,8 @@ def test_live():
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=slave,
-                env={**os.environ, "TERM": "xterm"},
+                # xdist says that there are 80 columns, and the line is longer.
+                env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
             )
             os.close(slave)
             with process:

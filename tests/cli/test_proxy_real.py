@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -174,10 +175,6 @@ def postgres(work: Path):
     if os.geteuid() == 0:
         become = [need("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
         os.chown(work, 65534, 65534)
-        for parent in work.parents:
-            if parent.stat().st_mode & 0o001:
-                break
-            parent.chmod(parent.stat().st_mode | 0o011)
     port, data = unused_port(), work / "data"
     made = subprocess.run(
         [*become, initdb, "-A", "trust", "-U", "tester", "-D", data, "--no-sync"],
@@ -194,14 +191,17 @@ def postgres(work: Path):
         yield port
 
 
-def test_psql_against_postgresql(tmp_path):
+def test_psql_against_postgresql():
     """A long answer, a large COPY in and out, and a cancelled query over another connection."""
     psql = shutil.which("psql")
     if psql is None:
         pytest.skip("psql is not installed")
-    work = tmp_path / "pg"
-    work.mkdir()
-    with postgres(work) as port, proxy(f"127.0.0.1:{port}") as through:
+    with (
+        # Each pytest that starts closes the directory of all of them to other users.
+        tempfile.TemporaryDirectory(dir="/var/tmp") as work,
+        postgres(Path(work)) as port,
+        proxy(f"127.0.0.1:{port}") as through,
+    ):
         client = [psql, "-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-U", "tester", "-d", "postgres"]
         client += ["-p", through.address.rpartition(":")[2]]
 
