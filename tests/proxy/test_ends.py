@@ -183,10 +183,10 @@ def looks(proxy: Proxy) -> int:
     return len(proxy._script.calls("unsent"))
 
 
-def pass_slowly(proxy: Proxy, seconds: float) -> None:
-    """Let time pass, a round of the engine at each step: of milliseconds, then of fifty."""
+def pass_slowly(proxy: Proxy, seconds: float, later: float = 0.05) -> None:
+    """Let time pass, a round of the engine at each step: of 5 milliseconds, then of `later`."""
     steps = [0.005] * 20
-    for step in steps + [0.05] * round((seconds - sum(steps)) / 0.05):
+    for step in steps + [later] * round((seconds - sum(steps)) / later):
         skip(proxy, step)
         at_rest()
 
@@ -232,7 +232,7 @@ def test_what_is_not_acknowledged_is_asked_for_less_and_less(who, tmp_path):
         assert proxy.stats().active == 1
         good.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
         assert good.recv(1, socket.MSG_PEEK) == data[:1]  # it is sent again now
-        pass_slowly(proxy, 4)
+        pass_slowly(proxy, 4, 0.005)  # an acknowledgement takes real time
         assert proxy.stats().active == 0
         assert heard(good) == (data, True)
 
