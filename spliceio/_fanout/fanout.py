@@ -172,7 +172,7 @@ class Fanout:
         self._wake = wake
         reported = time.monotonic()
         while not self._slice(detached):
-            is_due = self.report.woken or time.monotonic() - reported >= SLICE_NS / 1e9
+            is_due = self._report.woken or time.monotonic() - reported >= SLICE_NS / 1e9
             if progress is not None and is_due:
                 progress(self.moved)
                 reported = time.monotonic()
@@ -186,7 +186,7 @@ class Fanout:
 
     def _slice(self, detached: Callable[[SinkResult], object] | None) -> bool:
         """Run for about 80 ms, or up to a second while nothing moves; return whether it is done."""
-        before = self.report.progress
+        before = int(self._report.progress)  # as it was after the last slice
         state = lib.sio_fanout_run(self.c, self._slice_ns, self._limit, self._wake)
         report = self.report
         is_idle = report.waiting and report.progress == before
