@@ -13,7 +13,7 @@ import errno
 import io
 import os
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
 from .._kernel import endpoint, errors
@@ -81,7 +81,7 @@ class PageWriter(io.RawIOBase):
     sent more than once and not changed in between a `Blob` needs none.
     """
 
-    _owned: struct_sio_owned_ptr | None = None
+    _owned: Any = None  # a struct sio_owned; the hints of a public class have to be found
     _closing = False
 
     def __init__(self, pipe: FileDescriptorLike | Pipe, *, method: str = "auto") -> None:
