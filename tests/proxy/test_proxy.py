@@ -632,7 +632,7 @@ def test_shutdown_ends_whatever_the_news_thread_is_doing(monkeypatch):
         take(engines)
 
     proxy = Proxy(ANY, ":1")
-    monkeypatch.setattr(_engine.Engines, "_take", slow)
+    monkeypatch.setattr(_engine.Engines, "_dispatch", slow)
     monkeypatch.setattr(_engine, "lib", Watched("sio_completions_wake", wake))
     proxy.start()
     lib.sio_completions_wake(proxy._engines.completions)
