@@ -13,7 +13,7 @@ import errno
 import io
 import os
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from .._cffi import ffi, lib
 from .._kernel import endpoint, errors
@@ -81,7 +81,8 @@ class PageWriter(io.RawIOBase):
     sent more than once and not changed in between a `Blob` needs none.
     """
 
-    _owned: Any = None  # a struct sio_owned; the hints of a public class have to be found
+    # No annotation: `public` evaluates those of a class, and this name is for type checkers alone.
+    _owned = cast("struct_sio_owned_ptr | None", None)
     _closing = False
 
     def __init__(self, pipe: FileDescriptorLike | Pipe, *, method: str = "auto") -> None:
