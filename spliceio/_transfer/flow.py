@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Array,
         Pointer,
         c_unsigned_char,
+        struct_sio_error_ptr,
         struct_sio_refusal_ptr,
         struct_sio_segment,
     )
@@ -314,8 +315,8 @@ class Flow:
         return Fallback(name, err, why)
 
     @property
-    def failure(self) -> Any:
-        """The error of the last step, as a struct sio_error."""
+    def failure(self) -> struct_sio_error_ptr:
+        """The error of the last step."""
         return lib.sio_transfer_error(self.c)
 
     def fd(self, side: int) -> int:
