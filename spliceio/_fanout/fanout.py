@@ -15,7 +15,7 @@ import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from .._cffi import ffi, lib
 from .._kernel import endpoint, errors
@@ -37,7 +37,7 @@ from .sinks import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from .._cffi import struct_sio_fanout_ptr, struct_sio_fanout_report_ptr
 
 __all__ = ["Fanout", "fanout"]
 
@@ -75,8 +75,8 @@ class Fanout:
         self.sinks: list[DescriptorSink | ObjectSink] = []
         self._source: Flow | None = None
         self._is_closed = False
-        self.c: Any = None
-        self._report: Any = ffi.new("struct sio_fanout_report *")
+        self._made: struct_sio_fanout_ptr | None = None  # the same as `c`, or not yet
+        self._report = ffi.new("struct sio_fanout_report *")
         self._wake = -1
         try:
             self._open_ends(src, as_list(sinks), timeout, ahead)
@@ -132,13 +132,13 @@ class Fanout:
         made = next(map(ffi.gc, map(lib.sio_fanout_new, [config]), [lib.sio_fanout_free]))
         if made == ffi.NULL:
             raise MemoryError("fanout: no memory for its sinks")
-        self.c = made
+        self.c = self._made = made
         for number, one in enumerate(self._order):
             if one is not None:
                 one.join(made, number)
 
     @property
-    def report(self) -> Any:
+    def report(self) -> struct_sio_fanout_report_ptr:
         """What the C has to say of it now."""
         lib.sio_fanout_report(self.c, self._report)
         return self._report
@@ -293,8 +293,8 @@ class Fanout:
         source = self._source
         for sink in mine:
             sink.release()
-        if self.c is not None:
-            lib.sio_fanout_close(self.c)
+        if self._made is not None:
+            lib.sio_fanout_close(self._made)
         if source is not None:
             source.close()
         # Objects of the caller, which may raise: each is updated all the same.

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import errno
 import resource
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
 from .._kernel import errors
 from .._transfer.flow import CALLS, Fallback
 
 if TYPE_CHECKING:
-    from .._cffi import struct_sio_fanout_ptr
+    from .._cffi import struct_sio_error_ptr, struct_sio_fanout_ptr, struct_sio_fanout_report_ptr
 
 __all__ = ["refusals", "take_rest", "too_many"]
 
@@ -31,14 +31,14 @@ def take_rest(c: struct_sio_fanout_ptr) -> bytes:
     return b"".join(parts)
 
 
-def refusals(report: Any) -> tuple[Fallback, ...]:
+def refusals(report: struct_sio_fanout_report_ptr) -> tuple[Fallback, ...]:
     """Return why the bytes are copied instead of shared."""
     err = int(report.refused)
     why = errors.reason_for(CALLS[report.refused_call], err)
     return (Fallback("tee", err, why),) if err else ()
 
 
-def too_many(failure: Any, sinks: int) -> OSError | None:
+def too_many(failure: struct_sio_error_ptr, sinks: int) -> OSError | None:
     """Return the exception for EINVAL of poll(2): more descriptors than RLIMIT_NOFILE."""
     if failure.call != lib.SIO_CALL_POLL or failure.err != errno.EINVAL:
         return None

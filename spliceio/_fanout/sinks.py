@@ -25,7 +25,7 @@ from .._public import public
 from .._transfer.flow import CALLS, Fallback, Flow
 
 if TYPE_CHECKING:
-    pass
+    from .._cffi import struct_sio_fanout_ptr
 
 __all__ = [
     "DescriptorSink",
@@ -103,14 +103,14 @@ class DescriptorSink:
             self.flow = Flow(placeholder, self.endpoint, _METHODS, call="fanout")
         finally:
             self.endpoint.close()
-        self._fanout: Any = None
+        self._fanout: struct_sio_fanout_ptr | None = None
         self._number = 0
         self.error: BaseException | None = None
         self.fate = ""
         self.due = b""
         self._teed = 0
 
-    def join(self, fanout: Any, number: int) -> None:
+    def join(self, fanout: struct_sio_fanout_ptr, number: int) -> None:
         """Be a sink of the C's fan-out, by this number."""
         self._fanout, self._number = fanout, number
 
@@ -128,6 +128,7 @@ class DescriptorSink:
         """Return whether it was detached since the last call; sets `error`, and closes it."""
         if self.fate:
             return False
+        assert self._fanout is not None  # from `join` to `release`
         gone = lib.sio_fanout_fate(self._fanout, self._number)
         if gone == lib.SIO_FATE_OPEN:
             return False
