@@ -14,13 +14,16 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
 from .._relay.relay import REASONS
 from . import address
 from .router import ClientAddress, shown
 from .upstreams import Numbered
+
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_proxy_report_ptr
 
 __all__ = ["ProxyLog"]
 
@@ -63,7 +66,7 @@ class ProxyLog:
                 return str(one.upstreams[number - one.numbers.start])
         return None
 
-    def client(self, report: Any) -> ClientAddress:
+    def client(self, report: struct_sio_proxy_report_ptr) -> ClientAddress:
         """Return the address of the client: host and port, or "unix"."""
         peer = report.client
         if peer.family == socket.AF_UNIX:
@@ -71,7 +74,9 @@ class ProxyLog:
         ip = ipaddress.IPv6Address(bytes(ffi.buffer(peer.ip)))
         return str(ip.ipv4_mapped or ip), int(peer.port)
 
-    def log_event(self, report: Any, events: int, routed: Sequence[str] | None = None) -> None:
+    def log_event(
+        self, report: struct_sio_proxy_report_ptr, events: int, routed: Sequence[str] | None = None
+    ) -> None:
         """Log the events of one connection; `routed` are the upstreams that the route gave it."""
         if events & (lib.SIO_EVENT_DOWN | lib.SIO_EVENT_UP):
             self._log_health(report, bool(events & lib.SIO_EVENT_DOWN))
@@ -82,7 +87,7 @@ class ProxyLog:
                 name = routed[report.upstream] if 0 <= report.upstream < len(routed) else None
             self._log_closed(report, name)
 
-    def _log_health(self, report: Any, is_down: bool) -> None:
+    def _log_health(self, report: struct_sio_proxy_report_ptr, is_down: bool) -> None:
         name = self._name(report.event_upstream)
         if is_down:
             why = os.strerror(report.event_err) if report.event_err else "it has no address"
@@ -91,7 +96,7 @@ class ProxyLog:
         else:
             log.info("%s: reached again", name, extra={"event": "upstream-up", "upstream": name})
 
-    def _log_closed(self, report: Any, upstream: str | None) -> None:
+    def _log_closed(self, report: struct_sio_proxy_report_ptr, upstream: str | None) -> None:
         who = shown(self.client(report))
         ab, ba = int(report.a_to_b), int(report.b_to_a)
         fields = {
@@ -152,7 +157,7 @@ def _free(lists: Sequence[Numbered], count: int) -> int:
     return first
 
 
-def _why(report: Any) -> str:
+def _why(report: struct_sio_proxy_report_ptr) -> str:
     """Return why an accepted connection got no upstream."""
     if report.err == errno.EPROTO:
         return "it sent no PROXY protocol header, which its network has to"

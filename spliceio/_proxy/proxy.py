@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from .._cffi import ffi, lib
 from .._kernel import errors
@@ -30,6 +30,9 @@ from .keepalive import KEEPALIVE, whole_seconds
 from .listeners import Listen, Listeners
 from .resolver import Resolver
 from .router import More, Route, Router
+
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_conn_ptr
 
 __all__ = ["Listen", "Proxy", "ProxyStats"]
 
@@ -199,7 +202,7 @@ class Proxy:
         self._state = "started"
         self._engines.owner = self
         self._setup.completions, self._setup.tell = (
-            self._engines.completions,
+            self._engines.completions_for("Proxy.start"),
             log.isEnabledFor(logging.INFO),
         )
         fds = self._listeners.fds
@@ -287,7 +290,7 @@ class Proxy:
 
     # -- completions -------------------------------------------------------------------------------
 
-    def _on_event(self, conn: Any, events: int) -> None:
+    def _on_event(self, conn: struct_sio_conn_ptr, events: int) -> None:
         over = events & lib.SIO_EVENT_OVER
         routed = self._router.forget(conn) if self._router is not None and over else None
         report = ffi.new("struct sio_proxy_report *")

@@ -13,12 +13,22 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from .._cffi import ffi, lib
 from .._relay.notify import Thread
 from . import address, upstreams
 from .sniff import More
+
+if TYPE_CHECKING:
+    from .._cffi import (
+        struct_sio_conn_ptr,
+        struct_sio_proxy_config_ptr,
+        struct_sio_proxy_report_ptr,
+    )
+
+    _Asked = tuple[struct_sio_conn_ptr, "ClientAddress", bytes]
+    _Answered = tuple[struct_sio_conn_ptr, list[address.Address], list[list[bytes]], bool]
 
 __all__ = ["Chosen", "ClientAddress", "More", "Route", "Router", "shown"]
 
@@ -45,17 +55,21 @@ class Router:
     `forget` is called for each connection.
     """
 
-    def __init__(self, route: Route, setup: Any, wake: Callable[[], object]) -> None:
+    def __init__(
+        self, route: Route, setup: struct_sio_proxy_config_ptr, wake: Callable[[], object]
+    ) -> None:
         self._route, self._setup, self._wake = route, setup, wake
         self._closed = False
-        self._asked: SimpleQueue[tuple[Any, ClientAddress, bytes] | None] = SimpleQueue()
-        self._answered: deque[tuple[Any, list[address.Address], list[list[bytes]], bool]] = deque()
+        self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
+        self._answered: deque[_Answered] = deque()
         self._threads: list[Thread] = []
         self._idle_workers: deque[None] = deque()  # one for each thread that waits
         self._open: set[int] = set()
         self._chosen: dict[int, list[str]] = {}
 
-    def ask(self, conn: Any, report: Any, client: ClientAddress) -> None:
+    def ask(
+        self, conn: struct_sio_conn_ptr, report: struct_sio_proxy_report_ptr, client: ClientAddress
+    ) -> None:
         """Queue a connection for the route; it is held until it is answered."""
         first = bytes(ffi.buffer(report.peeked, report.peeked_len)) if report.peeked_len else b""
         try:
@@ -78,7 +92,7 @@ class Router:
             self._open.discard(key)
             lib.sio_proxy_route(conn, upstreams.packed(addresses) if addresses else ffi.NULL, more)
 
-    def forget(self, conn: Any) -> list[str]:
+    def forget(self, conn: struct_sio_conn_ptr) -> list[str]:
         """Return what was chosen for a connection that has ended."""
         self._open.discard(_key(conn))
         return self._chosen.pop(_key(conn), [])
@@ -110,7 +124,7 @@ class Router:
                 self._idle_workers.append(None)
                 asked = self._asked.get()
 
-    def _decide(self, conn: Any, client: ClientAddress, first: bytes) -> None:
+    def _decide(self, conn: struct_sio_conn_ptr, client: ClientAddress, first: bytes) -> None:
         chosen: Chosen = None
         named: list[address.Address] = []
         addresses: list[list[bytes]] = []
@@ -138,5 +152,5 @@ def _log_failure(client: ClientAddress, error: BaseException) -> None:
     )
 
 
-def _key(conn: Any) -> int:
+def _key(conn: struct_sio_conn_ptr) -> int:
     return int(ffi.cast("intptr_t", conn))

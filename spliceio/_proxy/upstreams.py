@@ -12,10 +12,13 @@ import socket
 import struct
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
 from . import address as _address
+
+if TYPE_CHECKING:
+    from .._cffi import Array, struct_sio_network, struct_sio_upstreams_ptr
 
 __all__ = ["Numbered", "is_name", "networks", "packed", "resolve", "upstreams"]
 
@@ -77,7 +80,7 @@ class Numbered:
         users = lib.sio_users_new()
         if users == ffi.NULL:
             raise MemoryError("no memory for the upstreams")
-        self.users: Any = ffi.gc(users, lib.sio_users_drop)
+        self.users = ffi.gc(users, lib.sio_users_drop)
 
     @property
     def is_used(self) -> bool:
@@ -85,7 +88,9 @@ class Numbered:
         return bool(lib.sio_users_count(self.users) > 1)
 
 
-def packed(each: Sequence[list[bytes]], numbered: Numbered | None = None) -> Any:
+def packed(
+    each: Sequence[list[bytes]], numbered: Numbered | None = None
+) -> struct_sio_upstreams_ptr:
     """Return the upstreams for the C: the addresses of each; without numbers from 0 on."""
     if numbered is None:
         made = lib.sio_upstreams_new(len(each), 0, ffi.NULL)
@@ -108,8 +113,10 @@ def upstreams(given: Any) -> list[_address.Address]:
     return [_address.of(given)]
 
 
-def networks(given: Iterable[str]) -> Any:
-    """Return networks ("10.0.0.0/8", "::1", "unix") for the C; IPv4 is mapped to IPv6.
+def networks(given: Iterable[str]) -> tuple[Array[struct_sio_network], int]:
+    """Return networks ("10.0.0.0/8", "::1", "unix") for the C, and how many.
+
+    IPv4 is mapped to IPv6.
 
     Raises ValueError for what is none.
     """
