@@ -20,7 +20,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from .._cffi import ffi, lib
 from .._kernel import errors
@@ -28,9 +28,22 @@ from .._kernel.arguments import MOST_THREADS, at_most
 from .._transfer.flow import CALLS
 from .notify import Thread
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVarTuple, Unpack
+
+    from .._cffi import (
+        Address,
+        struct_sio_completions_ptr,
+        struct_sio_conn_ptr,
+        struct_sio_engine_ptr,
+    )
+
+    _Args = TypeVarTuple("_Args")
+
 __all__ = ["Engines", "checked_threads"]
 
 _INT_MAX = 2**31 - 1
+_Made = TypeVar("_Made", bound="Address")
 log = logging.getLogger("spliceio")
 
 _all: weakref.WeakSet[Engines] = weakref.WeakSet()
@@ -55,7 +68,7 @@ class Engines:
         self,
         threads: int,
         pipes: int,
-        on_event: Callable[[Any, int], None],
+        on_event: Callable[[struct_sio_conn_ptr, int], None],
         *,
         on_batch: Callable[[], None] = lambda: None,
         on_fork: Callable[[], None] = lambda: None,
@@ -69,11 +82,11 @@ class Engines:
         self.owner: object = None  # what has to live until it is closed
         # Freed with the last reference: a thread that reads counts at this moment has one. No lock,
         # because a signal handler may close what its own thread is counting.
-        self.each: list[Any] = []
+        self.each: list[struct_sio_engine_ptr] = []
         self._last: dict[str, int] | None = None
         self._closing = False
         self._name = name
-        self.completions: Any = None
+        self.completions: struct_sio_completions_ptr | None = None
         self._thread: Thread | None = None
         self.completions = _new_owned(lib.sio_completions_free, lib.sio_completions_new)
         if self.completions == ffi.NULL:
@@ -115,11 +128,12 @@ class Engines:
         if failure is not None and stopped == lib.SIO_STOPPED_ALL:
             raise failure
 
-    def completions_for(self, call: str) -> Any:
+    def completions_for(self, call: str) -> struct_sio_completions_ptr:
         """Return the queue that a job posts to; raises RuntimeError as `check` does."""
         completions = self.completions
         if completions is None:
             self.check(call)
+        assert completions is not None  # without one it is closed, which `check` has raised
         return completions
 
     def check_process(self, call: str) -> None:
@@ -204,6 +218,7 @@ class Engines:
     def _dispatch(self) -> None:
         """Call `on_event` for all completions that there are, then `on_batch`."""
         events = ffi.new("int32_t *")
+        assert self.completions is not None  # until this thread frees it
         while (conn := lib.sio_completions_take(self.completions, events)) != ffi.NULL:
             self._call_safely(self.on_event, conn, events[0])
         self._call_safely(self.on_batch)
@@ -219,12 +234,17 @@ class Engines:
         """In a forked child: close the copies."""
         for engine in self.each:
             lib.sio_engine_abandon(engine)
+        assert self.completions is not None
         ffi.gc(self.completions, None)
         os.close(lib.sio_completions_fd(self.completions))
         self.on_fork()
 
 
-def _new_owned(free: Any, make: Any, *args: object) -> Any:
+def _new_owned(
+    free: Callable[[_Made], None],
+    make: Callable[[Unpack[_Args]], _Made],
+    *args: Unpack[_Args],
+) -> _Made:
     """Call make(*args), and let `free` have the result when nothing refers to it any more.
 
     In one call: between two bytecodes a signal handler could raise, and it would leak.
@@ -238,6 +258,7 @@ def _run_completions(engines: Engines) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     # close() sets the flag before it wakes the thread, so that the end is not missed.
     while not engines._closing:
+        assert engines.completions is not None
         lib.sio_completions_wait(engines.completions, -1)
         engines._dispatch()
     engines._stop_engines()

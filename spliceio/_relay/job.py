@@ -7,12 +7,20 @@ sockets are nonblocking while an engine has them, and get their mode back.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
 from .._kernel import errors
 from .._transfer.flow import Flow
 from .relay import Pair, RelayResult
+
+if TYPE_CHECKING:
+    from .._cffi import (
+        struct_sio_completions_ptr,
+        struct_sio_conn_ptr,
+        struct_sio_engine_ptr,
+        struct_sio_job_report_ptr,
+    )
 
 __all__ = ["Job"]
 
@@ -26,14 +34,14 @@ os.register_at_fork(after_in_child=lambda: lib.sio_modes_reset(_modes))
 class Job:
     """Flows as an engine takes them; they are the engine's from `hand_over` to SIO_EVENT_OVER."""
 
-    def __init__(self, completions: Any, idle: int) -> None:
+    def __init__(self, completions: struct_sio_completions_ptr, idle: int) -> None:
         self._config = ffi.new("struct sio_job_config *")
         self._config.completions, self._config.idle_ns = completions, idle
-        self.c: Any = None
+        self._made: struct_sio_conn_ptr | None = None  # the same as `c`, or not yet
         self.flows: list[Flow] = []
         self.pair: Pair | None = None
         # Kept while it may be asked anything; `submit` puts it here, or the caller keeps it.
-        self._engine: Any = ()
+        self._engine: struct_sio_engine_ptr | tuple[()] | None = ()
 
     def take_pair(self, pair: Pair) -> None:
         """Set the two flows of a relay."""
@@ -58,7 +66,7 @@ class Job:
         made = next(map(ffi.gc, map(lib.sio_job_new, [self._config]), [lib.sio_job_free]))
         if made == ffi.NULL:
             raise MemoryError("no memory for a relay")
-        self.c = made
+        self.c = self._made = made
 
     def hand_over(self) -> None:
         """Make every socket nonblocking, and mark the flows: only the engine may use or close them.
@@ -72,8 +80,8 @@ class Job:
 
     def take_back(self) -> None:
         """Take the flows back; the sockets get the mode that they had."""
-        if self.c is not None:
-            lib.sio_job_release(self.c)
+        if self._made is not None:
+            lib.sio_job_release(self._made)
         for flow in self.flows:
             flow.is_in_engine = False
 
@@ -82,7 +90,7 @@ class Job:
         if self.pair is not None:
             self.pair.close_writers(events // lib.SIO_EVENT_WRITER_B & 3)
 
-    def submit(self, engine: Any) -> int:
+    def submit(self, engine: struct_sio_engine_ptr) -> int:
         """Submit it to an engine; returns 0, or a negative errno if that has not taken it."""
         self._engine = engine
         return int(lib.sio_engine_submit(engine, self.c))
@@ -103,7 +111,7 @@ class Job:
     @property
     def is_taken(self) -> bool:
         """Whether an engine has it, or has had it."""
-        return self.c is not None and bool(lib.sio_job_is_taken(self.c))
+        return self._made is not None and bool(lib.sio_job_is_taken(self._made))
 
     @property
     def is_cancelled(self) -> bool:
@@ -113,14 +121,14 @@ class Job:
     @property
     def key(self) -> int:
         """The number by which completions refer to it."""
-        return 0 if self.c is None else int(ffi.cast("intptr_t", self.c))
+        return 0 if self._made is None else int(ffi.cast("intptr_t", self._made))
 
     @property
-    def report(self) -> Any:
-        """How it has ended, once it is over: a struct sio_job_report."""
+    def report(self) -> struct_sio_job_report_ptr:
+        """How it has ended, once it is over."""
         report = ffi.new("struct sio_job_report *")
-        if self.c is not None:
-            lib.sio_job_report(self.c, report)
+        if self._made is not None:
+            lib.sio_job_report(self._made, report)
         return report
 
     @property

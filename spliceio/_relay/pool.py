@@ -10,7 +10,7 @@ import os
 import weakref
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
 from .._public import public
@@ -20,6 +20,9 @@ from .future import RelayFuture
 from .job import Job
 from .notify import Waiters
 from .relay import Pair, Side
+
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_conn_ptr
 
 __all__ = ["PoolStats", "RelayFuture", "RelayPool"]
 
@@ -98,7 +101,7 @@ class RelayPool:
         # The engines must not keep the pool alive, which ends with its last reference.
         submissions = self._submissions
 
-        def on_event(conn: Any, events: int) -> None:
+        def on_event(conn: struct_sio_conn_ptr, events: int) -> None:
             _on_event(submissions, conn, events)
 
         self._engines = Engines(
@@ -220,7 +223,7 @@ class RelayPool:
         self.shutdown(wait=kind is None)
 
 
-def _on_event(submissions: dict[int, _Submission], conn: Any, events: int) -> None:
+def _on_event(submissions: dict[int, _Submission], conn: struct_sio_conn_ptr, events: int) -> None:
     key = int(ffi.cast("intptr_t", conn))
     submission = submissions[key]
     if events & (lib.SIO_EVENT_WRITER_A | lib.SIO_EVENT_WRITER_B):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
 from .._kernel import endpoint, objects
@@ -22,6 +22,9 @@ from .._kernel.fdinfo import FdInfo, fd_info
 from .._public import public
 from .._transfer import plan
 from .._transfer.flow import INT64_MAX, SLICE_NS, Flow, check_forked, idle_ns, next_slice
+
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_relay_ptr
 
 __all__ = ["REASONS", "Pair", "RelayResult", "Side", "relay"]
 
@@ -192,7 +195,7 @@ def run_relay(
         return result()
 
 
-def _run(c: Any, pair: Pair, limit: int) -> None:
+def _run(c: struct_sio_relay_ptr, pair: Pair, limit: int) -> None:
     slice_ns = SLICE_NS
     try:
         while True:
@@ -246,7 +249,7 @@ class Pair(Closing):
         except BaseException:
             self.close()
             raise
-        self.config: Any = ffi.new("struct sio_relay_config *")
+        self.config = ffi.new("struct sio_relay_config *")
         self.config.ab, self.config.ba = self.flows[0].c, self.flows[1].c
         self.config.limit = -1 if left is None else min(left, INT64_MAX)
 
