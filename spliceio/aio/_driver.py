@@ -19,7 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -30,7 +30,7 @@ from .._fanout.sinks import FanoutResult
 from .._kernel import errors
 from .._relay.engine import Engines
 from .._relay.job import Job
-from .._relay.relay import RelayResult
+from .._relay.relay import Pair, RelayResult
 from .._transfer.transfer import (
     Transfer,
     TransferResult,
@@ -40,6 +40,9 @@ from .._transfer.transfer import (
     is_file_to_file,
 )
 from ._worker import Pace, run_in_thread
+
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_engine_ptr
 
 __all__ = ["run_and_close", "run_fanout", "run_relay"]
 
@@ -54,7 +57,7 @@ _lock = threading.Lock()
 _shared: list[Engines] = []
 _turns = itertools.count()
 # Jobs that the engines have. An exception, Ctrl-C above all, may end a coroutine at any point; but
-# the memory and the descriptors of a job are an engine's until it has posted SIO_TOLD_OVER.
+# the memory and the descriptors of a job are an engine's until it has posted SIO_EVENT_OVER.
 _running: dict[int, tuple[Job, _Completions, weakref.ref[_Waiter]]] = {}
 
 
@@ -62,7 +65,7 @@ class _Waiter:
     """An object that lives as long as a task awaits a job: its weak reference says so."""
 
 
-def _engine() -> Any:
+def _engine() -> struct_sio_engine_ptr:
     """Return one of the engines that all event loops of the process share."""
     with _lock:
         if not _shared or _shared[0].pid != os.getpid() or not _shared[0].each:
@@ -101,7 +104,7 @@ class _Completions:
 
     @property
     def is_over(self) -> bool:
-        """Whether SIO_TOLD_OVER, the last event, was taken."""
+        """Whether SIO_EVENT_OVER, the last event, was taken."""
         return bool(self._told[0] & lib.SIO_EVENT_OVER)
 
     def take(self) -> int:
@@ -279,8 +282,8 @@ async def run_fanout(
 # -- two ways ----------------------------------------------------------------------------------
 
 
-async def run_relay(make: Callable[[], Any], idle: int, sent: Sent) -> RelayResult:
-    """Run the pair that `make` makes of a struct sio_relay to its end, and close it."""
+async def run_relay(make: Callable[[], Pair], idle: int, sent: Sent) -> RelayResult:
+    """Run the pair that `make` makes to its end, and close it."""
     completions = _Completions()
     job = Job(completions.c, idle)
     pair, reason = make(), None
