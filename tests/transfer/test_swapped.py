@@ -26,9 +26,9 @@ DATA = payload(1000)
 class Swap:
     """Closes a descriptor, and opens another file in its place, at a moment that a test chooses."""
 
-    def __init__(self, wires, given, *, kind="file"):
+    def __init__(self, wires, given, other=None):
         self.number = given if isinstance(given, int) else given.fileno()
-        self.given, self.wires, self.done, self.kind = given, wires, False, kind
+        self.given, self.wires, self.done, self.other = given, wires, False, other
         self.stranger = -1
 
     def now(self):
@@ -39,7 +39,7 @@ class Swap:
             os.close(self.given)
         else:
             self.given.close()
-        other = self.wires.file(b"a stranger's")
+        other = self.wires.file(b"a stranger's") if self.other is None else self.other
         self.stranger = os.dup(other)
         if other != self.number:
             os.dup2(other, self.number)
@@ -116,6 +116,31 @@ def test_a_number_that_has_become_another_files_is_refused(wires, monkeypatch, c
     with pytest.raises(OSError, match="closed by another thread as the call began"):
         CALLS[call](wires, given)
     assert swap.is_whole()
+
+
+@calls
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_another_file_of_the_same_filesystem_is_refused(wires, monkeypatch, call, kind):
+    """All pipes have one device, and so have the files of a filesystem: the inode tells."""
+    if kind == "file":
+        given, other = os.dup(wires.file(DATA)), wires.file(b"a stranger's")
+        swap = Swap(wires, given, other)
+    else:
+        side = call.endswith("to")
+        reader, writer = wires.pipe()
+        os.write(writer, b"a stranger's")
+        given = os.dup(wires.pipe()[side])
+        swap = Swap(wires, given, writer if side else reader)
+        if not side:
+            os.close(writer)
+    before_the_duplicate(monkeypatch, swap)
+    with pytest.raises(OSError, match="closed by another thread as the call began"):
+        CALLS[call](wires, given)
+    if kind == "file":
+        assert swap.is_whole()
+    else:
+        assert swap.done
+        assert os.read(reader, 5000) == b"a stranger's"
 
 
 @calls
