@@ -16,6 +16,7 @@ import time
 import pytest
 
 from spliceio import fanout
+from spliceio._cffi import lib
 from spliceio._fanout import fanout as _fanout
 from tests.support.cases import cases
 from tests.support.fans import PATIENCE, Raw, complete, ends, same
@@ -172,6 +173,27 @@ def test_one_that_takes_a_little_is_not_dropped_until_it_stops(wires):
     assert (result.reason, result.sinks[1].moved) == ("eof", len(data))
     got += read_all(reader)
     assert got == data[: result.sinks[0].moved]
+
+
+def test_a_pipe_that_takes_a_little_by_tee_is_not_dropped(wires, monkeypatch):
+    """Of two pipes side by side the first is given its bytes by tee() alone; they count too."""
+    monkeypatch.setattr(_fanout, "SLICE_NS", 10**6)
+    source, feed = wires.pipe(MIB)
+    prefill(feed, payload(MIB))
+    readers, writers = zip(*(wires.pipe() for _ in range(2)), strict=True)
+    fan = _fanout.Fanout(source, writers, on_slow="drop", stall_timeout=3_600)
+    with contextlib.closing(fan):
+        got = [0, 0]
+        for _ in range(3):
+            while got == [lib.sio_fanout_got(fan.c, i) for i in range(2)]:
+                fan._slice(None)
+            fan._slice(None)  # both are full, and have been so since now
+            got = [lib.sio_fanout_got(fan.c, i) for i in range(2)]
+            for i, reader in enumerate(readers):
+                lib.sio_test_full_for(fan.c, i, 2_400 * 10**9)
+                os.read(reader, 4096)
+        assert lib.sio_fanout_teed(fan.c, 0) == got[0]
+        assert [one.fate for one in fan.sinks] == ["", ""]
 
 
 def test_all_dropped_is_no_sinks(wires):
