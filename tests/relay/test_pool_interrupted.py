@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -54,6 +55,26 @@ def works(pool: RelayPool) -> bool:
         x.close()
         y.close()
         return future.result(30).a_to_b == 3
+
+
+def of_thread(tid: str, name: str) -> str:
+    """Return what the kernel has in such a file for a thread of this process."""
+    with open(f"/proc/self/task/{tid}/{name}") as file:
+        return file.read()
+
+
+def test_its_threads_take_no_signal():
+    """A signal has to reach a thread whose system call it ends: the one that Python runs in."""
+    before = tasks()
+    with RelayPool() as pool:
+        assert works(pool)
+        new = tasks() - before
+        engines = [tid for tid in new if of_thread(tid, "comm") == "spliceio-engine\n"]
+        assert engines
+        for tid in engines:
+            mask = int(re.search(r"SigBlk:\s+(\w+)", of_thread(tid, "status"))[1], 16)
+            blocked = {number for number in signal.valid_signals() if mask >> (number - 1) & 1}
+            assert blocked == signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 def test_while_it_is_made():
