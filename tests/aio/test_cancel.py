@@ -77,6 +77,9 @@ def narrow(wires, kind, **options):
     sink = wires.sink(kind, collecting=False, **options)
     if kind in SOCKETS:
         sink.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        # The receiver's too: what a TCP peer takes unread may otherwise be all there is.
+        with socket.socket(fileno=os.dup(sink._collect_fd)) as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     return sink
 
 
