@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import HANG
+from tests.support.commands import HANG, unused_port
 from tests.support.programs import need
 
 SCRIPT = """
@@ -103,11 +102,9 @@ main(["proxy", "127.0.0.1:" + sys.argv[1], to, "--drain", "3600"])
 
 def start(script: str, trace: Path) -> subprocess.Popen:
     """Start it under strace."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     strace = [need("strace"), "-f", "-qq", "-o", trace]
     return subprocess.Popen(
-        [*strace, sys.executable, "-c", SCRIPT + script, str(port)],
+        [*strace, sys.executable, "-c", SCRIPT + script, str(unused_port())],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "COLUMNS": "200"},

@@ -28,6 +28,7 @@ from spliceio._cffi import lib
 from spliceio._proxy import address as _address
 from spliceio._relay import engine as _engine
 from tests.support.commands import HANG, unused_port
+from tests.support.pools import at_rest
 from tests.support.proxies import (
     ANY,
     LOG,
@@ -323,6 +324,7 @@ def test_idle_timeout(told):
         assert talks(silent)
         skip(proxy, 40)
         assert talks(other)
+        at_rest()  # the engine has noted that bytes moved
         skip(proxy, 40)
         with contextlib.suppress(ConnectionResetError):
             assert silent.recv(1) == b""

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.support.states import Worker
 from tests.support.wires import read_all, write_all
@@ -153,6 +155,12 @@ def said(done: subprocess.CompletedProcess) -> str:
 
 
 def unused_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
+    """Return a port on which nobody listens, and which the kernel gives to no connection.
+
+    Who connects again and again to one of those that it gives meets itself in the end.
+    """
+    given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(10_000, given), 200):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no unused port")
