@@ -24,6 +24,8 @@ from benchmarks import (
     pipe_relay_gil,
     raw_calls,
     report,
+    size_sweep,
+    small_work,
     tcp_connect,
     tcp_gil,
     tcp_growth,
@@ -37,6 +39,11 @@ from benchmarks.processes import Failed
 
 ROWS = {
     "raw_calls": raw_calls.row,
+    "small_work": small_work.row,
+    "sweep_file_tcp": size_sweep.file_tcp,
+    "sweep_file_unix": size_sweep.file_unix,
+    "sweep_socket_file": size_sweep.socket_file,
+    "sweep_pipe_pipe": size_sweep.pipe_pipe,
     "pipe_relay": pipe_relay.row,
     "pipe_relay_gil": pipe_relay_gil.row,
     "fanout_1": fanout.one,
@@ -74,6 +81,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=ROWS, metavar="NAME", help=", ".join(ROWS)
     )
+    parser.add_argument(
+        "--svg", type=Path, metavar="FOLDER", help="draw the sweeps over sizes there"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     args = parser.parse_args()
     if args.rounds is None:
@@ -108,6 +118,8 @@ def main() -> int:
                 return 1
             print(report.text(row), flush=True)
             done.append(row)
+        if args.svg:
+            size_sweep.draw(args.svg, done)
         if args.json:
             report.write(args.json, head, done)
     judged = [
