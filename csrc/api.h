@@ -182,7 +182,8 @@ enum sio_state {
 	SIO_ERROR,
 	SIO_TIMEOUT,            /* said by the drivers only */
 	SIO_EVENT,              /* said by a relay: look at `finished` */
-	SIO_FORKED              /* by the drivers: opened by another process */
+	SIO_FORKED,             /* by the drivers: opened by another process */
+	SIO_UNTRIED             /* by an act: nothing was touched */
 };
 
 enum sio_side { SIO_SIDE_NONE, SIO_SIDE_SRC, SIO_SIDE_DST };
@@ -320,6 +321,39 @@ void sio_transfer_clear_wake(struct sio_transfer *t);
 /* The same, into memory: a count (0: end), or -state with its error set. */
 int64_t sio_transfer_read(struct sio_transfer *t, void *buf, int64_t len,
 			  int64_t ns, int64_t idle_ns);
+
+/* ---- the first try, on the caller's own descriptors ------------------------- */
+
+/* Up to this size a read and a send cost no more than sendfile (measured). */
+#define SIO_ACT_SMALL 16384
+#define SIO_ACT_BUF 65536
+
+struct sio_act {
+	struct sio_faults *faults;
+	int32_t cached_only;    /* a file's bytes are read from memory or not at all */
+	int32_t method;         /* that moved them */
+	int64_t moved;          /* in all */
+	int64_t from_memory;    /* of them, from header and trailer */
+	int64_t held;           /* the end of what was read into buf, not given */
+	int64_t held_at;        /* where in buf that begins */
+	struct sio_error error; /* a connection has ended; told once by the kernel */
+	struct sio_identity src;        /* what was looked at */
+	struct sio_identity dst;
+	unsigned char buf[SIO_ACT_BUF + 1];
+};
+
+#define SIO_ACT_SHIFT 3
+
+/* Copy, or send a header, a piece of a file and a trailer, without waiting: when
+ * all is done, the bytes moved << SIO_ACT_SHIFT | the method; -SIO_BUDGET with
+ * what was done so far in a, or -SIO_UNTRIED. */
+int64_t sio_act_copy(struct sio_act *a, int src, int dst, int64_t count,
+		     int64_t off_src);
+int64_t sio_act_send(struct sio_act *a, int sock, int file, int64_t offset,
+		     int64_t count, const void *header, int64_t header_len,
+		     const void *trailer, int64_t trailer_len);
+/* Count what an act has done in the transfer of the rest, before its first step. */
+void sio_transfer_resume(struct sio_transfer *t, const struct sio_act *a);
 
 /* ---- two ways -------------------------------------------------------------- */
 

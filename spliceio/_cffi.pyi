@@ -171,6 +171,22 @@ class c_int64_t(Scalar[int]): ...
 class c_size_t(Scalar[int]): ...
 class c_uint8_t(Scalar[int]): ...
 
+class _struct_sio_act:
+    faults: Member[struct_sio_faults_ptr, Pointer[struct_sio_faults]]
+    cached_only: int
+    method: int
+    moved: int
+    from_memory: int
+    held: int
+    held_at: int
+    error: Member[struct_sio_error, struct_sio_error | Fields]
+    src: Member[struct_sio_identity, struct_sio_identity | Fields]
+    dst: Member[struct_sio_identity, struct_sio_identity | Fields]
+    buf: Member[Array[c_unsigned_char], Array[c_unsigned_char] | Sequence[int] | bytes]
+
+class struct_sio_act(_struct_sio_act, Struct[struct_sio_act_ptr]): ...
+class struct_sio_act_ptr(_struct_sio_act, Items[struct_sio_act]): ...
+
 class struct_sio_completions(Opaque): ...
 class struct_sio_completions_ptr(Pointer[struct_sio_completions]): ...
 
@@ -428,6 +444,9 @@ class Lib:
     SIO_MAX_COUNT: Final[int]
     SIO_NO_OFFSET: Final[int]
     SIO_BAD_COUNT: Final[int]
+    SIO_ACT_SMALL: Final[int]
+    SIO_ACT_BUF: Final[int]
+    SIO_ACT_SHIFT: Final[int]
     SIO_PAGE_GIFT_REGION: Final[int]
     SIO_PAGE_GIFT_SMALL: Final[int]
     SIO_CALL_SPLICE: Final[int]
@@ -481,6 +500,7 @@ class Lib:
     SIO_TIMEOUT: Final[int]
     SIO_EVENT: Final[int]
     SIO_FORKED: Final[int]
+    SIO_UNTRIED: Final[int]
     SIO_SIDE_NONE: Final[int]
     SIO_SIDE_SRC: Final[int]
     SIO_SIDE_DST: Final[int]
@@ -671,6 +691,34 @@ class Lib:
         idle_ns: int,
         /,
     ) -> int: ...
+    def sio_act_copy(
+        self,
+        a: Pointer[struct_sio_act],
+        src: int,
+        dst: int,
+        count: int,
+        off_src: int,
+        /,
+    ) -> int: ...
+    def sio_act_send(
+        self,
+        a: Pointer[struct_sio_act],
+        sock: int,
+        file: int,
+        offset: int,
+        count: int,
+        header: Address | bytes,
+        header_len: int,
+        trailer: Address | bytes,
+        trailer_len: int,
+        /,
+    ) -> int: ...
+    def sio_transfer_resume(
+        self,
+        t: Pointer[struct_sio_transfer],
+        a: Pointer[struct_sio_act],
+        /,
+    ) -> None: ...
     def sio_relay_new(
         self,
         config: Pointer[struct_sio_relay_config],
@@ -922,6 +970,20 @@ class FFI(_FFI):
         init: int | Array[c_size_t] | Sequence[int],
         /,
     ) -> Array[c_size_t]: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_act *"],
+        init: struct_sio_act | Fields = ...,
+        /,
+    ) -> struct_sio_act_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_act[]"],
+        init: int | Array[struct_sio_act] | Sequence[struct_sio_act | Fields],
+        /,
+    ) -> Array[struct_sio_act]: ...
     @overload
     def new(
         self,
@@ -1235,6 +1297,13 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
+        cdecl: Literal["struct sio_act *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_act_ptr: ...
+    @overload
+    def cast(
+        self,
         cdecl: Literal["struct sio_completions *"],
         value: CData | int,
         /,
@@ -1504,6 +1573,7 @@ class FFI(_FFI):
     def typeof(
         self,
         cdecl: Literal[
+            "struct sio_act",
             "struct sio_counts",
             "struct sio_error",
             "struct sio_fanout_config",

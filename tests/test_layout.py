@@ -124,6 +124,7 @@ def test_what_is_declared_to_python_is_called(header, of):
 
 
 OPEN = {
+    "act",
     "counts",
     "error",
     "fanout_config",

@@ -13,6 +13,7 @@
 struct sockaddr_storage;
 struct pollfd;
 struct epoll_event;
+struct iovec;
 
 /* `faults` is NULL outside the tests.  An offset pointer may be NULL. */
 int64_t sio_splice(struct sio_faults *faults, int in, int64_t *off_in, int out,
@@ -27,6 +28,12 @@ int64_t sio_write(struct sio_faults *faults, int fd, int64_t *off, const void *b
 /* `more`: MSG_MORE, something follows at once. */
 int64_t sio_send(struct sio_faults *faults, int fd, const void *buf, int64_t len,
 		 int more);
+/* All of it in one message; seldom a part. */
+int64_t sio_send_parts(struct sio_faults *faults, int fd, struct iovec *parts,
+		       size_t count, int64_t len);
+/* As sio_read, but -EAGAIN where the bytes would have to come from a disk. */
+int64_t sio_read_cached(struct sio_faults *faults, int fd, int64_t *off,
+			void *buf, int64_t len);
 /* A nonblocking socket, or -errno. */
 int64_t sio_accept(struct sio_faults *faults, int fd, struct sockaddr_storage *from);
 int64_t sio_socket(struct sio_faults *faults, int family);

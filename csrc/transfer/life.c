@@ -10,6 +10,7 @@
 #include "base/syscalls.h"
 #include "transfer/segments.h"
 #include "transfer/sparse.h"
+#include "transfer/state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -143,6 +144,16 @@ int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len,
 	t->buf.pos = 0;
 	t->taken += len;
 	return 0;
+}
+
+void sio_transfer_resume(struct sio_transfer *t, const struct sio_act *a)
+{
+	t->moved += a->moved;
+	t->taken += a->moved;
+	t->segments.moved += a->from_memory;
+	t->methods.moved[a->method] += a->moved - a->from_memory;
+	if (a->error.err)
+		t->error = a->error;
 }
 
 void sio_transfer_expect(struct sio_transfer *t, int64_t known)

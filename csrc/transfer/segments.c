@@ -63,20 +63,24 @@ void sio_cork_if_needed(struct sio_transfer *t)
 				  CORK_OURS;
 }
 
-void sio_push(struct sio_transfer *t)
+void sio_push_now(int fd)
 {
 	int unsent = 0, nodelay;
 
-	uncork(t);
-	if (!t->segments.count || t->dst.kind != SIO_KIND_TCP ||
-	    ioctl(t->dst.fd, SIOCOUTQNSD, &unsent) || !unsent ||
-	    is_set(t->dst.fd, TCP_CORK))
+	if (ioctl(fd, SIOCOUTQNSD, &unsent) || !unsent || is_set(fd, TCP_CORK))
 		return;
 	/* To set it, also again, sends what Nagle or MSG_MORE holds back. */
-	nodelay = is_set(t->dst.fd, TCP_NODELAY);
-	(void)set(t->dst.fd, TCP_NODELAY, 1);
+	nodelay = is_set(fd, TCP_NODELAY);
+	(void)set(fd, TCP_NODELAY, 1);
 	if (!nodelay)
-		(void)set(t->dst.fd, TCP_NODELAY, 0);
+		(void)set(fd, TCP_NODELAY, 0);
+}
+
+void sio_push(struct sio_transfer *t)
+{
+	uncork(t);
+	if (t->segments.count && t->dst.kind == SIO_KIND_TCP)
+		sio_push_now(t->dst.fd);
 }
 
 int sio_more_segments(const struct sio_transfer *t)

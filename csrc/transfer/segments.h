@@ -21,5 +21,7 @@ void sio_cork_if_needed(struct sio_transfer *t);
 
 /* Take our cork off, and let nothing hold back what is in the socket. */
 void sio_push(struct sio_transfer *t);
+/* The same for a socket that we have not corked; no socket is left as it is. */
+void sio_push_now(int fd);
 
 #endif

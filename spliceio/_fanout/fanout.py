@@ -71,7 +71,7 @@ class Fanout:
         self._count = checked_count(count)
         self._begun = time.monotonic()
         self._slice_ns = SLICE_NS
-        self._memory = bytearray(_TAKE)
+        self._memory = bytearray()
         self.sinks: list[DescriptorSink | ObjectSink] = []
         self._source: Flow | None = None
         self._is_closed = False
@@ -229,6 +229,8 @@ class Fanout:
     def _take(self, place: int) -> int:
         """Take the bytes in a sink's own pipe, or those for the objects, into memory."""
         n = -errno.EINTR
+        if not self._memory:
+            self._memory = bytearray(_TAKE)
         while n == -errno.EINTR:
             n = lib.sio_fanout_take(self.c, place, ffi.from_buffer(self._memory), _TAKE)
         if n < 0:

@@ -26,6 +26,7 @@ __all__ = [
     "UnrealTls",
     "fileno_of",
     "has_fileno",
+    "has_no_own",
     "is_raw",
     "real",
     "resolve",
@@ -108,6 +109,11 @@ def fileno_of(fd: FileDescriptorLike, where: str = "fd") -> int:
 def has_fileno(given: Any) -> bool:
     """Return whether it has that method."""
     return _attribute(given, "fileno") is not None
+
+
+def has_no_own(file: Any) -> bool:
+    """Whether no method of a file object is hidden by an attribute of its own."""
+    return _METHODS.isdisjoint(file.__dict__)
 
 
 def is_raw(file: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from .._cffi import lib
 from .._kernel import endpoint
@@ -132,6 +133,12 @@ _HOW = {
 }
 
 
+_SMALL = (
+    f"What src has left is small: up to {lib.SIO_ACT_SMALL} bytes, one read and one send cost less "
+    "than sendfile."
+)
+
+
 def _refused(method: int, src: FdInfo, dst: FdInfo) -> str | None:
     """Return why the kernel will refuse a method for a pair, as far as fstat tells; or None."""
     if method == lib.SIO_READ_WRITE:
@@ -172,9 +179,15 @@ def _notes(src: FdInfo, dst: FdInfo, method: int) -> list[str]:
     return notes
 
 
-def plan_of(src: FdInfo, dst: FdInfo) -> Plan:
-    """Return the plan for two descriptors."""
+def plan_of(src: FdInfo, dst: FdInfo, left: int | None = None) -> Plan:
+    """Return the plan for two descriptors.
+
+    `left` is what a source that is a file has from its position on, where that is known.
+    """
     methods = order(src, dst)
+    is_small = left is not None and 0 < left <= lib.SIO_ACT_SMALL and dst.is_stream
+    if is_small and methods[0] == lib.SIO_SENDFILE:
+        methods.reverse()
     refusals = [_refused(method, src, dst) for method in methods]
     works = next(m for m, refusal in zip(methods, refusals, strict=True) if refusal is None)
     said = [refusal for refusal in refusals[: methods.index(works)] if refusal]
@@ -183,7 +196,7 @@ def plan_of(src: FdInfo, dst: FdInfo) -> Plan:
         order=tuple(dict.fromkeys(NAMES[method] for method in methods)),
         src=src.text,
         dst=dst.text,
-        notes=(*said, *_notes(src, dst, works)),
+        notes=(*said, *([_SMALL] if is_small else ()), *_notes(src, dst, works)),
     )
 
 
@@ -195,5 +208,20 @@ def explain(src: FileDescriptorLike, dst: FileDescriptorLike) -> Plan:
     flushed or moved (a SpooledTemporaryFile in memory goes to disk: before, it has no descriptor).
     Not promised: that the kernel agrees; `copy(...).method` says what ran.
     """
-    ends = [endpoint.info_of(src, "explain", "src"), endpoint.info_of(dst, "explain", "dst")]
-    return plan_of(*ends)
+    from_ = endpoint.inspect(src, "explain", "src")
+    to = endpoint.info_of(dst, "explain", "dst")
+    return plan_of(from_.info, to, _left(from_))
+
+
+def _left(src: endpoint.Endpoint) -> int | None:
+    """Return how many bytes a file has from its position on; None where that is unclear."""
+    if src.info.kind != _FILE or not src.info.size_is_known:
+        return None
+    if src.window is not None:
+        return src.window[1]
+    given: Any = src.given
+    try:
+        at = os.lseek(src.fd, 0, os.SEEK_CUR) if isinstance(given, int) else given.tell()
+    except (OSError, AttributeError):
+        return None
+    return max(0, src.info.size - int(at))

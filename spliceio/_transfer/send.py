@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from operator import index
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from .._cffi import lib
 from .._kernel import endpoint
 from .._kernel.arguments import FileDescriptorLike, contiguous
 from .._public import public
-from . import plan
+from . import act, plan
 from .build import checked_count, checked_offset, min_timeout, range_length, refuse_overlap
 from .flow import Flow, Segment, idle_ns
 from .transfer import Transfer, TransferResult, from_flow, run_and_close
@@ -72,9 +73,12 @@ def send_file(
     Not promised: that the receiver sees the file as it was at one moment, see sendfile(2); and that
     bytes in the socket's buffer arrive.
     """
-    return run_and_close(
-        make_send_file(sock, file, offset, count, header, trailer, timeout), progress
-    )
+    tried = act.sent(sock, file, offset, count, header, trailer, timeout, progress)
+    if isinstance(tried, TransferResult):
+        return tried
+    make = partial(make_send_file, sock, file, offset, count, header, trailer, timeout)
+    transfer = make() if tried is None else tried.rest("send_file", make)
+    return run_and_close(transfer, progress)
 
 
 def make_send_file(
@@ -85,10 +89,15 @@ def make_send_file(
     header: Buffer,
     trailer: Buffer,
     timeout: float | None,
+    moved: int = 0,
+    held: bytes = b"",
 ) -> Transfer:
-    """Make the transfer of a `send_file`, for a driver that waits by other means."""
+    """Make the transfer of a `send_file`, for a driver that waits by other means.
+
+    `moved` bytes have been sent. Nothing is ever held: it would be read from the file again.
+    """
     wanted = [(checked_offset(offset), checked_count(count))]
-    return _send("send_file", sock, file, wanted, [b""], header, trailer, timeout)
+    return _send("send_file", sock, file, wanted, [b""], header, trailer, timeout, moved)
 
 
 @public
@@ -135,6 +144,7 @@ def _send(
     header: Buffer,
     trailer: Buffer,
     timeout: float | None,
+    moved: int = 0,
 ) -> Transfer:
     from_ = endpoint.source(file, call, "file")
     if from_.info.kind != lib.SIO_KIND_FILE:
@@ -156,10 +166,23 @@ def _send(
         refuse_overlap(call, from_, to, sum(abs(length) for _, _, length in segments))
         limit = idle_ns(timeout if timeout is not None else min_timeout(to.timeout))
         methods = plan.order(from_.info, to.info)
-        flow = Flow(from_, to, methods, call=call, count=0, segments=segments)
+        flow = Flow(from_, to, methods, call=call, count=0, segments=_after(segments, moved))
     finally:
         to.close()
     return from_flow(flow, limit, call, expected)
+
+
+def _after(segments: list[Segment], moved: int) -> list[Segment]:
+    """Return what is left of the segments when so many bytes of them have been sent."""
+    left: list[Segment] = []
+    for memory, offset, length in segments:
+        sent = min(moved, length) if length >= 0 else moved
+        moved -= sent
+        if memory is not None:
+            left.append((memory[sent:], 0, length - sent))
+        else:
+            left.append((None, offset + sent, length - sent if length >= 0 else length))
+    return [part for part in left if part[2]]
 
 
 def _size(file: endpoint.Endpoint) -> int | None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from .._cffi import lib
 from .._kernel.arguments import FileDescriptorLike
@@ -27,6 +28,9 @@ from .._public import public
 from .build import make_transfer
 from .flow import SLICE_NS, Fallback, Flow, check_forked, next_slice
 
+if TYPE_CHECKING:
+    from .._cffi import struct_sio_act_ptr
+
 __all__ = [
     "Transfer",
     "TransferResult",
@@ -34,6 +38,7 @@ __all__ = [
     "checked_result",
     "flow_of",
     "from_flow",
+    "go_on_from",
     "is_file_to_file",
     "run_and_close",
 ]
@@ -323,6 +328,12 @@ def run_and_close(
 def flow_of(transfer: Transfer) -> tuple[Flow, int]:
     """Return the flow, and its idle limit in nanoseconds (-1: none)."""
     return transfer._flow, transfer._idle_ns
+
+
+def go_on_from(transfer: Transfer, act: struct_sio_act_ptr, seconds: float) -> None:
+    """Count what was done before the transfer was made."""
+    lib.sio_transfer_resume(transfer._flow.c, act)
+    transfer._seconds = seconds
 
 
 def is_file_to_file(transfer: Transfer) -> bool:

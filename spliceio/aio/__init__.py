@@ -38,11 +38,13 @@ from .._proxy import address
 from .._proxy.proxy import Listen, Proxy
 from .._proxy.router import Chosen, ClientAddress, Route
 from .._relay.relay import Pair, RelayResult, Side
+from .._transfer import act
+from .._transfer.copy import remaining
 from .._transfer.flow import idle_ns
 from .._transfer.receive import count_drained, make_receive_file, set_unread
 from .._transfer.send import make_send_file
 from .._transfer.transfer import Transfer, TransferResult
-from ._driver import run_and_close, run_fanout, run_relay
+from ._driver import at_once, nothing_unsent, run_and_close, run_fanout, run_relay
 from ._streams import Streams
 
 if TYPE_CHECKING:
@@ -73,6 +75,14 @@ async def copy(
     nonblocking while it runs, and get their mode back. Not promised: that a read of a file from a
     slow disk does not hold up other transfers of this process for the moment it takes.
     """
+    if method == "auto" and offset_dst is None:
+        tried = await at_once(partial(act.copied, src, dst, count, offset_src, timeout, progress))
+        if isinstance(tried, TransferResult):
+            return tried
+        if tried is not None:
+            plain = cast(Any, src), cast(Any, dst)  # no streams: those are not tried
+            make = partial(remaining, *plain, count, offset_src, offset_dst, method, timeout)
+            return await run_and_close(tried.rest("copy", make), progress, nothing_unsent)
     with Streams() as streams:
         from_, ahead = streams.take(src, "src", count)
         to, _ = streams.take(dst, "dst")
@@ -102,8 +112,19 @@ async def send_file(
 ) -> TransferResult:
     """Send `header`, `count` bytes of `file` from `offset` on, and `trailer`, in that order.
 
-    Everything is as in `spliceio.send_file`.
+    Everything is as in `spliceio.send_file`. What is small, in memory and has room in the socket is
+    sent at once, without a wait; a file that has to be read from its disk never holds up the loop.
     """
+    tried = await at_once(
+        partial(act.sent, sock, file, offset, count, header, trailer, timeout, progress)
+    )
+    if isinstance(tried, TransferResult):
+        return tried
+    if tried is not None:
+        make = partial(
+            make_send_file, cast(Any, sock), file, offset, count, header, trailer, timeout
+        )
+        return await run_and_close(tried.rest("send_file", make), progress, nothing_unsent)
     with Streams() as streams:
         to, _ = streams.take(sock, "sock")
         transfer = make_send_file(to, file, offset, count, header, trailer, timeout)

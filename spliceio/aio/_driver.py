@@ -15,6 +15,7 @@ import contextlib
 import itertools
 import math
 import os
+import sys
 import threading
 import time
 import weakref
@@ -31,6 +32,7 @@ from .._kernel import errors
 from .._relay.engine import Engines
 from .._relay.job import Job
 from .._relay.relay import Pair, RelayResult
+from .._transfer.act import Tried, note_nothing
 from .._transfer.transfer import (
     Transfer,
     TransferResult,
@@ -205,6 +207,41 @@ def _reap() -> None:
 
 
 # -- one way -----------------------------------------------------------------------------------
+
+
+async def at_once(
+    trying: Callable[..., TransferResult | Tried | None],
+) -> TransferResult | Tried | None:
+    """Try, without a wait, and from memory only; a task that is cancelled tries nothing.
+
+    Under asyncio what goes at once does not give way to other tasks, as in its own `sock_sendall`;
+    under trio every call does.
+    """
+    try:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    except BaseException as error:
+        note_nothing(error)
+        raise
+    tried = trying(cached_only=True)
+    if tried is not None and _is_trio():
+        await anyio.lowlevel.cancel_shielded_checkpoint()
+    return tried
+
+
+def _is_trio() -> bool:
+    """Whether this task is one of trio, which is not imported for that."""
+    if (trio := sys.modules.get("trio")) is None:
+        return False
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def nothing_unsent() -> dict[str, OSError]:
+    """Stand for the streams of a call whose ends are none."""
+    return {}
 
 
 async def run_and_close(

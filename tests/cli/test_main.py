@@ -805,7 +805,7 @@ def test_ctrl_c_is_130_and_silent(command, tmp_path):
 )
 def test_explain(src, dst, method, tmp_path):
     """The first word is the method; nothing is made, cut or read."""
-    (tmp_path / "file").write_bytes(b"data")
+    (tmp_path / "file").write_bytes(b"data" * 10_000)
     (tmp_path / "file2").write_bytes(b"kept")
     done = run("explain", src, dst, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -21,9 +21,10 @@ from typing import NamedTuple
 import pytest
 
 from spliceio import FileWrapper, UnexpectedEOF
+from spliceio._transfer import send as _send
 from tests.support.seam import Seam
 from tests.support.states import Worker
-from tests.support.wires import MIB, payload, read_all
+from tests.support.wires import MIB, method_of, payload, read_all
 
 DATA = payload(3 * MIB + 5)
 
@@ -82,7 +83,7 @@ def test_a_file_is_sent_from_its_position(wires, tmp_path, kind, begin, count, b
         assert got.result.moved == len(got.data)
         assert got.result.by_method["send"] == 4
         if kind != "tty" and count != 0:
-            assert got.result.method == ("splice" if kind == "pipe" else "sendfile")
+            assert got.result.method == ("splice" if kind == "pipe" else method_of(len(wanted)))
             assert got.result.by_method[got.result.method] == len(wanted)
         assert file.tell() == begin + len(wanted)
         assert file.read() == data[begin + len(wanted) :]
@@ -238,6 +239,7 @@ def test_a_file_that_shrinks(wires, tmp_path, monkeypatch):
             return found
 
         monkeypatch.setattr(wrapper, "_place", placed)
+        monkeypatch.setattr(_send.act, "sent", lambda *a, **b: None)  # whose look is the C's
         with pytest.raises(UnexpectedEOF) as raised:
             wrapper.send(near, header=b"HEAD")
         assert raised.value.result.moved == 104
@@ -411,7 +413,7 @@ def test_a_real_file_under_wsgiref(path, length):
     assert file.closed == 1
     (result,) = results
     assert result.moved - result.by_method["send"] == len(reply.body)
-    assert result.method == "sendfile"
+    assert result.method == method_of(len(reply.body))
     assert ask.server.logged == [f'"GET / HTTP/1.1" 200 {len(reply.body)}']
 
 
@@ -452,7 +454,7 @@ def test_ranges_are_the_application_s(path):
         reply = ask(Range="bytes=0-1")
         assert (reply.status, len(reply.body)) == (200, len(DATA))
         assert "Accept-Ranges" not in reply.headers
-    assert results[0].method == "sendfile"
+    assert [result.method for result in results] == ["read_write"]  # 50 bytes
 
 
 def test_a_file_in_memory_under_wsgiref():

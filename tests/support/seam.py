@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from spliceio._cffi import ffi, lib
+from spliceio._transfer import act as _act
 from spliceio._transfer import flow as _flow
 
 CALLS = {
@@ -131,8 +132,20 @@ class Seam:
             begin(flow, *args, **kwargs)
             self.under(flow)
 
+        def acting(act):
+            def call(c, *args):
+                c.faults = self.c
+                try:
+                    return act(c, *args)
+                finally:
+                    c.faults = ffi.NULL
+
+            return call
+
         with monkeypatch.context() as patch:
             patch.setattr(_flow.Flow, "__init__", made)
+            patch.setattr(_act, "_copy", acting(_act._copy))
+            patch.setattr(_act, "_send", acting(_act._send))
             yield self
 
     @property

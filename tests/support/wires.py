@@ -69,6 +69,11 @@ def _have(kind: str) -> None:
 
 
 @functools.lru_cache(maxsize=32)
+def method_of(size: int) -> str:
+    """Name the method by which so much of a file goes into a socket."""
+    return "read_write" if 0 < size <= lib.SIO_ACT_SMALL else "sendfile"
+
+
 def payload(size: int, seed: int = 1) -> bytes:
     """Return bytes in which every position can be told from its neighbours."""
     return random.Random(seed).randbytes(size)

@@ -280,7 +280,9 @@ def test_an_error_pushes_what_is_corked(wires, monkeypatch, loop, position, node
     file, header, trailer = wires.file(DATA[: 6 * 100]), HEADER[:300], TRAILER[:200]
     chunk, times = 100, passed(loop, position)
     rules = [cap(call, chunk, site=site, times=times)] if times else []
-    rules = [*EVERY[loop][4][:1], *rules, fail(call, errno.ENOMEM, site=site), cap("read", 100)]
+    # More than once: the first try of the call leaves it to the second to tell.
+    failure = fail(call, errno.ENOMEM, site=site, times=3)
+    rules = [*EVERY[loop][4][:1], *rules, failure, cap("read", 100)]
     with Seam(*rules).everywhere(monkeypatch), pytest.raises(OSError, match=call) as caught:
         send_file(near, file, header=header, trailer=trailer)
     assert (unsent(near), options(near)) == (0, [0, nodelay])

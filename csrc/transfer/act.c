@@ -1,0 +1,324 @@
+/*
+ * act.c: the first try of a copy or a send, on the caller's own descriptors.
+ *
+ * Most work is small: one call takes the bytes, another gives them, and all is
+ * done.  So nothing is duplicated, made or waited for before that was tried.
+ * Whoever is told SIO_BUDGET goes on with a transfer of its own descriptors.
+ *
+ * Rule 1: one call that takes and one that gives, or one that does both; what
+ *         more there is to do may wait, and what waits is duplicated first.
+ * Rule 2: no call can block on a socket, a pipe or a terminal.  A file may have
+ *         to be read from its disk, and then dst is looked at again.
+ * Rule 3: what is unusual is not touched: SIO_UNTRIED, and the long way finds
+ *         the words.  So is what can be asked again without loss.
+ * Rule 4: every byte taken is given, held in buf, or back in its file.
+ */
+#define _GNU_SOURCE
+#include "api.h"
+#include "base/errno_class.h"
+#include "base/faults.h"
+#include "base/syscalls.h"
+#include "transfer/segments.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+static void at(struct sio_act *a, int phase)
+{
+	if (a->faults)
+		a->faults->phase = phase;
+}
+
+static int option(int fd, int name)
+{
+	int value = -1;
+	socklen_t size = sizeof(value);
+
+	(void)getsockopt(fd, SOL_SOCKET, name, &value, &size);
+	return value;
+}
+
+static int is(const struct sio_identity *one, const struct stat *st)
+{
+	return one->dev == st->st_dev && one->ino == st->st_ino;
+}
+
+static int looked(int fd, struct sio_identity *id, struct stat *st)
+{
+	if (fstat(fd, st))
+		return 0;
+	id->dev = st->st_dev;
+	id->ino = st->st_ino;
+	return S_ISREG(st->st_mode) || S_ISFIFO(st->st_mode) ||
+	       (S_ISSOCK(st->st_mode) && option(fd, SO_TYPE) == SOCK_STREAM);
+}
+
+static int look(struct sio_act *a, int src, int dst, struct stat *from,
+		struct stat *to)
+{
+	a->moved = a->from_memory = a->held = a->error.err = 0;
+	a->method = SIO_READ_WRITE;
+	return looked(src, &a->src, from) && looked(dst, &a->dst, to) &&
+	       !is(&a->src, to);
+}
+
+/* Told once by the kernel, so that it has to be told on. */
+static int failed(struct sio_act *a, int64_t answer, int side, int call)
+{
+	if (!sio_is_disconnect((int)-answer))
+		return a->moved || a->held ? SIO_BUDGET : SIO_UNTRIED;
+	a->error = (struct sio_error){ (int)-answer, side, call, 1 };
+	return SIO_BUDGET;
+}
+
+/* What a file has from an offset or its position on; 0 where that is unclear,
+ * as in a file whose content the kernel makes up. */
+static int64_t bytes_from(int fd, const struct stat *st, int64_t offset)
+{
+	if (offset < 0)
+		offset = lseek(fd, 0, SEEK_CUR);
+	return offset < 0 || offset > st->st_size ? 0 : st->st_size - offset;
+}
+
+/* tmpfs, memfds too, does not always know RWF_NOWAIT, and needs no disk. */
+static int is_memory(int fd)
+{
+	struct statfs fs;
+
+	return !fstatfs(fd, &fs) && fs.f_type == TMPFS_MAGIC;
+}
+
+/* From memory if all is there; from a disk it may take long, and then dst has to
+ * be what it was. */
+static int64_t read_file(struct sio_act *a, int fd, int dst, int64_t *offset,
+			 int64_t len)
+{
+	struct stat st;
+	int64_t n;
+
+	at(a, SIO_PHASE_FILL);
+	n = sio_read_cached(a->faults, fd, offset, a->buf, len);
+	if (n >= 0 || (a->cached_only && !(n == -EOPNOTSUPP && is_memory(fd))))
+		return n;
+	n = sio_read(a->faults, fd, offset, a->buf, len);
+	if (n > 0 && (fstat(dst, &st) || !is(&a->dst, &st))) {
+		if (!offset)
+			(void)lseek(fd, -n, SEEK_CUR);
+		return -ESTALE;
+	}
+	return n;
+}
+
+static int64_t give(struct sio_act *a, int dst, const struct stat *to,
+		    int64_t len)
+{
+	at(a, SIO_PHASE_DRAIN);
+	return S_ISSOCK(to->st_mode) ?
+		       sio_send(a->faults, dst, a->buf, len, 0) :
+		       sio_write(a->faults, dst, NULL, a->buf, len);
+}
+
+/* One read, one send.  What is not sent goes back into the file. */
+static int file_to_socket(struct sio_act *a, int src, int dst, int64_t offset,
+			  int64_t want, int64_t has, const struct stat *to)
+{
+	int64_t len = want >= 0 && want <= has ? want : has + 1, n, sent;
+
+	n = read_file(a, src, dst, offset < 0 ? NULL : &offset, len);
+	if (n <= 0)
+		return SIO_UNTRIED;
+	sent = give(a, dst, to, n);
+	if (sent < n && offset < 0)
+		(void)lseek(src, (sent > 0 ? sent : 0) - n, SEEK_CUR);
+	if (sent > 0)
+		a->moved = sent;
+	if (sent < 0)
+		return failed(a, sent, SIO_SIDE_DST, SIO_CALL_WRITE);
+	if (sent == 0)
+		return SIO_UNTRIED;
+	return sent == n && (n == want || n == has) ? SIO_DONE : SIO_BUDGET;
+}
+
+/* One splice, which neither waits for a pipe nor for a file's position. */
+static int by_splice(struct sio_act *a, int src, int dst, int64_t offset,
+		     int64_t want)
+{
+	int64_t n;
+
+	at(a, SIO_PHASE_DIRECT);
+	n = sio_splice(a->faults, src, offset < 0 ? NULL : &offset, dst, NULL,
+		       want, SPLICE_F_NONBLOCK);
+	if (n <= 0)
+		return SIO_UNTRIED;
+	a->method = SIO_SPLICE;
+	a->moved = n;
+	return n == want ? SIO_DONE : SIO_BUDGET;
+}
+
+/* What costs less by a read and a send than by sendfile; and what may not have
+ * to wait for a disk, which sendfile does not tell. */
+static int is_small(const struct sio_act *a, int64_t len)
+{
+	return len <= (a->cached_only ? SIO_ACT_BUF : SIO_ACT_SMALL);
+}
+
+/* Only what the socket has room for as a whole: the rest would have to wait. */
+static int by_sendfile(struct sio_act *a, int src, int dst, int64_t offset,
+		       int64_t want, const void *header, int64_t header_len)
+{
+	int64_t room, n;
+
+	if (a->cached_only)
+		return SIO_UNTRIED;
+	room = sio_sockbuf_free(dst, option(dst, SO_PROTOCOL) == IPPROTO_TCP);
+	if (!room || sio_sockbuf_fits(room, 0) < want + header_len)
+		return SIO_UNTRIED;
+	if (header_len) {
+		at(a, SIO_PHASE_MEMORY);
+		n = sio_send(a->faults, dst, header, header_len, 1);
+		if (n <= 0)
+			return n ? failed(a, n, SIO_SIDE_DST, SIO_CALL_WRITE) :
+				   SIO_UNTRIED;
+		a->moved = a->from_memory = n;
+		if (n < header_len)
+			return SIO_BUDGET;
+	}
+	at(a, SIO_PHASE_DIRECT);
+	n = sio_sendfile(a->faults, dst, src, offset < 0 ? NULL : &offset,
+			 want);
+	if (n < 0)
+		return failed(a, n, SIO_SIDE_DST, SIO_CALL_SENDFILE);
+	if (!n)
+		return a->moved ? SIO_BUDGET : SIO_UNTRIED;
+	a->method = SIO_SENDFILE;
+	a->moved += n;
+	return n == want ? SIO_DONE : SIO_BUDGET;
+}
+
+static int from_socket(struct sio_act *a, int src, int dst, int64_t want,
+		       const struct stat *to)
+{
+	int64_t n, sent;
+
+	at(a, SIO_PHASE_FILL);
+	n = sio_recv(a->faults, src, a->buf, want);
+	if (n < 0)
+		return failed(a, n, SIO_SIDE_SRC, SIO_CALL_READ);
+	if (!n)
+		return SIO_UNTRIED; /* which asks again, and is told again */
+	a->held = n;
+	a->held_at = 0;
+	sent = give(a, dst, to, n);
+	if (sent < 0)
+		return failed(a, sent, SIO_SIDE_DST, SIO_CALL_WRITE);
+	a->moved = a->held_at = sent;
+	a->held = n - sent;
+	return sent == want ? SIO_DONE : SIO_BUDGET;
+}
+
+static int copy(struct sio_act *a, int src, int dst, int64_t count,
+		int64_t off_src)
+{
+	struct stat from, to;
+	int64_t has, want;
+
+	if (!count || !look(a, src, dst, &from, &to))
+		return SIO_UNTRIED;
+	if (S_ISREG(from.st_mode)) {
+		has = bytes_from(src, &from, off_src);
+		if (!has || S_ISREG(to.st_mode))
+			return SIO_UNTRIED;
+		if (S_ISFIFO(to.st_mode))
+			return a->cached_only ? SIO_UNTRIED :
+						by_splice(a, src, dst, off_src,
+							  count >= 0 && count < has ?
+								  count :
+								  has);
+		want = count < 0 || count > has ? has : count;
+		if (is_small(a, want))
+			return file_to_socket(a, src, dst, off_src, count, has,
+					      &to);
+		return by_sendfile(a, src, dst, off_src, want, NULL, 0);
+	}
+	if (off_src >= 0 || count < 0)
+		return SIO_UNTRIED;
+	if (S_ISFIFO(from.st_mode))
+		return S_ISFIFO(to.st_mode) ?
+			       by_splice(a, src, dst, -1, count) :
+			       SIO_UNTRIED;
+	if (S_ISSOCK(to.st_mode) && count <= SIO_ACT_BUF)
+		return from_socket(a, src, dst, count, &to);
+	return SIO_UNTRIED;
+}
+
+static int64_t told(const struct sio_act *a, int state)
+{
+	return state == SIO_DONE ? a->moved << SIO_ACT_SHIFT | a->method : -state;
+}
+
+int64_t sio_act_copy(struct sio_act *a, int src, int dst, int64_t count,
+		     int64_t off_src)
+{
+	return told(a, copy(a, src, dst, count, off_src));
+}
+
+static int send_parts(struct sio_act *a, int sock, int file, int64_t offset,
+		      int64_t count, const void *header, int64_t header_len,
+		      const void *trailer, int64_t trailer_len)
+{
+	struct stat from, to;
+	struct iovec parts[3];
+	int64_t has, n, whole;
+
+	if (!look(a, file, sock, &from, &to) || !S_ISREG(from.st_mode) ||
+	    !S_ISSOCK(to.st_mode))
+		return SIO_UNTRIED;
+	has = bytes_from(file, &from, offset);
+	if (count < 0)
+		count = has;
+	if (!count || count > has || header_len > SIO_ACT_SMALL ||
+	    trailer_len > SIO_ACT_SMALL)
+		return SIO_UNTRIED;
+	if (!is_small(a, count)) {
+		if (trailer_len)
+			return SIO_UNTRIED;
+		n = by_sendfile(a, file, sock, offset, count, header, header_len);
+		if (n == SIO_DONE)
+			sio_push_now(sock);
+		return (int)n;
+	}
+	n = read_file(a, file, sock, &offset, count);
+	if (n != count)
+		return SIO_UNTRIED;
+	parts[0] = (struct iovec){ (void *)(uintptr_t)header, (size_t)header_len };
+	parts[1] = (struct iovec){ a->buf, (size_t)count };
+	parts[2] = (struct iovec){ (void *)(uintptr_t)trailer, (size_t)trailer_len };
+	whole = header_len + count + trailer_len;
+	at(a, SIO_PHASE_DRAIN);
+	n = sio_send_parts(a->faults, sock, parts, 3, whole);
+	if (n == whole)
+		sio_push_now(sock);
+	if (n <= 0)
+		return n ? failed(a, n, SIO_SIDE_DST, SIO_CALL_WRITE) :
+			   SIO_UNTRIED;
+	a->moved = n;
+	a->from_memory = n < header_len ? n : header_len;
+	if (n > header_len + count)
+		a->from_memory += n - header_len - count;
+	return n == whole ? SIO_DONE : SIO_BUDGET;
+}
+
+int64_t sio_act_send(struct sio_act *a, int sock, int file, int64_t offset,
+		     int64_t count, const void *header, int64_t header_len,
+		     const void *trailer, int64_t trailer_len)
+{
+	return told(a, send_parts(a, sock, file, offset, count, header,
+				  header_len, trailer, trailer_len));
+}
