@@ -760,7 +760,8 @@ def test_a_herd_is_let_go(tmp_path, how):
             kill_group(herd.pid)
     assert seen or how is None
     if seen:
-        assert calls(program(json.loads(out)), "device")["write"]["bytes"] >= 32
+        # How many of them it had reached by then is as chance has it.
+        assert calls(program(json.loads(out)), "device")["write"]["bytes"] > 0
 
 
 @ENDS
