@@ -24,6 +24,9 @@ pytest.register_assert_rewrite("tests.support.seam")
 PATIENCE = float(os.environ.get("SPLICEIO_TEST_PATIENCE", "60"))
 """Seconds that one test may take, before it is interrupted; nothing is measured with it."""
 
+# A name that nobody knows is told in seconds, also where no name server answers (resolv.conf(5)).
+os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"
+
 
 def pytest_configure():
     """Let children be interrupted: a shell without job control has Ctrl-C ignored behind an `&`."""

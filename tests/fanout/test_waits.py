@@ -21,7 +21,7 @@ from spliceio._fanout import fanout as _fanout
 from tests.support.cases import cases
 from tests.support.fans import account, complete, ends, python, scripted, stuck_sink
 from tests.support.programs import need
-from tests.support.states import Worker, until
+from tests.support.states import Worker, no_more_descriptors, until
 from tests.support.wires import MIB, payload, read_all, write_all
 
 SLICES = 12
@@ -227,12 +227,8 @@ def test_no_descriptor_for_pipes_means_copying(wires):
     sinks = [wires.sink(kind) for kind in ("unix", "tcp4", "pipe", "file")]
     digest = hashlib.sha256()
     fan = _fanout.Fanout(source.end, [*ends(sinks), digest])
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
+    with no_more_descriptors():
         result = fan.run()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     complete(result, len(data))
     assert all(sink.received() == data for sink in sinks)
     assert digest.digest() == hashlib.sha256(data).digest()
