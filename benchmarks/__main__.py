@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import (
     blob_sockets,
+    cold_files,
     fanout,
     file_copy,
     file_to_tcp,
@@ -52,6 +53,7 @@ ROWS = {
     "memory_pipe": memory_pipe.row,
     "blob_sockets": blob_sockets.row,
     "file_to_tcp": file_to_tcp.row,
+    "cold_files": cold_files.row,
     "file_copy": file_copy.row,
     "file_copy_small": file_copy.small,
     "tcp_relay": tcp_relay.row,

@@ -183,7 +183,8 @@ enum sio_state {
 	SIO_TIMEOUT,            /* said by the drivers only */
 	SIO_EVENT,              /* said by a relay: look at `finished` */
 	SIO_FORKED,             /* by the drivers: opened by another process */
-	SIO_UNTRIED             /* by an act: nothing was touched */
+	SIO_UNTRIED,            /* by an act: nothing was touched */
+	SIO_WANT_DISK           /* said to an engine only: see cached.c */
 };
 
 enum sio_side { SIO_SIDE_NONE, SIO_SIDE_SRC, SIO_SIDE_DST };

@@ -501,6 +501,7 @@ class Lib:
     SIO_EVENT: Final[int]
     SIO_FORKED: Final[int]
     SIO_UNTRIED: Final[int]
+    SIO_WANT_DISK: Final[int]
     SIO_SIDE_NONE: Final[int]
     SIO_SIDE_SRC: Final[int]
     SIO_SIDE_DST: Final[int]

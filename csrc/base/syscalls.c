@@ -28,6 +28,13 @@
 #ifndef RWF_NOWAIT
 #define RWF_NOWAIT 8
 #endif
+#ifndef SYS_cachestat
+#if defined(__alpha__) || defined(__mips__)
+#define SYS_cachestat -1        /* their numbers are their own */
+#else
+#define SYS_cachestat 451       /* from Linux 6.5 on */
+#endif
+#endif
 #ifndef SO_MEMINFO
 #define SO_MEMINFO 55
 #endif
@@ -198,6 +205,17 @@ int64_t sio_read_cached(struct sio_faults *faults, int fd, int64_t *off, void *b
 	SIO_SHIM(SIO_CALL_READ, fd, -1, 0,
 		 (part.iov_len = (size_t)len,
 		  read_nowait(fd, &part, off ? *off : -1)));
+}
+
+int sio_pages_cached(int fd, int64_t offset, int64_t len)
+{
+	struct { uint64_t offset, len; } range = { (uint64_t)offset, (uint64_t)len };
+	struct { uint64_t cached, dirty, writeback, evicted, recent; } found;
+	int64_t page = sysconf(_SC_PAGESIZE);
+
+	if (syscall(SYS_cachestat, fd, &range, &found, 0))
+		return -errno;
+	return (int64_t)found.cached > (offset + len - 1) / page - offset / page;
 }
 
 int64_t sio_peek(struct sio_faults *faults, int fd, void *buf, int64_t len)

@@ -34,6 +34,9 @@ int64_t sio_send_parts(struct sio_faults *faults, int fd, struct iovec *parts,
 /* As sio_read, but -EAGAIN where the bytes would have to come from a disk. */
 int64_t sio_read_cached(struct sio_faults *faults, int fd, int64_t *off,
 			void *buf, int64_t len);
+/* Whether all of it is in the page cache, or on its way there: 1 or 0; -errno
+ * where the kernel does not tell. */
+int sio_pages_cached(int fd, int64_t offset, int64_t len);
 /* A nonblocking socket, or -errno. */
 int64_t sio_accept(struct sio_faults *faults, int fd, struct sockaddr_storage *from);
 int64_t sio_socket(struct sio_faults *faults, int family);

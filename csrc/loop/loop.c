@@ -2,7 +2,8 @@
  * loop.c: one thread and one epoll for thousands of connections.  What they
  * do is behind their ops; nothing here names it.
  *
- * Rule 1: the thread never waits but in epoll_wait(), and never touches Python.
+ * Rule 1: the thread never waits but in epoll_wait(), and never touches Python:
+ *         who has to wait for a disk asks disk.c.
  * Rule 2: events only mark what may go on; then each connection that may go on gets
  *         one turn of bounded size, in the order in which it became so.
  * Rule 3: descriptors are registered once, for everything, edge-triggered.  An
@@ -164,6 +165,11 @@ int sio_request(struct sio_engine *e, struct sio_conn *c, int32_t what)
 	int is_cancelled;
 
 	return request(e, c, what, &is_cancelled);
+}
+
+static void tell_read(struct sio_conn *c)
+{
+	(void)sio_request(c->engine, c, SIO_REQUEST_READ);
 }
 
 static void read_inbox(struct sio_engine *e)
@@ -364,6 +370,7 @@ struct sio_engine *sio_engine_new(int32_t pipes, int32_t *err,
 	e->stall_ns = STALL_NS;
 	e->epfd = e->wakefd = -1;
 	pthread_mutex_init(&e->lock, NULL);
+	sio_disk_init(&e->disk, tell_read);
 	*err = -init_engine(e, pipes, call);
 	if (!*err)
 		return e;
@@ -403,6 +410,7 @@ void sio_engine_stop(struct sio_engine *e)
 		return;
 	sio_engine_wake(e);
 	pthread_join(e->thread, NULL);
+	sio_disk_stop(&e->disk);
 	e->started = 0;
 }
 
@@ -414,6 +422,7 @@ void sio_engine_free(struct sio_engine *e)
 	if (e->server)
 		e->server->ops->on_free(e);
 	sio_pool_close(&e->pool);
+	sio_disk_free(&e->disk);
 	sio_timers_free(&e->timers);
 	free(e->table);
 	if (e->wakefd >= 0)
@@ -433,6 +442,7 @@ void sio_engine_abandon(struct sio_engine *e)
 	/* It is the parent's epoll: what is closed here is watched there on. */
 	e->epfd = e->wakefd = -1;
 	sio_pool_trim(&e->pool);
+	sio_disk_abandon(&e->disk);
 	if (e->server)
 		e->server->ops->on_abandon(e);
 }

@@ -6,6 +6,7 @@
 #define SIO_LOOP_LOOP_H
 
 #include "api.h"
+#include "loop/disk.h"
 #include "loop/pipe_pool.h"
 #include "loop/slots.h"
 #include "loop/timers.h"
@@ -20,7 +21,8 @@ enum sio_request {
 	SIO_REQUEST_CANCEL = 2,
 	SIO_REQUEST_ABORT = 4,
 	SIO_REQUEST_RELEASE = 8,
-	SIO_REQUEST_OWN = 16
+	SIO_REQUEST_READ = 16,  /* what disk.c was asked for is in memory */
+	SIO_REQUEST_OWN = 32
 };
 
 /* What the engine calls, on its thread.  Each may end the connection. */
@@ -104,6 +106,7 @@ struct sio_engine {
 	struct sio_conn *last_done;
 	struct sio_timers timers;
 	struct sio_pipe_pool pool;
+	struct sio_disk disk;
 	struct sio_counts counts;
 	struct sio_server *server;      /* NULL: it accepts nothing */
 	struct sio_completions *completions;          /* woken when the engine is in trouble */

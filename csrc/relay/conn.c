@@ -12,11 +12,13 @@
 #define _GNU_SOURCE
 #include "relay/conn.h"
 #include "base/syscalls.h"
+#include "loop/disk.h"
 #include "loop/loop.h"
 #include "loop/pipe_pool.h"
 #include "loop/slots.h"
 #include "loop/timers.h"
 #include "relay/relay.h"
+#include "transfer/cached.h"
 #include "transfer/state.h"
 #include "transfer/step.h"
 #include "transfer/wait.h"
@@ -55,6 +57,7 @@ void sio_start_relay(struct sio_engine *e, struct sio_relay_conn *c)
 		t->pool = &e->pool;
 		t->eagain.edge_poll = 1;
 		t->eagain.level_poll = 0;
+		t->src.cached_only = t->src.kind == SIO_KIND_FILE;
 		c->state[d] = SIO_BUDGET;
 	}
 	c->phase = SIO_CONN_RELAY;
@@ -95,6 +98,46 @@ static void fault(struct sio_engine *e, struct sio_relay_conn *c)
 	}
 	c->failed = c->relay.failed + 1;
 	c->relay.over = BOTH;
+}
+
+/* The threads of disk.c wait for it.  One flow at a time: the other looks again
+ * when that is done. */
+static void ask_disk(struct sio_engine *e, struct sio_relay_conn *c, int d)
+{
+	struct sio_transfer *t = flow(c, d);
+	int64_t len = t->src.cached, ahead = SIO_CACHED_WINDOW;
+
+	if (c->disk_read)
+		return;
+	if (t->left >= 0 && t->left - len < ahead)
+		ahead = t->left - len;
+	c->disk_read = sio_disk_ask(&e->disk, &c->conn, t->src.fd,
+				    t->src.cached_at, len, ahead);
+	c->disk_flow = d;
+	if (!c->disk_read)
+		c->state[d] = SIO_BUDGET; /* there is nobody else to wait */
+}
+
+static void no_disk(struct sio_engine *e, struct sio_relay_conn *c)
+{
+	if (c->disk_read)
+		sio_disk_release(&e->disk, c->disk_read);
+	c->disk_read = NULL;
+}
+
+void sio_relay_conn_read(struct sio_engine *e, struct sio_relay_conn *c)
+{
+	if (c->phase != SIO_CONN_RELAY || !c->disk_read)
+		return;
+	no_disk(e, c);
+	for (int d = AB; d <= BA; d++) {
+		if (c->state[d] != SIO_WANT_DISK)
+			continue;
+		c->state[d] = SIO_BUDGET;
+		if (d != c->disk_flow)
+			flow(c, d)->src.cached = 0;
+	}
+	sio_push_ready(e, &c->conn);
 }
 
 /* The events of where flow d writes to. */
@@ -158,6 +201,8 @@ static void take_turns(struct sio_engine *e, struct sio_relay_conn *c)
 		look_at_dst(c, d);
 		if (c->state[d] == SIO_ERROR)
 			fault(e, c);
+		if (c->state[d] == SIO_WANT_DISK)
+			ask_disk(e, c, d);
 	}
 	/* The errors that ba has left unread, because it has just ended. */
 	look_at_dst(c, AB);
@@ -343,6 +388,7 @@ void sio_relay_conn_abort(struct sio_engine *e, struct sio_relay_conn *c,
 
 void sio_relay_conn_over(struct sio_engine *e, struct sio_relay_conn *c)
 {
+	no_disk(e, c);
 	c->phase = SIO_CONN_OVER;
 	sio_conn_over(e, &c->conn);
 }

@@ -42,6 +42,8 @@ struct sio_relay_conn {
 	int32_t parked;         /* until the timer: memory is short */
 	int32_t muted;          /* bits: sources whose bytes wake nobody for now */
 	int32_t tag_b;          /* the slot that b was watched with; 0: its own */
+	int32_t disk_flow;      /* whose source is being read from its disk */
+	struct sio_disk_read *disk_read;        /* NULL: neither's */
 };
 
 /* For whoever has begun it. */
@@ -50,6 +52,9 @@ void sio_relay_conn_run(struct sio_engine *e, struct sio_conn *conn);
 void sio_relay_conn_event(struct sio_engine *e, struct sio_relay_conn *c,
 			  int slot, uint32_t events);
 void sio_relay_conn_timer(struct sio_engine *e, struct sio_relay_conn *c);
+
+/* What it has asked a disk for is in memory. */
+void sio_relay_conn_read(struct sio_engine *e, struct sio_relay_conn *c);
 
 /* Someone wants it to end, or the engine does. */
 void sio_relay_conn_abort(struct sio_engine *e, struct sio_relay_conn *c,

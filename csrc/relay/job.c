@@ -79,6 +79,8 @@ static void on_request(struct sio_engine *e, struct sio_conn *conn,
 {
 	if (requests & SIO_REQUEST_ADD)
 		add(e, relay_of(conn));
+	if (requests & SIO_REQUEST_READ)
+		sio_relay_conn_read(e, relay_of(conn));
 	if (requests & (SIO_REQUEST_CANCEL | SIO_REQUEST_ABORT))
 		sio_relay_conn_abort(e, relay_of(conn), requests);
 }

@@ -133,5 +133,6 @@ int sio_next_segment(struct sio_transfer *t)
 	t->src.offset = part->offset;
 	t->left = part->len;
 	t->src.eof = 0;
+	t->src.cached = 0;
 	return next(t);
 }

@@ -22,6 +22,7 @@
 #include "base/errno_class.h"
 #include "base/syscalls.h"
 #include "loop/pipe_pool.h"
+#include "transfer/cached.h"
 #include "transfer/eagain.h"
 #include "transfer/segments.h"
 #include "transfer/sockbuf.h"
@@ -47,6 +48,7 @@ static void took(struct sio_transfer *t, int64_t n)
 	if (t->src.offset >= 0)
 		t->src.offset += n;
 	t->sparse.extent -= n;
+	t->src.cached -= n;
 	sio_trust(t);
 }
 
@@ -60,6 +62,8 @@ static int64_t want(const struct sio_transfer *t, int64_t most)
 {
 	if (t->sparse.holes && t->sparse.extent < most)
 		most = t->sparse.extent;
+	if (t->src.cached_only && t->src.cached < most)
+		most = t->src.cached;
 	if (t->segments.next < t->segments.count && t->dst.kind == SIO_KIND_TCP &&
 	    t->left > SIO_TAIL && most > t->left - SIO_TAIL / 2)
 		most = t->left - SIO_TAIL / 2;
@@ -444,6 +448,8 @@ static int advance(struct sio_transfer *t)
 	}
 	if (method == SIO_CLONE)
 		return share_blocks(t);
+	if (t->src.cached_only && !sio_src_is_cached(t))
+		return SIO_WANT_DISK;
 	sio_cork_if_needed(t);
 	if (t->sparse.reserve)
 		return sio_reserve(t);

@@ -24,6 +24,9 @@ struct sio_src {
 	int32_t ready;          /* poll has just said so */
 	int32_t dry;            /* a short recv has just emptied it */
 	int32_t special;        /* an end or an urgent byte is due: it may look empty and not be */
+	int32_t cached_only;    /* the driver must not wait for a disk: see cached.c */
+	int64_t cached_at;      /* of the last look */
+	int64_t cached;         /* bytes from here on that need no other */
 };
 
 /* Where they go; `fd` as of the source, -1: they are only read. */

@@ -72,8 +72,9 @@ async def copy(
     """Move `count` bytes, or all to the end, from `src` to `dst` the fastest way there is.
 
     Everything is as in `spliceio.copy`; between two files it runs in a worker thread. Sockets are
-    nonblocking while it runs, and get their mode back. Not promised: that a read of a file from a
-    slow disk does not hold up other transfers of this process for the moment it takes.
+    nonblocking while it runs, and get their mode back. A file that is on its disk is read into
+    memory by a thread of C, so that neither the loop nor another transfer waits for it. Not
+    promised: that a write to a slow disk holds up no other transfer for the moment it takes.
     """
     if method == "auto" and offset_dst is None:
         tried = await at_once(partial(act.copied, src, dst, count, offset_src, timeout, progress))

@@ -7,6 +7,7 @@ real ones give (EPERM from container profiles, ENOSYS from gVisor).
 from __future__ import annotations
 
 import errno
+import inspect
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ import pytest
 import spliceio
 from spliceio import Features, features
 from tests.support.programs import need
+from tests.support.sandbox import refuse
 from tests.support.states import descriptors, no_more_descriptors
 
 HANG = 60
@@ -51,19 +53,9 @@ import ctypes, errno, json, os, socket, struct, sys, threading
 import spliceio
 from spliceio import Pipe, copy, features, relay
 
-def refuse(rules):
-    load = struct.pack("HBBI", 0x20, 0, 0, 0)
-    program = load
-    for number, err in rules:
-        program += struct.pack("HBBI", 0x15, 0, 1, number)
-        program += struct.pack("HBBI", 0x06, 0, 0, 0x00050000 | err)
-    program += struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
-    memory = ctypes.create_string_buffer(program)
-    head = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(memory))
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(38, 1, 0, 0, 0) == 0
-    assert libc.prctl(22, 2, ctypes.c_char_p(head), 0, 0) == 0, os.strerror(ctypes.get_errno())
-
+"""
+SANDBOX += f"""
+{inspect.getsource(refuse)}
 refuse(json.loads(sys.argv[1]))
 """
 
