@@ -153,7 +153,7 @@ def test_a_shortage_that_lasts_can_be_ended(monkeypatch, loop, how):
     kind, size, call, site = LOOPS[loop]
     rule = fail(call, errno.ENOMEM, site=site, times=10**6)
     data = payload(size)
-    options = {"idle_timeout": 0.12} if how == "idle" else {}
+    options = {"idle_timeout": 0.5} if how == "idle" else {}
     with sides(kind, kind) as (one, two), pooling() as pool:
         one.send(data)
         with scripted(monkeypatch, "ab", rule) as (seam, _):
