@@ -323,11 +323,25 @@ void sio_transfer_clear_wake(struct sio_transfer *t);
 int64_t sio_transfer_read(struct sio_transfer *t, void *buf, int64_t len,
 			  int64_t ns, int64_t idle_ns);
 
-/* ---- the first try, on the caller's own descriptors ------------------------- */
+/* ---- which methods, and the first try of them -------------------------------- */
 
 /* Up to this size a read and a send cost no more than sendfile (measured). */
 #define SIO_ACT_SMALL 16384
 #define SIO_ACT_BUF 65536
+
+/* What the order of methods depends on. */
+struct sio_pair {
+	int32_t src_kind;       /* enum sio_kind */
+	int32_t dst_kind;
+	int64_t src_filesystem; /* f_type, of files; 0: not known */
+	int64_t dst_filesystem;
+	int32_t has_dst_offset;
+	int32_t cached_only;    /* nobody may wait for a disk */
+	int64_t left;           /* what there is to move, where that is known; else -1 */
+};
+
+/* The methods to try, best first: how many of the six they are. */
+int32_t sio_plan(const struct sio_pair *pair, int32_t *order);
 
 struct sio_act {
 	struct sio_faults *faults;

@@ -316,6 +316,18 @@ class struct_sio_owned_ptr(_struct_sio_owned, Items[struct_sio_owned]): ...
 class struct_sio_page_gift(Opaque): ...
 class struct_sio_page_gift_ptr(Pointer[struct_sio_page_gift]): ...
 
+class _struct_sio_pair:
+    src_kind: int
+    dst_kind: int
+    src_filesystem: int
+    dst_filesystem: int
+    has_dst_offset: int
+    cached_only: int
+    left: int
+
+class struct_sio_pair(_struct_sio_pair, Struct[struct_sio_pair_ptr]): ...
+class struct_sio_pair_ptr(_struct_sio_pair, Items[struct_sio_pair]): ...
+
 class _struct_sio_peer:
     ip: Member[Array[c_uint8_t], Array[c_uint8_t] | Sequence[int] | bytes]
     port: int
@@ -692,6 +704,7 @@ class Lib:
         idle_ns: int,
         /,
     ) -> int: ...
+    def sio_plan(self, pair: Pointer[struct_sio_pair], order: Pointer[c_int32_t], /) -> int: ...
     def sio_act_copy(
         self,
         a: Pointer[struct_sio_act],
@@ -1128,6 +1141,20 @@ class FFI(_FFI):
     @overload
     def new(
         self,
+        cdecl: Literal["struct sio_pair *"],
+        init: struct_sio_pair | Fields = ...,
+        /,
+    ) -> struct_sio_pair_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_pair[]"],
+        init: int | Array[struct_sio_pair] | Sequence[struct_sio_pair | Fields],
+        /,
+    ) -> Array[struct_sio_pair]: ...
+    @overload
+    def new(
+        self,
         cdecl: Literal["struct sio_peer *"],
         init: struct_sio_peer | Fields = ...,
         /,
@@ -1424,6 +1451,13 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
+        cdecl: Literal["struct sio_pair *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_pair_ptr: ...
+    @overload
+    def cast(
+        self,
         cdecl: Literal["struct sio_peer *"],
         value: CData | int,
         /,
@@ -1585,6 +1619,7 @@ class FFI(_FFI):
             "struct sio_job_report",
             "struct sio_network",
             "struct sio_owned",
+            "struct sio_pair",
             "struct sio_peer",
             "struct sio_proxy_config",
             "struct sio_proxy_report",

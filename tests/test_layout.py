@@ -135,6 +135,7 @@ OPEN = {
     "job_report",
     "network",
     "owned",
+    "pair",
     "peer",
     "proxy_config",
     "proxy_report",

@@ -18,6 +18,7 @@
 #include "base/errno_class.h"
 #include "base/faults.h"
 #include "base/syscalls.h"
+#include "transfer/plan.h"
 #include "transfer/segments.h"
 
 #include <errno.h>
@@ -162,11 +163,19 @@ static int by_splice(struct sio_act *a, int src, int dst, int64_t offset,
 	return n == want ? SIO_DONE : SIO_BUDGET;
 }
 
-/* What costs less by a read and a send than by sendfile; and what may not have
- * to wait for a disk, which sendfile does not tell. */
-static int is_small(const struct sio_act *a, int64_t len)
+static int first_method(const struct sio_act *a, const struct stat *from,
+			const struct stat *to, int64_t left)
 {
-	return len <= (a->cached_only ? SIO_ACT_BUF : SIO_ACT_SMALL);
+	struct sio_pair pair = {
+		.src_kind = sio_plain_kind(from->st_mode),
+		.dst_kind = sio_plain_kind(to->st_mode),
+		.cached_only = a->cached_only,
+		.left = left,
+	};
+	int32_t order[6];
+
+	(void)sio_plan(&pair, order);
+	return order[0];
 }
 
 /* Only what the socket has room for as a whole: the rest would have to wait. */
@@ -223,39 +232,52 @@ static int from_socket(struct sio_act *a, int src, int dst, int64_t want,
 	return sent == want ? SIO_DONE : SIO_BUDGET;
 }
 
+static int from_file(struct sio_act *a, int src, int dst, int64_t count,
+		     int64_t off_src, const struct stat *from,
+		     const struct stat *to)
+{
+	int64_t has = bytes_from(src, from, off_src);
+	int64_t left = count < 0 || count > has ? has : count;
+
+	if (!has)
+		return SIO_UNTRIED;
+	switch (first_method(a, from, to, left)) {
+	case SIO_READ_WRITE:
+		return file_to_socket(a, src, dst, off_src, count, has, to);
+	case SIO_SENDFILE:
+		return S_ISSOCK(to->st_mode) ?
+			       by_sendfile(a, src, dst, off_src, left, NULL, 0) :
+			       SIO_UNTRIED;
+	case SIO_SPLICE:
+		/* It may have to wait for the disk. */
+		return a->cached_only ? SIO_UNTRIED :
+					by_splice(a, src, dst, off_src, left);
+	default:
+		return SIO_UNTRIED;
+	}
+}
+
 static int copy(struct sio_act *a, int src, int dst, int64_t count,
 		int64_t off_src)
 {
 	struct stat from, to;
-	int64_t has, want;
 
 	if (!count || !look(a, src, dst, &from, &to))
 		return SIO_UNTRIED;
-	if (S_ISREG(from.st_mode)) {
-		has = bytes_from(src, &from, off_src);
-		if (!has || S_ISREG(to.st_mode))
-			return SIO_UNTRIED;
-		if (S_ISFIFO(to.st_mode))
-			return a->cached_only ? SIO_UNTRIED :
-						by_splice(a, src, dst, off_src,
-							  count >= 0 && count < has ?
-								  count :
-								  has);
-		want = count < 0 || count > has ? has : count;
-		if (is_small(a, want))
-			return file_to_socket(a, src, dst, off_src, count, has,
-					      &to);
-		return by_sendfile(a, src, dst, off_src, want, NULL, 0);
-	}
+	if (S_ISREG(from.st_mode))
+		return from_file(a, src, dst, count, off_src, &from, &to);
 	if (off_src >= 0 || count < 0)
 		return SIO_UNTRIED;
-	if (S_ISFIFO(from.st_mode))
-		return S_ISFIFO(to.st_mode) ?
+	switch (first_method(a, &from, &to, count)) {
+	case SIO_SPLICE:
+		return S_ISFIFO(from.st_mode) && S_ISFIFO(to.st_mode) ?
 			       by_splice(a, src, dst, -1, count) :
 			       SIO_UNTRIED;
-	if (S_ISSOCK(to.st_mode) && count <= SIO_ACT_BUF)
+	case SIO_READ_WRITE:
 		return from_socket(a, src, dst, count, &to);
-	return SIO_UNTRIED;
+	default:
+		return SIO_UNTRIED;
+	}
 }
 
 static int64_t told(const struct sio_act *a, int state)
@@ -286,7 +308,7 @@ static int send_parts(struct sio_act *a, int sock, int file, int64_t offset,
 	if (!count || count > has || header_len > SIO_ACT_SMALL ||
 	    trailer_len > SIO_ACT_SMALL)
 		return SIO_UNTRIED;
-	if (!is_small(a, count)) {
+	if (first_method(a, &from, &to, count) != SIO_READ_WRITE) {
 		if (trailer_len)
 			return SIO_UNTRIED;
 		n = by_sendfile(a, file, sock, offset, count, header, header_len);

@@ -1,7 +1,8 @@
 """Methods of a transfer: which suit a pair of descriptors, in which order, and why.
 
 Only a plan: the kernel has the last word, and what it refuses is recorded by the transfer. Nothing
-here moves a byte or changes a descriptor.
+here moves a byte or changes a descriptor. The order is decided in csrc/transfer/plan.c, for the
+first try too; here is what a name of a method stands for, and what is said of a pair.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from .._cffi import lib
+from .._cffi import ffi, lib
 from .._kernel import endpoint
 from .._kernel.arguments import FileDescriptorLike
 from .._kernel.fdinfo import FdInfo
@@ -32,20 +33,18 @@ _FILE: int = lib.SIO_KIND_FILE
 TMPFS = 0x01021994
 
 
-def order(src: FdInfo, dst: FdInfo, *, offset_dst: bool = False) -> list[int]:
-    """Return the methods to try for a pair, as numbers of the C interface, best first."""
-    if src.is_pipe or dst.is_pipe:
-        return [lib.SIO_SPLICE, lib.SIO_READ_WRITE]
-    if src.kind != _FILE:
-        return [lib.SIO_SPLICE_PIPE, lib.SIO_READ_WRITE]
-    if dst.kind != _FILE:
-        return [lib.SIO_SENDFILE, lib.SIO_READ_WRITE]
-    methods = [lib.SIO_COPY_FILE_RANGE, lib.SIO_SENDFILE]
-    if src.filesystem == dst.filesystem == TMPFS:
-        methods.reverse()  # measured: twice as fast on tmpfs
-    if offset_dst:
-        methods.remove(lib.SIO_SENDFILE)  # it writes at the file position only
-    return [*methods, lib.SIO_SPLICE_PIPE, lib.SIO_READ_WRITE]
+def order(
+    src: FdInfo, dst: FdInfo, *, offset_dst: bool = False, left: int | None = None
+) -> list[int]:
+    """Return the methods to try for a pair, as numbers of the C interface, best first.
+
+    `left` is how many bytes there are to move, for a first try, whose order depends on it.
+    """
+    pair, found = ffi.new("struct sio_pair *"), ffi.new("int32_t[]", 6)
+    pair.src_kind, pair.dst_kind = src.kind, dst.kind
+    pair.src_filesystem, pair.dst_filesystem = src.filesystem, dst.filesystem
+    pair.has_dst_offset, pair.left = offset_dst, -1 if left is None else left
+    return list(found[0 : lib.sio_plan(pair, found)])
 
 
 _EXT4 = 0xEF53
@@ -184,10 +183,8 @@ def plan_of(src: FdInfo, dst: FdInfo, left: int | None = None) -> Plan:
 
     `left` is what a source that is a file has from its position on, where that is known.
     """
-    methods = order(src, dst)
-    is_small = left is not None and 0 < left <= lib.SIO_ACT_SMALL and dst.is_stream
-    if is_small and methods[0] == lib.SIO_SENDFILE:
-        methods.reverse()
+    methods = order(src, dst, left=left)
+    is_small = methods != order(src, dst)
     refusals = [_refused(method, src, dst) for method in methods]
     works = next(m for m, refusal in zip(methods, refusals, strict=True) if refusal is None)
     said = [refusal for refusal in refusals[: methods.index(works)] if refusal]
