@@ -276,18 +276,25 @@ void sio_transfer_expect(struct sio_transfer *t, int64_t known);
 /* Close and free what t owns.  Safe to repeat. */
 void sio_transfer_close(struct sio_transfer *t);
 
-/* What it has moved, in all and by a method (SIO_METHODS: from memory).  These
- * alone may be asked for while another thread moves its bytes. */
+struct sio_transfer_report {
+	int64_t moved;          /* in all */
+	int64_t moved_by[6];    /* by each method */
+	int64_t from_memory;    /* the rest: headers and trailers */
+	int32_t method;         /* that is tried next */
+	int32_t refusal_count;
+};
+
+/* What it has moved.  These alone may be asked for while another thread moves
+ * its bytes. */
 int64_t sio_transfer_moved(const struct sio_transfer *t);
-int64_t sio_transfer_moved_by(const struct sio_transfer *t, int method);
+void sio_transfer_report(const struct sio_transfer *t,
+			 struct sio_transfer_report *report);
 
 int64_t sio_transfer_taken(const struct sio_transfer *t);
 /* -1: no limit. */
 int64_t sio_transfer_left(const struct sio_transfer *t);
 /* Bytes of holes, which are neither taken nor moved. */
 int64_t sio_transfer_skipped(const struct sio_transfer *t);
-/* The one that is tried next. */
-int sio_transfer_method(const struct sio_transfer *t);
 /* Its own descriptor of that side; -1: none. */
 int sio_transfer_fd(const struct sio_transfer *t, int side);
 /* Was it opened by this process? */

@@ -438,6 +438,20 @@ class struct_sio_transfer_config_ptr(_struct_sio_transfer_config, Items[
     struct_sio_transfer_config,
 ]): ...
 
+class _struct_sio_transfer_report:
+    moved: int
+    moved_by: Member[Array[c_int64_t], Array[c_int64_t] | Sequence[int]]
+    from_memory: int
+    method: int
+    refusal_count: int
+
+class struct_sio_transfer_report(_struct_sio_transfer_report, Struct[
+    struct_sio_transfer_report_ptr,
+]): ...
+class struct_sio_transfer_report_ptr(_struct_sio_transfer_report, Items[
+    struct_sio_transfer_report,
+]): ...
+
 class _struct_sio_trouble:
     err: int
     call: int
@@ -659,11 +673,15 @@ class Lib:
     def sio_transfer_expect(self, t: Pointer[struct_sio_transfer], known: int, /) -> None: ...
     def sio_transfer_close(self, t: Pointer[struct_sio_transfer], /) -> None: ...
     def sio_transfer_moved(self, t: Pointer[struct_sio_transfer], /) -> int: ...
-    def sio_transfer_moved_by(self, t: Pointer[struct_sio_transfer], method: int, /) -> int: ...
+    def sio_transfer_report(
+        self,
+        t: Pointer[struct_sio_transfer],
+        report: Pointer[struct_sio_transfer_report],
+        /,
+    ) -> None: ...
     def sio_transfer_taken(self, t: Pointer[struct_sio_transfer], /) -> int: ...
     def sio_transfer_left(self, t: Pointer[struct_sio_transfer], /) -> int: ...
     def sio_transfer_skipped(self, t: Pointer[struct_sio_transfer], /) -> int: ...
-    def sio_transfer_method(self, t: Pointer[struct_sio_transfer], /) -> int: ...
     def sio_transfer_fd(self, t: Pointer[struct_sio_transfer], side: int, /) -> int: ...
     def sio_transfer_is_ours(self, t: Pointer[struct_sio_transfer], /) -> int: ...
     def sio_transfer_error(self, t: Pointer[struct_sio_transfer], /) -> struct_sio_error_ptr: ...
@@ -1269,6 +1287,22 @@ class FFI(_FFI):
     @overload
     def new(
         self,
+        cdecl: Literal["struct sio_transfer_report *"],
+        init: struct_sio_transfer_report | Fields = ...,
+        /,
+    ) -> struct_sio_transfer_report_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_transfer_report[]"],
+        init: int | Array[
+            struct_sio_transfer_report] | Sequence[struct_sio_transfer_report | Fields,
+        ],
+        /,
+    ) -> Array[struct_sio_transfer_report]: ...
+    @overload
+    def new(
+        self,
         cdecl: Literal["struct sio_trouble *"],
         init: struct_sio_trouble | Fields = ...,
         /,
@@ -1528,6 +1562,13 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
+        cdecl: Literal["struct sio_transfer_report *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_transfer_report_ptr: ...
+    @overload
+    def cast(
+        self,
         cdecl: Literal["struct sio_trouble *"],
         value: CData | int,
         /,
@@ -1627,6 +1668,7 @@ class FFI(_FFI):
             "struct sio_relay_config",
             "struct sio_segment",
             "struct sio_transfer_config",
+            "struct sio_transfer_report",
             "struct sio_trouble",
         ],
         /,

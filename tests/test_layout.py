@@ -143,6 +143,7 @@ OPEN = {
     "relay_config",
     "segment",
     "transfer_config",
+    "transfer_report",
     "trouble",
 }
 """Configs and results: what Python sets or reads field by field."""

@@ -257,6 +257,14 @@ static int from_file(struct sio_act *a, int src, int dst, int64_t count,
 	}
 }
 
+/* A file that cannot be written is found out before anything is taken for it. */
+static int takes_bytes(int fd, const struct stat *st)
+{
+	int flags = S_ISREG(st->st_mode) ? fcntl(fd, F_GETFL) : O_RDWR;
+
+	return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY && !(flags & O_DIRECT);
+}
+
 static int copy(struct sio_act *a, int src, int dst, int64_t count,
 		int64_t off_src)
 {
@@ -274,7 +282,9 @@ static int copy(struct sio_act *a, int src, int dst, int64_t count,
 			       by_splice(a, src, dst, -1, count) :
 			       SIO_UNTRIED;
 	case SIO_READ_WRITE:
-		return from_socket(a, src, dst, count, &to);
+		return takes_bytes(dst, &to) ?
+			       from_socket(a, src, dst, count, &to) :
+			       SIO_UNTRIED;
 	default:
 		return SIO_UNTRIED;
 	}

@@ -25,13 +25,17 @@ static int is_stream(int kind)
 
 static int is_at_most(const struct sio_pair *pair, int64_t most)
 {
-	return pair->left > 0 && pair->left <= most && is_stream(pair->dst_kind);
+	return pair->left > 0 && pair->left <= most;
 }
 
 /* Nothing there goes by one call inside the kernel. */
 static int through_memory(const struct sio_pair *pair, int32_t *order)
 {
-	int is_small = is_stream(pair->src_kind) && is_at_most(pair, SIO_ACT_BUF);
+	/* What is written to a file may have to wait for its disk. */
+	int takes = is_stream(pair->dst_kind) ||
+		    (pair->dst_kind == SIO_KIND_FILE && !pair->cached_only);
+	int is_small = takes && is_stream(pair->src_kind) &&
+		       is_at_most(pair, SIO_ACT_BUF);
 
 	order[is_small] = SIO_SPLICE_PIPE;
 	order[!is_small] = SIO_READ_WRITE;
@@ -69,7 +73,8 @@ int32_t sio_plan(const struct sio_pair *pair, int32_t *order)
 		return through_memory(pair, order);
 	if (pair->dst_kind == SIO_KIND_FILE)
 		return file_to_file(pair, order);
-	is_small = is_at_most(pair, pair->cached_only ? SIO_ACT_BUF : SIO_ACT_SMALL);
+	is_small = is_stream(pair->dst_kind) &&
+		   is_at_most(pair, pair->cached_only ? SIO_ACT_BUF : SIO_ACT_SMALL);
 	order[is_small] = SIO_SENDFILE;
 	order[!is_small] = SIO_READ_WRITE;
 	return 2;

@@ -58,10 +58,15 @@ int64_t sio_transfer_moved(const struct sio_transfer *t)
 	return sio_counted(&t->moved);
 }
 
-int64_t sio_transfer_moved_by(const struct sio_transfer *t, int method)
+void sio_transfer_report(const struct sio_transfer *t,
+			 struct sio_transfer_report *report)
 {
-	return sio_counted(method == SIO_METHODS ? &t->segments.moved :
-			   &t->methods.moved[method]);
+	for (int method = 0; method < SIO_METHODS; method++)
+		report->moved_by[method] = sio_counted(&t->methods.moved[method]);
+	report->from_memory = sio_counted(&t->segments.moved);
+	report->moved = sio_counted(&t->moved);
+	report->method = sio_method_of(t);
+	report->refusal_count = t->methods.refusal_count;
 }
 
 int64_t sio_transfer_taken(const struct sio_transfer *t)
@@ -77,11 +82,6 @@ int64_t sio_transfer_left(const struct sio_transfer *t)
 int64_t sio_transfer_skipped(const struct sio_transfer *t)
 {
 	return t->sparse.skipped;
-}
-
-int sio_transfer_method(const struct sio_transfer *t)
-{
-	return sio_method_of(t);
 }
 
 int sio_transfer_fd(const struct sio_transfer *t, int side)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         struct_sio_error_ptr,
         struct_sio_refusal_ptr,
         struct_sio_segment,
+        struct_sio_transfer_report_ptr,
     )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Fallback",
     "Flow",
     "Segment",
+    "TransferResult",
     "check_forked",
     "idle_ns",
     "limit_ns",
@@ -91,6 +93,23 @@ class Fallback:
         return iter((self.method, self.errno, self.why))
 
 
+@public
+@dataclass(frozen=True)
+class TransferResult:
+    """The result of a transfer.
+
+    `moved` is in bytes, `seconds` is the time from start to end. `method` is the one that moved
+    most of them ("copy_file_range", "sendfile", "splice" or "read_write"), `by_method` says how
+    many bytes each moved, and `fallbacks` which methods were refused before, and why.
+    """
+
+    moved: int
+    method: str
+    seconds: float
+    fallbacks: tuple[Fallback, ...] = ()
+    by_method: dict[str, int] = field(default_factory=dict)
+
+
 def idle_ns(timeout: float | None, name: str = "timeout") -> int:
     """Return a timeout in seconds as the C takes it: nanoseconds, or -1 for no limit."""
     if timeout is None:
@@ -117,6 +136,27 @@ def check_forked(state: int) -> None:
             "the transfer was made in another process: both would take bytes from the same "
             "source. Make a new one after fork()"
         )
+
+
+_METHOD_NAMES = tuple(plan.NAMES[number] for number in range(lib.SIO_METHODS))
+
+
+def _by_method(report: struct_sio_transfer_report_ptr) -> dict[str, int]:
+    moved: dict[str, int] = {}
+    for name, count in zip(_METHOD_NAMES, report.moved_by, strict=True):
+        if count:
+            moved[name] = moved.get(name, 0) + count
+    if report.from_memory:
+        moved["send"] = report.from_memory
+    return moved
+
+
+def _most(by_method: dict[str, int], report: struct_sio_transfer_report_ptr) -> str:
+    # A header or trailer is in user memory anyway.
+    moved = {name: count for name, count in by_method.items() if name != "send"}
+    if not moved:
+        return _METHOD_NAMES[report.method]
+    return max(moved, key=lambda name: moved[name])
 
 
 Segment = tuple[bytes | None, int, int]
@@ -281,20 +321,30 @@ class Flow:
 
     @property
     def by_method(self) -> dict[str, int]:
-        moved: dict[str, int] = {}
-        for number, name in (*plan.NAMES.items(), (lib.SIO_METHODS, "send")):
-            if count := int(lib.sio_transfer_moved_by(self.c, number)):
-                moved[name] = moved.get(name, 0) + count
-        return moved
+        return _by_method(self._report())
 
     @property
     def method(self) -> str:
         """The method that has moved most bytes; before the first, the one that is tried next."""
-        moved = self.by_method
-        moved.pop("send", None)  # a header or trailer, which is in user memory anyway
-        if moved:
-            return max(moved, key=lambda name: moved[name])
-        return plan.NAMES[lib.sio_transfer_method(self.c)]
+        report = self._report()
+        return _most(_by_method(report), report)
+
+    def result(self, seconds: float) -> TransferResult:
+        """Return what has been done so far, in so many seconds."""
+        report = self._report()
+        moved = _by_method(report)
+        refused = self.fallbacks if report.refusal_count else ()
+        return TransferResult(report.moved, _most(moved, report), seconds, refused, moved)
+
+    def _report(self) -> struct_sio_transfer_report_ptr:
+        report = ffi.new("struct sio_transfer_report *")
+        lib.sio_transfer_report(self.c, report)
+        return report
+
+    @property
+    def from_memory(self) -> int:
+        """Bytes of headers and trailers among those moved."""
+        return int(self._report().from_memory)
 
     @property
     def fallbacks(self) -> tuple[Fallback, ...]:
@@ -344,9 +394,10 @@ class Flow:
 
     def synchronise(self) -> None:
         """Put the positions of buffered Python objects where the bytes are."""
-        self.src.moved(self.moved)
+        moved = self.moved
+        self.src.moved(moved)
         if self.dst is not None:
-            self.dst.moved(self.moved)
+            self.dst.moved(moved)
 
     def put_back(self) -> None:
         """Return held bytes to a source that is a file; from any other they stay held."""

@@ -174,7 +174,10 @@ def _notes(src: FdInfo, dst: FdInfo, method: int) -> list[str]:
             "method='read_write' copies instead."
         )
     if src.is_socket and method == lib.SIO_SPLICE_PIPE:
-        notes.append("Small reads from the socket go by recv and write, which cost less then.")
+        notes.append(
+            "Small reads from the socket, and a count of up to 64 KiB that has come, go by recv "
+            "and write, which cost less then."
+        )
     return notes
 
 

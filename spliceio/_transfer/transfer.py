@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ from .._kernel.errors import UnexpectedEOF
 from .._kernel.lock import ForkLock
 from .._public import public
 from .build import make_transfer
-from .flow import SLICE_NS, Fallback, Flow, check_forked, next_slice
+from .flow import SLICE_NS, Fallback, Flow, TransferResult, check_forked, next_slice
 
 if TYPE_CHECKING:
     from .._cffi import struct_sio_act_ptr
@@ -42,23 +41,6 @@ __all__ = [
     "is_file_to_file",
     "run_and_close",
 ]
-
-
-@public
-@dataclass(frozen=True)
-class TransferResult:
-    """The result of a transfer.
-
-    `moved` is in bytes, `seconds` is the time from start to end. `method` is the one that moved
-    most of them ("copy_file_range", "sendfile", "splice" or "read_write"), `by_method` says how
-    many bytes each moved, and `fallbacks` which methods were refused before, and why.
-    """
-
-    moved: int
-    method: str
-    seconds: float
-    fallbacks: tuple[Fallback, ...] = ()
-    by_method: dict[str, int] = field(default_factory=dict)
 
 
 @public
@@ -158,9 +140,7 @@ class Transfer(Closing):
 
     def result(self) -> TransferResult:
         """Return what has been done so far."""
-        return TransferResult(
-            self.moved, self.method, self._seconds, self.fallbacks, self.by_method
-        )
+        return self._flow.result(self._seconds)
 
     # -- driving it ----------------------------------------------------------------------------
 
@@ -182,10 +162,13 @@ class Transfer(Closing):
         TimeoutError when nothing moved for `timeout` seconds, and OSError when a side fails; run it
         again to go on from there.
         """
+        self._drive(progress)
+        return self.result()
+
+    def _drive(self, progress: Callable[[int], object] | None) -> None:
         for _ in self._slices():
             if progress is not None:
                 progress(self.moved)
-        return self.result()
 
     def __iter__(self) -> Iterator[int]:
         """Run in slices of about 80 ms; yield how many bytes arrived in each.
@@ -205,11 +188,11 @@ class Transfer(Closing):
             while True:
                 before = self._flow.progress
                 self._slice(partial(self._flow.run, slice_ns, self._idle_ns))
-                slice_ns = next_slice(slice_ns, has_moved=self._flow.progress != before)
                 self._seconds = spent + time.monotonic() - begun
                 yield
                 if self._state == lib.SIO_DONE:
                     return
+                slice_ns = next_slice(slice_ns, has_moved=self._flow.progress != before)
         finally:
             self._seconds = spent + time.monotonic() - begun
 
@@ -268,8 +251,10 @@ class Transfer(Closing):
 
     def _check_complete(self) -> None:
         """Raise UnexpectedEOF if the source has ended before the bytes that were expected."""
-        came = self.moved - int(lib.sio_transfer_moved_by(self._flow.c, lib.SIO_METHODS))
-        if self._expected is None or not self.done or came >= self._expected:
+        if self._expected is None or not self.done:
+            return
+        came = self.moved - self._flow.from_memory
+        if came >= self._expected:
             return
         src = self._flow.src
         had_them = src.info.size_is_known and src.info.size >= self._expected
@@ -315,7 +300,7 @@ def run_and_close(
     """Run a transfer to its end and close it; an exception gets `result` and `held`."""
     with transfer:
         try:
-            transfer.run(progress)
+            transfer._drive(progress)
             return checked_result(transfer)
         except BaseException as error:
             transfer.salvage(error)

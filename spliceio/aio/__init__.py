@@ -148,7 +148,7 @@ async def receive_file(
     """
     with Streams() as streams:
         from_, ahead = streams.take(sock, "sock", count, keep=drain)
-        transfer = make_receive_file(from_, file, count, offset, timeout, ahead)
+        transfer = make_receive_file(from_, file, count, offset, timeout, ahead=ahead)
         try:
             return await run_and_close(transfer, progress, streams.sent)
         except BaseException as error:

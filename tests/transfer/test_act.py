@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import select
@@ -23,7 +24,7 @@ import threading
 import pytest
 
 import spliceio
-from spliceio import Transfer, UnexpectedEOF, copy, send_file
+from spliceio import Transfer, UnexpectedEOF, copy, receive_file, send_file
 from spliceio._cffi import lib
 from spliceio._transfer import act as _act
 from tests.support.programs import need
@@ -145,6 +146,83 @@ def test_known_bytes_from_socket_to_socket(wires, long_way, kinds, size):
     assert received(far, size) == DATA[:size]
     if size == 1:
         assert (result.method, long_way) == ("read_write", [])
+
+
+@pytest.mark.parametrize("call", [copy, receive_file])
+@pytest.mark.parametrize("size", [1, 1000, BUF])
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_RDWR | os.O_APPEND], ids=["file", "appending"])
+def test_known_bytes_from_a_socket_into_a_file(wires, long_way, call, size, flags):
+    """At its position, or its end; what follows stays in the connection."""
+    near, source = wires.sockets("unix")
+    near.sendall(DATA[: size + 10])
+    file = wires.file(b"before", flags=flags)
+    os.lseek(file, 0, os.SEEK_END)
+    result = call(source, file, size)
+    assert (result.moved, result.by_method, long_way) == (size, {"read_write": size}, [])
+    assert os.pread(file, 2 * BUF, 0) == b"before" + DATA[:size]
+    assert os.lseek(file, 0, os.SEEK_CUR) == size + 6
+    assert source.recv(100) == DATA[size : size + 10]
+
+
+@pytest.mark.parametrize("call", [copy, receive_file])
+@pytest.mark.parametrize("what", ["read-only", "directory", "sealed"])
+def test_a_file_that_takes_nothing(wires, call, what):
+    """Refused with nothing taken; a sealed one with what was taken in `held`."""
+    near, source = wires.sockets("unix")
+    near.sendall(DATA[:1000])
+    if what == "sealed":
+        file = wires.ends.fd(os.memfd_create("sealed", os.MFD_ALLOW_SEALING))
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+    else:
+        file = wires.ends.fd(os.open("/" if what == "directory" else __file__, os.O_RDONLY))
+    with pytest.raises(OSError, match=r"file|dst") as caught:
+        call(source, file, 1000)
+    held = getattr(caught.value, "held", b"")
+    assert bool(held) == (what == "sealed")
+    if held and call is receive_file:
+        assert caught.value.unread == 0
+    assert held + (b"" if held else source.recv(2000)) == DATA[:1000]
+
+
+@pytest.mark.parametrize("seam_call", ["read", "write"])
+@pytest.mark.parametrize(
+    "err", [*PASSING, *GONE, "ENOSPC", "EFBIG", "EDQUOT", "EIO", "EBADF", "EPERM"]
+)
+@pytest.mark.parametrize("drain", [False, True])
+def test_a_body_whose_first_try_fails(wires, monkeypatch, seam_call, err, drain):
+    """In the file, held and unread are the whole of it; drained, the next message comes next."""
+    near, source = wires.sockets("unix")
+    near.sendall(DATA[:1000] + TAIL)
+    file = wires.file(b"")
+    times, error = ALWAYS if drain and err not in PASSING else 1, None
+    with Seam(fail(seam_call, getattr(errno, err), times=times)).everywhere(monkeypatch):
+        try:
+            moved, held, unread = receive_file(source, file, 1000, drain=drain).moved, b"", 0
+        except OSError as caught:
+            error = caught
+            moved, held, unread = error.result.moved, error.held, error.unread
+    assert os.pread(file, BUF, 0) == DATA[:moved]
+    if drain and seam_call == "write" and error is not None:
+        assert (held, unread) == (b"", 0)
+        assert source.recv(1000) == TAIL
+    else:
+        assert moved + len(held) + unread == 1000
+        assert DATA[:moved] + held + source.recv(2000) == DATA[:1000] + TAIL
+    if err in PASSING or (drain and seam_call == "write"):
+        assert (error is None) == (err in PASSING)
+
+
+def test_what_progress_raises_of_a_body(wires):
+    """It has the counts, and `unread`."""
+    near, source = wires.sockets("unix")
+    near.sendall(DATA[:1000])
+
+    def stop(moved):
+        raise ZeroDivisionError(moved)
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        receive_file(source, wires.file(b""), 1000, progress=stop)
+    assert (caught.value.result.moved, caught.value.held, caught.value.unread) == (1000, b"", 0)
 
 
 @pytest.mark.parametrize("size", [1, 1000, SMALL, SMALL + 1, BUF])
