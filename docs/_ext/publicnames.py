@@ -33,6 +33,7 @@ ONLY_IN_ANNOTATIONS = {
     "Listen",
     "Probe",
     "Progress",
+    "ReadTransport",
     "Route",
     "Side",
     "StreamReader",
@@ -40,6 +41,8 @@ ONLY_IN_ANNOTATIONS = {
     "SupportsRead",
     "SupportsWrite",
     "TaskStatus",
+    "Transport",
+    "WriteTransport",
     "_Block",
 }
 

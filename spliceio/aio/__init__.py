@@ -4,8 +4,10 @@ They work alike under asyncio, uvloop and trio, through anyio: `pip install 'spl
 bytes move in threads of C, so a busy event loop delays only the return of the call.
 
 Where a function takes a descriptor it also takes an asyncio StreamReader or StreamWriter, and
-`relay` the pair of both: what they hold goes first, and they are paused meanwhile. A trio
-SocketStream stands for its socket.
+`relay` the pair of both: what they hold goes first, and they are paused meanwhile. A transport that
+a protocol has can be given too: what it has not sent goes first, and where it is read from it has
+to be paused, because only the protocol has what it was given before. A trio SocketStream stands for
+its socket.
 
 Cancellation stops a transfer at once. What was moved is in the attribute `result` of the exception
 that passes through (`anyio.get_cancelled_exc_class()`), what was taken and not delivered in `held`
@@ -48,7 +50,7 @@ from ._driver import at_once, nothing_unsent, run_and_close, run_fanout, run_rel
 from ._streams import Streams
 
 if TYPE_CHECKING:
-    from asyncio import StreamReader, StreamWriter
+    from asyncio import ReadTransport, StreamReader, StreamWriter, Transport, WriteTransport
 
     from typing_extensions import Buffer
 
@@ -59,8 +61,8 @@ Progress = Callable[[int], object]
 
 
 async def copy(
-    src: FileDescriptorLike | StreamReader,
-    dst: FileDescriptorLike | StreamWriter,
+    src: FileDescriptorLike | StreamReader | ReadTransport,
+    dst: FileDescriptorLike | StreamWriter | WriteTransport,
     count: int | None = None,
     *,
     offset_src: int | None = None,
@@ -86,7 +88,7 @@ async def copy(
             return await run_and_close(tried.rest("copy", make), progress, nothing_unsent)
     with Streams() as streams:
         from_, ahead = streams.take(src, "src", count)
-        to, _ = streams.take(dst, "dst")
+        to, _ = streams.take(dst, "dst", reads=False)
         transfer = Transfer(
             from_,
             to,
@@ -101,7 +103,7 @@ async def copy(
 
 
 async def send_file(
-    sock: FileDescriptorLike | StreamWriter,
+    sock: FileDescriptorLike | StreamWriter | WriteTransport,
     file: FileDescriptorLike,
     offset: int = 0,
     count: int | None = None,
@@ -127,13 +129,13 @@ async def send_file(
         )
         return await run_and_close(tried.rest("send_file", make), progress, nothing_unsent)
     with Streams() as streams:
-        to, _ = streams.take(sock, "sock")
+        to, _ = streams.take(sock, "sock", reads=False)
         transfer = make_send_file(to, file, offset, count, header, trailer, timeout)
         return await run_and_close(transfer, progress, streams.sent)
 
 
 async def receive_file(
-    sock: FileDescriptorLike | StreamReader,
+    sock: FileDescriptorLike | StreamReader | ReadTransport,
     file: FileDescriptorLike,
     count: int | None = None,
     *,
@@ -165,7 +167,7 @@ async def _discard(src: FileDescriptorLike, count: int | None, timeout: float | 
 
 
 async def fanout(
-    src: FileDescriptorLike | StreamReader,
+    src: FileDescriptorLike | StreamReader | ReadTransport,
     sinks: Iterable[object],
     count: int | None = None,
     *,
@@ -177,15 +179,18 @@ async def fanout(
 ) -> FanoutResult:
     """Copy `count` bytes of `src`, or all to its end, to every one of `sinks`.
 
-    Everything is as in `spliceio.fanout`, and a sink may also be an asyncio StreamWriter; what that
-    has not sent yet is sent first, and waited for without limit. It runs in a thread of its own,
-    where `update` and `write` of Python sinks are called: the event loop does not wait for them,
-    and a cancellation takes effect when they have returned.
+    Everything is as in `spliceio.fanout`, and a sink may also be an asyncio StreamWriter or
+    transport; what that has not sent yet is sent first, and waited for without limit. It runs in a
+    thread of its own, where `update` and `write` of Python sinks are called: the event loop does
+    not wait for them, and a cancellation takes effect when they have returned.
     """
     with Streams() as streams:
         from_, ahead = streams.take(src, "src", count)
         given = as_list(sinks)
-        to = [streams.take(sink, f"sinks[{number}]")[0] for number, sink in enumerate(given)]
+        to = [
+            streams.take(sink, f"sinks[{number}]", reads=False)[0]
+            for number, sink in enumerate(given)
+        ]
         fan = Fanout(
             from_,
             to,
@@ -202,8 +207,8 @@ async def fanout(
 
 
 async def relay(
-    a: Side | tuple[StreamReader, StreamWriter],
-    b: Side | tuple[StreamReader, StreamWriter],
+    a: Side | tuple[StreamReader, StreamWriter] | Transport,
+    b: Side | tuple[StreamReader, StreamWriter] | Transport,
     *,
     idle_timeout: float | None = None,
     to_a: bytes = b"",
@@ -212,7 +217,8 @@ async def relay(
 ) -> RelayResult:
     """Copy bytes both ways between two sides until both have reached end of file.
 
-    Everything is as in `spliceio.relay`, and a side may also be an asyncio (reader, writer) pair.
+    Everything is as in `spliceio.relay`, and a side may also be an asyncio (reader, writer) pair,
+    or a transport after `pause_reading()`: what its protocol was given goes into `to_a`, `to_b`.
     Sockets are nonblocking while it runs, and get their mode back.
     """
     limit = idle_ns(idle_timeout, "idle_timeout")

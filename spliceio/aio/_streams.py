@@ -32,6 +32,10 @@ from .._kernel.ready import ready
 __all__ = ["Streams"]
 
 _CHECK_SECONDS = 1.0
+_PLAINTEXT = (
+    "which encrypts in user space: moving bytes through its socket would put plaintext on the "
+    "wire. End TLS in a proxy in front"
+)
 # What asyncio and uvloop call them.
 _READ_PIPES = ("_UnixReadPipeTransport", "ReadUnixTransport")
 _WRITE_PIPES = ("_UnixWritePipeTransport", "WriteUnixTransport")
@@ -49,10 +53,7 @@ class _Stream:
         if self.transport is None:
             raise TypeError(f"{name} is a StreamReader without a transport, and has no descriptor")
         if self._is_tls:
-            raise TypeError(
-                f"{name} is a TLS stream, which encrypts in user space: moving bytes through its "
-                "socket would put plaintext on the wire. End TLS in a proxy in front"
-            )
+            raise TypeError(f"{name} is a TLS stream, {_PLAINTEXT}")
         if reader is not None and reader._transport is not self.transport:
             raise TypeError(
                 f"{name}: this StreamReader and StreamWriter are not of one connection; give a "
@@ -134,6 +135,10 @@ class _Stream:
         self.reader._buffer = self._buffer[len(ahead) :]
         return ahead
 
+    @property
+    def has_writer(self) -> bool:
+        return self.writer is not None
+
     def put_back(self) -> None:
         """Undo `read_ahead`, as long as the loop has not run since."""
         if self._buffer is not None:
@@ -189,7 +194,8 @@ class _Stream:
         are those that others wait with in drain(), and uvloop cannot take back that it has paused
         them.
         """
-        loop, lost, woken = self.writer._loop, self._lost, [anyio.Event()]
+        loop, lost = sys.modules["asyncio"].get_running_loop(), self._lost
+        woken = [anyio.Event()]
 
         def wake(_lost: object = None) -> None:
             woken[0].set()
@@ -204,6 +210,31 @@ class _Stream:
                 loop.remove_writer(own.fileno())
                 if lost is not None:
                     lost.remove_done_callback(wake)
+
+
+class _Transport(_Stream):
+    """A transport of asyncio or uvloop without its streams: a protocol has it."""
+
+    def __init__(self, transport: Any, name: str, reads: bool) -> None:
+        self.reader = self.writer = None
+        self.transport, self.name = transport, name
+        self.broken = self._buffer = None
+        self._resumes = False
+        if self._is_tls:
+            raise TypeError(f"{name} is a TLS transport, {_PLAINTEXT}")
+        if reads and hasattr(transport, "pause_reading") and self._is_reading:
+            raise ValueError(
+                f"{name} is a transport that reads, and gives what comes to its protocol; call its "
+                "pause_reading() before, and pass on what the protocol was given"
+            )
+
+    @property
+    def has_writer(self) -> bool:
+        try:
+            self.transport.get_write_buffer_size()
+        except (AttributeError, NotImplementedError):  # of a pipe that is read
+            return False
+        return True
 
 
 def _duplicate(fd: int) -> Any:
@@ -226,7 +257,7 @@ def _has_hung_up(fd: int) -> bool:
     return bool(ready(fd, 0) & (select.POLLHUP | select.POLLERR))
 
 
-def _stream(given: Any, name: str) -> _Stream | None:
+def _stream(given: Any, name: str, reads: bool) -> _Stream | None:
     streams = sys.modules.get("asyncio.streams")
     if streams is None:
         return None
@@ -241,6 +272,8 @@ def _stream(given: Any, name: str) -> _Stream | None:
         and isinstance(given[1], streams.StreamWriter)
     ):
         return _Stream(*given, name)
+    if all(hasattr(given, method) for method in ("get_extra_info", "get_protocol", "is_closing")):
+        return _Transport(given, name, reads)
     return None
 
 
@@ -257,7 +290,8 @@ class Streams:
     """The streams of one call: paused in the block, and resumed after it.
 
     An asyncio StreamReader, StreamWriter or pair of them stands for its descriptor, which `take`
-    gives as a number: to be duplicated before the event loop goes on. A trio SocketStream has its
+    gives as a number: to be duplicated before the event loop goes on. So does a transport that has
+    no streams, which its owner has paused and will let go on. A trio SocketStream has its
     socket in `.socket`. Anything else stands for itself.
     """
 
@@ -267,14 +301,21 @@ class Streams:
         self._accepted = False
 
     def take(
-        self, given: Any, name: str, most: int | None = None, *, keep: bool = False
+        self,
+        given: Any,
+        name: str,
+        most: int | None = None,
+        *,
+        keep: bool = False,
+        reads: bool = True,
     ) -> tuple[Any, bytes]:
         """Return the descriptor of `given`, and up to `most` bytes that it had read ahead.
 
-        With `keep` it is good until the end. Raises TypeError for TLS, and ValueError for a
-        transport that its owner has closed.
+        With `keep` it is good until the end; without `reads` it is only written to. Raises
+        TypeError for TLS, and ValueError for a transport that its owner has closed, or has not
+        paused.
         """
-        stream = _stream(given, name)
+        stream = _stream(given, name, reads)
         if stream is None:
             # Other objects with a socket may encode their bytes.
             return (given.socket if is_a(given, "trio", "SocketStream") else given), b""
@@ -296,7 +337,7 @@ class Streams:
         broken = {}
         for stream in self._all:
             # The socket of a pair that was broken before fails by itself, after its bytes.
-            if stream.writer is not None and (stream.reader is None or stream.broken is None):
+            if stream.has_writer and (stream.reader is None or stream.broken is None):
                 error = await stream.sent()
                 if error is not None:
                     broken[stream.name] = error

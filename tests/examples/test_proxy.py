@@ -32,13 +32,13 @@ from spliceio import Proxy
 from spliceio._cli import main as cli
 from spliceio._cli import metrics as _metrics
 from tests.support.commands import HANG, listening, unused_port
+from tests.support.examples import EXAMPLES, example
 from tests.support.programs import need
 from tests.support.servers import Server, echo, read_all
 from tests.support.states import Worker, until
 from tests.support.tls_hello import hello_of, made_hello, name_extension, records
 from tests.support.wires import MIB, payload
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 UNITS = EXAMPLES / "systemd"
 NAMES = ("a.example", "b.example")
 UPSTREAMS = {name: f"upstream of {name}" for name in NAMES}
@@ -53,26 +53,6 @@ def load(name: str):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@contextlib.contextmanager
-def example(name: str, *args: str, **environment: str):
-    """Run an example; yields how to connect to it, and the process, which Ctrl-C has to end."""
-    process = subprocess.Popen(
-        [sys.executable, EXAMPLES / name, *args],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-        env={**os.environ, **environment},
-    )  # fmt: skip
-    with process:
-        try:
-            line = process.stdout.readline().decode()
-            match = re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)
-            assert match, line + process.stderr.read().decode()
-            yield int(match[1]), process
-            process.send_signal(signal.SIGINT)
-            process.wait(HANG)
-        finally:
-            process.kill()
 
 
 def connect(port: int) -> socket.socket:

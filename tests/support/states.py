@@ -105,6 +105,15 @@ def descriptors() -> dict[int, str]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """Return the numbers of the processes that a process has started."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except FileNotFoundError:
+        return []
+    return [int(number) for number in text.split()]
+
+
 FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238, "i686": 240}[
     os.uname().machine
 ]
