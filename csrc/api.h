@@ -49,7 +49,16 @@ enum sio_call {
 	SIO_CALL_PEEK,          /* recv MSG_PEEK */
 	SIO_CALL_UNSENT,        /* ioctl SIOCOUTQ */
 	SIO_CALL_EPOLL_CTL,
-	SIO_CALL_EPOLL_WAIT
+	SIO_CALL_EPOLL_WAIT,
+	SIO_CALL_STAT,          /* stat, fstat, statx */
+	SIO_CALL_OPEN,
+	SIO_CALL_ACCESS,
+	SIO_CALL_STATFS,
+	SIO_CALL_XATTR,         /* getxattr, listxattr */
+	SIO_CALL_CHMOD,
+	SIO_CALL_LINK,
+	SIO_CALL_RENAME,
+	SIO_CALL_RANDOM
 };
 
 /* Which half of a transfer makes the call. */
@@ -376,6 +385,23 @@ int64_t sio_act_send(struct sio_act *a, int sock, int file, int64_t offset,
 		     const void *trailer, int64_t trailer_len);
 /* Count what an act has done in the transfer of the rest, before its first step. */
 void sio_transfer_resume(struct sio_transfer *t, const struct sio_act *a);
+
+/* ---- a small file to a path -------------------------------------------------- */
+
+#define SIO_FILE_MOST 65536
+
+struct sio_file_copy {
+	struct sio_faults *faults;
+	int32_t refused;        /* why no blocks are shared: an errno; 0: it was not asked */
+	char folder[4096];
+	unsigned char buf[SIO_FILE_MOST + 1];
+};
+
+/* Copy it, with its holes, to a name that is free, or to one that such a file has
+ * and may be overwritten: the bytes << SIO_ACT_SHIFT | the method, or
+ * -SIO_UNTRIED, and nothing is changed. */
+int64_t sio_copy_file(struct sio_file_copy *c, const char *src, const char *dst,
+		      int overwrite);
 
 /* ---- two ways -------------------------------------------------------------- */
 

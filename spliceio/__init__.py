@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from ._fanout.fanout import fanout as fanout
     from ._fanout.sinks import FanoutResult as FanoutResult
     from ._fanout.sinks import SinkResult as SinkResult
-    from ._files.copy_file import CopyResult as CopyResult
     from ._files.copy_file import copy_file as copy_file
+    from ._files.result import CopyResult as CopyResult
     from ._http.mixin import SendfileMixin as SendfileMixin
     from ._http.wsgi import FileWrapper as FileWrapper
     from ._kernel.duplex import Duplex as Duplex
@@ -94,7 +94,8 @@ _WHERE = {
     "_fanout.sinks": ("FanoutResult", "SinkResult"),
     "_transfer.send": ("send_file", "send_ranges"),
     "_transfer.receive": ("receive_file",),
-    "_files.copy_file": ("CopyResult", "copy_file"),
+    "_files.copy_file": ("copy_file",),
+    "_files.result": ("CopyResult",),
     "_transfer.fileobj": ("copyfileobj",),
     "_http.wsgi": ("FileWrapper",),
     "_http.mixin": ("SendfileMixin",),

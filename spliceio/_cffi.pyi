@@ -271,6 +271,15 @@ class _struct_sio_fdinfo:
 class struct_sio_fdinfo(_struct_sio_fdinfo, Struct[struct_sio_fdinfo_ptr]): ...
 class struct_sio_fdinfo_ptr(_struct_sio_fdinfo, Items[struct_sio_fdinfo]): ...
 
+class _struct_sio_file_copy:
+    faults: Member[struct_sio_faults_ptr, Pointer[struct_sio_faults]]
+    refused: int
+    folder: Member[Array[c_char], Array[c_char] | Sequence[bytes] | bytes]
+    buf: Member[Array[c_unsigned_char], Array[c_unsigned_char] | Sequence[int] | bytes]
+
+class struct_sio_file_copy(_struct_sio_file_copy, Struct[struct_sio_file_copy_ptr]): ...
+class struct_sio_file_copy_ptr(_struct_sio_file_copy, Items[struct_sio_file_copy]): ...
+
 class _struct_sio_identity:
     dev: int
     ino: int
@@ -473,6 +482,7 @@ class Lib:
     SIO_ACT_SMALL: Final[int]
     SIO_ACT_BUF: Final[int]
     SIO_ACT_SHIFT: Final[int]
+    SIO_FILE_MOST: Final[int]
     SIO_PAGE_GIFT_REGION: Final[int]
     SIO_PAGE_GIFT_SMALL: Final[int]
     SIO_CALL_SPLICE: Final[int]
@@ -497,6 +507,15 @@ class Lib:
     SIO_CALL_UNSENT: Final[int]
     SIO_CALL_EPOLL_CTL: Final[int]
     SIO_CALL_EPOLL_WAIT: Final[int]
+    SIO_CALL_STAT: Final[int]
+    SIO_CALL_OPEN: Final[int]
+    SIO_CALL_ACCESS: Final[int]
+    SIO_CALL_STATFS: Final[int]
+    SIO_CALL_XATTR: Final[int]
+    SIO_CALL_CHMOD: Final[int]
+    SIO_CALL_LINK: Final[int]
+    SIO_CALL_RENAME: Final[int]
+    SIO_CALL_RANDOM: Final[int]
     SIO_PHASE_ANY: Final[int]
     SIO_PHASE_DIRECT: Final[int]
     SIO_PHASE_FILL: Final[int]
@@ -751,6 +770,14 @@ class Lib:
         a: Pointer[struct_sio_act],
         /,
     ) -> None: ...
+    def sio_copy_file(
+        self,
+        c: Pointer[struct_sio_file_copy],
+        src: Pointer[Byte] | bytes,
+        dst: Pointer[Byte] | bytes,
+        overwrite: int,
+        /,
+    ) -> int: ...
     def sio_relay_new(
         self,
         config: Pointer[struct_sio_relay_config],
@@ -1086,6 +1113,20 @@ class FFI(_FFI):
         init: int | Array[struct_sio_fdinfo] | Sequence[struct_sio_fdinfo | Fields],
         /,
     ) -> Array[struct_sio_fdinfo]: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_file_copy *"],
+        init: struct_sio_file_copy | Fields = ...,
+        /,
+    ) -> struct_sio_file_copy_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_file_copy[]"],
+        init: int | Array[struct_sio_file_copy] | Sequence[struct_sio_file_copy | Fields],
+        /,
+    ) -> Array[struct_sio_file_copy]: ...
     @overload
     def new(
         self,
@@ -1436,6 +1477,13 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
+        cdecl: Literal["struct sio_file_copy *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_file_copy_ptr: ...
+    @overload
+    def cast(
+        self,
         cdecl: Literal["struct sio_identity *"],
         value: CData | int,
         /,
@@ -1655,6 +1703,7 @@ class FFI(_FFI):
             "struct sio_fanout_config",
             "struct sio_fanout_report",
             "struct sio_fdinfo",
+            "struct sio_file_copy",
             "struct sio_identity",
             "struct sio_job_config",
             "struct sio_job_report",

@@ -18,7 +18,8 @@ PACKAGE = ROOT / "spliceio"
 CSRC = ROOT / "csrc"
 
 # Of csrc, from the ground up; the rooms of a line know nothing of each other.
-FLOORS = [{"base"}, {"loop"}, {"transfer"}, {"fanout", "memory", "relay"}, {"proxy"}, {"testing"}]
+ROOMS = {"fanout", "files", "memory", "relay"}
+FLOORS = [{"base"}, {"loop"}, {"transfer"}, ROOMS, {"proxy"}, {"testing"}]
 UNITS = sorted(CSRC.glob("*/*.c"))
 
 
@@ -130,6 +131,7 @@ OPEN = {
     "fanout_config",
     "fanout_report",
     "fdinfo",
+    "file_copy",
     "identity",
     "job_config",
     "job_report",

@@ -6,7 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "base/syscalls.h"
-#include "base/faults.h"
+#include "base/shim.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,23 +46,6 @@ enum { INFO_RCV_WND = 58, INFO_WORDS };
 
 /* What one packet costs the send buffer beside its data. */
 #define PACKET_COST 1280
-
-/* Wrap a call so that the faults are asked before it and note it after. */
-#define SIO_SHIM(call, in, out, flags, expression)                            \
-	do {                                                                  \
-		int64_t n_ = 0;                                               \
-		if (!faults || !sio_faults_before(faults, (call), &len, &n_))       \
-			n_ = result((expression));                            \
-		if (faults)                                                     \
-			sio_faults_after(faults, (call), (in), (out), (flags),    \
-				       len, n_);                              \
-		return n_;                                                    \
-	} while (0)
-
-static int64_t result(ssize_t n)
-{
-	return n < 0 ? -errno : (int64_t)n;
-}
 
 static int64_t clamp(int64_t len)
 {

@@ -16,7 +16,6 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from .._cffi import lib
@@ -27,31 +26,15 @@ from .._kernel.fdinfo import FdInfo
 from .._public import public
 from .._transfer import plan
 from .._transfer.flow import INT64_MAX, Flow
-from .._transfer.transfer import TransferResult, from_flow, run_and_close
-from . import access, metadata, target
+from .._transfer.transfer import from_flow, run_and_close
+from . import access, act, metadata, target
 from .atomic import AtomicFile
 from .place import Path, Place
+from .result import CopyResult
 
 __all__ = ["CopyResult", "copy_file"]
 
 _WHEN = ("auto", "always", "never")
-
-
-@public
-@dataclass(frozen=True)
-class CopyResult(TransferResult):
-    """The result of `copy_file`.
-
-    `holes` is in bytes: what neither file has blocks for. `method` may also be "reflink": both
-    files share their blocks, holes among them and counted as moved, until one is written to.
-    `in_place` says why `dst` was written in place, and is empty if a new file took its name.
-    `not_preserved` has a line for each attribute that `preserve` allowed the kernel to refuse, and
-    that it refused: "ownership: Operation not permitted".
-    """
-
-    holes: int = 0
-    in_place: str = ""
-    not_preserved: tuple[str, ...] = ()
 
 
 @public
@@ -68,12 +51,13 @@ def copy_file(
     """Copy the regular file `src` to `dst`, the fastest way these two filesystems have.
 
     `dst` is a path, or a file that is open for writing. At a path, the new file is written beside
-    the old one, under the name ".NAME.XXXXXXXX.part", and takes its place when it is complete:
-    whoever opens `dst` gets the old file or the new one, whole. After any exception the old one is
-    there as it was. A symlink stays, and what it points to is replaced; other hard links of an old
-    file keep its content. A new file has the permissions of `src` less the umask. One that replaces
-    another is used by whom that one was: it has its owner, mode, ACL and other attributes, of which
-    setuid, setgid and capabilities go as with any write.
+    the old one, under the name ".NAME.XXXXXXXX.part" (without a name, if it replaces nothing and
+    has no more than 64 KiB), and takes its place when it is complete: whoever opens `dst` gets the
+    old file or the new one, whole. After any exception the old one is there as it was. A symlink
+    stays, and what it points to is replaced; other hard links of an old file keep its content. A
+    new file has the permissions of `src` less the umask. One that replaces another is used by whom
+    that one was: it has its owner, mode, ACL and other attributes, of which setuid, setgid and
+    capabilities go as with any write.
 
     Where no new file can have these, the old one is written in place, as cp(1) does, and `in_place`
     of the result says why: it belongs to another user, its directory takes no new file, it is a
@@ -107,6 +91,13 @@ def copy_file(
     if reflink == "always" and sparse != "auto":
         raise ValueError(f"copy_file: reflink='always' shares holes too: no sparse={sparse!r}")
     attributes = metadata.parse_preserve(preserve)
+    if (
+        reflink == sparse == "auto"
+        and progress is None
+        and not attributes.names
+        and (done := act.copied(src, dst, overwrite))
+    ):
+        return done
     _refuse_irregular(src, os.stat(src).st_mode)
     old = None
     if isinstance(dst, str | bytes | os.PathLike):

@@ -10,50 +10,35 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import stat
-import struct
 import subprocess
 import sys
-import tempfile
 import textwrap
-import traceback
-from pathlib import Path
 
 import pytest
 
 from spliceio import copy_file
 from tests.support.cases import FULL, pairwise
 from tests.support.programs import need
-
-ACL = "system.posix_acl_access"
-DEFAULT = "system.posix_acl_default"
-NOBODY, SOMEBODY, NAMED, GROUP = 65534, 1234, 1111, 4321
-NEW, OLD = b"the new content", b"the content that was there before, which is longer"
-
-
-def acl(*entries):
-    """Pack (tag, permissions, id) as the kernel takes it."""
-    return struct.pack("<I", 2) + b"".join(
-        struct.pack("<HHI", tag, allowed, *(who or [0xFFFFFFFF])) for tag, allowed, *who in entries
-    )
-
-
-# The owning group may read, one user may write too: the mask, which is the mode's, says rw-.
-GROUP_READS = acl((1, 6), (2, 6, NAMED), (4, 4), (16, 6), (32, 4))
-NOBODY_WRITES = acl((1, 6), (2, 6, NOBODY), (4, 0), (16, 6), (32, 0))
-OF_DIRECTORY = acl((1, 7), (2, 7, NAMED), (4, 7), (16, 7), (32, 5))
-CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
-
-
-def make(path, content, owner, mode, **attributes):
-    path.write_bytes(content)
-    os.chown(path, owner, owner)
-    path.chmod(mode)
-    for name, value in attributes.items():
-        os.setxattr(path, {"acl": ACL, "note": "user.note"}.get(name, "security.capability"), value)
-
+from tests.support.rights import (
+    ACL,
+    CAPABILITY,
+    DEFAULT,
+    GROUP,
+    GROUP_READS,
+    NAMED,
+    NEW,
+    NOBODY,
+    NOBODY_WRITES,
+    OF_DIRECTORY,
+    OLD,
+    SOMEBODY,
+    acl,
+    in_child,
+    make,
+    state,
+)
 
 SOURCES = {
     "plain": lambda path: make(path, NEW, 0, 0o644),
@@ -100,63 +85,6 @@ def model(source, preserve, old):
     if source == "with an ACL" and preserve == "nothing" and old == "none":
         return "with that ACL's group", preserve  # cp gives the group the mask
     return source, preserve
-
-
-def in_child(user, function):
-    """Call a function as somebody, and give what it returns, as JSON."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            os.umask(0o022)
-            if user:
-                os.setgroups([GROUP])
-                os.setresgid(user, user, user)
-                os.setresuid(user, user, user)
-            with open(writer, "w") as out:
-                json.dump(function(), out)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    os.close(writer)
-    with open(reader) as answers:
-        text = answers.read()
-    assert os.waitpid(child, 0)[1] == 0
-    return json.loads(text)
-
-
-def state(path):
-    """All of a file that a copy may change, but for its inode and its times."""
-    if not path.exists():
-        return None
-    status = path.stat()
-    names = sorted(set(os.listxattr(path)) - {"security.selinux"})
-    return {
-        "content": path.read_bytes(),
-        "mode": oct(stat.S_IMODE(status.st_mode)),
-        "owner": (status.st_uid, status.st_gid),
-        **{name: os.getxattr(path, name) for name in names},
-    }
-
-
-@pytest.fixture(params=["/var/tmp", "/dev/shm"])
-def base(request):
-    """A directory to which anybody gets, on a filesystem that has what is looked at."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may give files away")
-    need("cp")
-    with tempfile.TemporaryDirectory(dir=request.param) as made:
-        probe = Path(made) / "probe"
-        try:
-            make(probe, b"", 0, 0o644, acl=GROUP_READS, note=b"x")
-            copy_file(probe, Path(made) / "warm", preserve="all")  # what loads late is loaded
-        except OSError as error:
-            pytest.skip(f"no ACLs or user attributes in {request.param}: {error.strerror}")
-        os.chmod(made, 0o755)
-        yield Path(made)
 
 
 def ours(src, dst, preserve):
@@ -371,13 +299,17 @@ def test_a_file_that_may_not_be_written_is_not_replaced(base, chattr, flag):
 
 @pytest.mark.parametrize("old", [True, False])
 def test_a_directory_that_keeps_every_name_gets_no_part(base, chattr, old):
-    """Append-only: what is made there can never be removed, so the file is written in place."""
+    """Append-only: what is made there can never be removed, so the file is written in place.
+
+    A new one that is small needs no part: see tests/files/test_act.py.
+    """
     make(base / "src", NEW, 0, 0o640)
     (base / "there").mkdir()
     if old:
         make(base / "there" / "dst", OLD, 0, 0o644)
     chattr("a", base / "there")
-    result = copy_file(base / "src", base / "there" / "dst", overwrite=old)
+    told = []
+    result = copy_file(base / "src", base / "there" / "dst", overwrite=old, progress=told.append)
     assert "append-only" in result.in_place
     assert (base / "there" / "dst").read_bytes() == NEW
     assert os.listdir(base / "there") == ["dst"]
@@ -475,6 +407,7 @@ INTERRUPTED = """
     def interrupted_at(step):
         with open("dst", "wb") as file:
             file.write(b"old")
+        os.chmod("dst", 0o4644)  # of these, one call does not replace
         count = 0
 
         def trace(frame, event, arg):

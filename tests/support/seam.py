@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from spliceio._cffi import ffi, lib
+from spliceio._files import act as _file_act
 from spliceio._transfer import act as _act
 from spliceio._transfer import flow as _flow
 
@@ -41,6 +42,15 @@ CALLS = {
     "unsent": lib.SIO_CALL_UNSENT,
     "epoll_ctl": lib.SIO_CALL_EPOLL_CTL,
     "epoll_wait": lib.SIO_CALL_EPOLL_WAIT,
+    "stat": lib.SIO_CALL_STAT,
+    "open": lib.SIO_CALL_OPEN,
+    "access": lib.SIO_CALL_ACCESS,
+    "statfs": lib.SIO_CALL_STATFS,
+    "xattr": lib.SIO_CALL_XATTR,
+    "chmod": lib.SIO_CALL_CHMOD,
+    "link": lib.SIO_CALL_LINK,
+    "rename": lib.SIO_CALL_RENAME,
+    "random": lib.SIO_CALL_RANDOM,
 }
 SITES = {
     "any": lib.SIO_PHASE_ANY,
@@ -146,6 +156,7 @@ class Seam:
             patch.setattr(_flow.Flow, "__init__", made)
             patch.setattr(_act, "_copy", acting(_act._copy))
             patch.setattr(_act, "_send", acting(_act._send))
+            patch.setattr(_file_act, "_copy", acting(_file_act._copy))
             yield self
 
     @property

@@ -1,0 +1,656 @@
+"""A small file in one call into C: what takes that way, what does not, and what it costs.
+
+Rule 1: what the call does not do, it has not begun: the long way does it, or says why not, and
+nothing is left beside the destination.
+Rule 2: what it does is what the long way does; tests/files/test_both_ways.py compares them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from spliceio import copy_file
+from spliceio._cffi import lib
+from spliceio._files import place as _place
+from tests.support.cases import cases
+from tests.support.programs import need
+from tests.support.seam import ALWAYS, Seam, cap, fail, zero
+from tests.support.wires import payload
+
+MOST = lib.SIO_FILE_MOST
+OLD = b"the old content"
+DATA = payload(16384)
+PLACES = {"disk": "/var/tmp", "memory": "/dev/shm"}
+
+
+@pytest.fixture(params=PLACES)
+def folder(request):
+    """A directory with a source, on a disk and in memory in turn."""
+    with tempfile.TemporaryDirectory(dir=PLACES[request.param]) as made:
+        (Path(made) / "src").write_bytes(DATA)
+        yield Path(made)
+
+
+@pytest.fixture
+def long_way(monkeypatch):
+    """How many copies took the long way to a path."""
+    took, find = [], _place.Place.find
+
+    def counted(place):
+        took.append(place.path)
+        find(place)
+
+    monkeypatch.setattr(_place.Place, "find", counted)
+    return took
+
+
+def holds(folder, **files):
+    """Assert what a directory has beside the source."""
+    there = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "src"}
+    assert there == files
+
+
+# ---- what takes that way ------------------------------------------------------------------------
+
+SIZES = [0, 1, 511, 512, 513, 4096, 16384, MOST - 1, MOST]
+
+
+@cases(folder=PLACES, size=SIZES, old=[None, OLD, payload(3 * MOST)]).with_args(indirect=["folder"])
+def test_small_files_take_one_call(folder, long_way, size, old):
+    """New or over an old file: all of it, and no look by the long way."""
+    src, dst = folder / "src", folder / "dst"
+    src.write_bytes(payload(size))
+    if old is not None:
+        dst.write_bytes(old)
+        inode = dst.stat().st_ino
+    result = copy_file(src, dst)
+    assert long_way == []
+    holds(folder, dst=payload(size))
+    assert (result.moved, result.holes, result.in_place, result.not_preserved) == (size, 0, "", ())
+    assert sum(result.by_method.values()) == size
+    assert result.seconds > 0
+    if size:
+        refused = result.fallbacks[0]
+        assert (refused.method, refused.errno) == ("reflink", errno.EOPNOTSUPP)
+        assert refused.why == "this filesystem cannot share blocks between files"
+    assert old is None or dst.stat().st_ino != inode
+
+
+@pytest.mark.parametrize("size", [MOST + 1, 2 * MOST])
+def test_larger_files_do_not(folder, long_way, size):
+    """The state machine moves them, in slices."""
+    (folder / "src").write_bytes(payload(size))
+    assert copy_file(folder / "src", folder / "dst").moved == size
+    assert long_way
+    holds(folder, dst=payload(size))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reflink": "never"},
+        {"sparse": "always"},
+        {"sparse": "never"},
+        {"preserve": "mode"},
+        {"progress": lambda moved: None},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_is_asked_for_takes_the_long_way(folder, long_way, options):
+    copy_file(folder / "src", folder / "dst", **options)
+    assert long_way
+    holds(folder, dst=DATA)
+
+
+@pytest.mark.parametrize("form", [str, os.fsencode, Path, lambda path: os.path.basename(path)])
+def test_every_form_of_a_path(folder, long_way, monkeypatch, form):
+    """Text, bytes, a path object; relative to the working directory."""
+    monkeypatch.chdir(folder)
+    copy_file(form(folder / "src"), form(folder / "dst"))
+    assert long_way == []
+    holds(folder, dst=DATA)
+
+
+@pytest.mark.parametrize("name", ["x" * 255, os.fsdecode(b"\xff\xfe"), "a b\n", "-", ".hidden"])
+def test_every_name(folder, long_way, name):
+    """The longest that there is, and bytes that are no text; for a new file and over it."""
+    for _ in range(2):
+        copy_file(folder / "src", folder / name)
+        holds(folder, **{name: DATA})
+    assert long_way == []
+
+
+def test_a_source_behind_a_link(folder, long_way):
+    (folder / "src").rename(folder / "real")
+    (folder / "src").symlink_to("real")
+    copy_file(folder / "src", folder / "dst")
+    assert long_way == []
+    holds(folder, dst=DATA, real=DATA)
+
+
+@pytest.mark.parametrize("way", ["one call", "long"])
+def test_a_name_that_is_taken_is_kept(folder, long_way, way):
+    """overwrite=False, whatever has the name: nothing is changed."""
+    options = {"progress": lambda moved: None} if way == "long" else {}
+    copy_file(folder / "src", folder / "dst", overwrite=False, **options)
+    assert bool(long_way) == (way == "long")
+    (folder / "src").write_bytes(OLD)
+    os.mkfifo(folder / "fifo")
+    (folder / "link").symlink_to("nowhere")
+    for name in ("dst", "fifo", "link"):
+        with pytest.raises(FileExistsError, match=name):
+            copy_file(folder / "src", folder / name, overwrite=False, **options)
+    assert (folder / "dst").read_bytes() == DATA
+    assert not (folder / "nowhere").exists()
+
+
+def test_a_name_that_is_taken_meanwhile(folder, monkeypatch):
+    """It appeared after the look: it is replaced as any other, or kept where that was asked."""
+    rule = fail("stat", errno.ENOENT, site="drain")
+    for options in ({}, {"overwrite": False}):
+        (folder / "dst").write_bytes(OLD)
+        (folder / "dst").chmod(0o640)
+        with Seam(rule).everywhere(monkeypatch) as seam:
+            if options:
+                with pytest.raises(FileExistsError):
+                    copy_file(folder / "src", folder / "dst", **options)
+                holds(folder, dst=OLD)
+            else:
+                copy_file(folder / "src", folder / "dst")
+                assert stat.S_IMODE((folder / "dst").stat().st_mode) == 0o640
+                holds(folder, dst=DATA)
+        assert seam.unused() == [0]
+        assert [row.result for row in seam.calls("link")] == [-errno.EEXIST]
+
+
+def test_a_directory_that_keeps_every_name_gets_a_whole_file(folder):
+    """Append-only: nothing has to be removed there, so nobody meets half a file."""
+    chattr = need("chattr")
+    (folder / "there").mkdir()
+    done = subprocess.run([chattr, "+a", folder / "there"], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no chattr +a there: {done.stderr.decode().strip()}")
+    try:
+        assert copy_file(folder / "src", folder / "there" / "dst").in_place == ""
+        assert "append-only" in copy_file(folder / "src", folder / "there" / "dst").in_place
+        holds(folder / "there", dst=DATA)
+    finally:
+        subprocess.run([chattr, "-a", folder / "there"], check=True)
+
+
+@pytest.mark.parametrize("where", ["/proc/self/status", "/sys/kernel/mm/ksm/run"])
+def test_what_the_kernel_makes_up_is_not_read_twice(folder, long_way, monkeypatch, where):
+    """It has a size of 0, or a page, and reading it may act: the long way alone reads it."""
+    if not os.access(where, os.R_OK):
+        pytest.skip(f"no {where} here")
+    with Seam().everywhere(monkeypatch) as seam:
+        result = copy_file(where, folder / "dst")
+    assert long_way
+    assert result.moved > 0
+    assert seam.calls("statfs")
+    assert {row.call for row in seam.log[: seam.log.index(seam.calls("statfs")[0])]} <= {
+        "stat",
+        "open",
+    }
+
+
+# ---- how many system calls ----------------------------------------------------------------------
+
+SCRIPT = """
+import os, sys, spliceio
+for turn in range(3):
+    with open("src", "wb") as file:
+        file.write(b"x" * {size})
+    {before}
+    os.access("/begin", 0)
+    spliceio.copy_file({src}, {dst})
+    os.access("/end", 0)
+    assert os.stat("dst").st_size == {size}
+"""
+GONE = "os.path.exists('dst') and os.unlink('dst')"
+CALLS = {
+    "new": (12, 16384, GONE),
+    "new, empty": (11, 0, GONE),
+    "replaced": (20, 16384, "turn or open('dst', 'w').write('old')"),
+}
+
+
+@pytest.mark.parametrize("paths", ["relative", "absolute"])
+@pytest.mark.parametrize("name", CALLS)
+def test_no_more_system_calls_than(folder, name, paths):
+    """Counted by strace between two marks, at the last of three copies."""
+    most, size, before = CALLS[name]
+    near = [repr(str(folder / end) if paths == "absolute" else end) for end in ("src", "dst")]
+    script = SCRIPT.format(size=size, before=before, src=near[0], dst=near[1])
+    command = [need("strace"), "-qq", "-o", "log", sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = (folder / "log").read_text().splitlines()
+    begin = max(i for i, line in enumerate(lines) if '"/begin"' in line)
+    end = max(i for i, line in enumerate(lines) if '"/end"' in line)
+    made = [line.partition("(")[0] for line in lines[begin + 1 : end] if re.match(r"\w+\(", line)]
+    assert 0 < len(made) <= most, made
+
+
+# ---- every answer of the kernel -----------------------------------------------------------------
+
+NEW_CALLS = {
+    "look at the target": ("stat", "drain", 0),
+    "look at the source": ("stat", "fill", 0),
+    "open the source": ("open", "fill", 0),
+    "look at the open source": ("stat", "fill", 1),
+    "its ACL": ("xattr", "fill", 0),
+    "make the file": ("open", "drain", 0),
+    "share the blocks": ("clone", "direct", 0),
+    "read": ("read", "fill", 0),
+    "write": ("write", "drain", 0),
+    "link": ("link", "drain", 0),
+}
+OLD_CALLS = {
+    **{name: NEW_CALLS[name] for name in NEW_CALLS if name not in ("its ACL", "link")},
+    "may it be written": ("access", "drain", 0),
+    "its attributes": ("xattr", "drain", 0),
+    "open the directory": ("open", "drain", 0),
+    "look at the directory": ("stat", "drain", 1),
+    "the name": ("random", "drain", 0),
+    "make the file": ("open", "drain", 1),
+    "look at the part": ("stat", "drain", 2),
+    "the attributes of the part": ("xattr", "drain", 1),
+    "the mode": ("chmod", "drain", 0),
+    "rename": ("rename", "drain", 0),
+}
+EACH = [("new", name) for name in NEW_CALLS] + [("old", name) for name in OLD_CALLS]
+ERRORS = ["EPERM", "EACCES", "EIO", "ENOSPC", "EDQUOT", "EFBIG", "EINTR", "EAGAIN", "EMFILE"]
+ERRORS += ["ENOMEM", "ENOSYS", "EOPNOTSUPP", "EROFS", "ESTALE", "EEXIST", "EXDEV", "EINVAL"]
+
+ANSWERED = {
+    *(("share the blocks", err) for err in ("EOPNOTSUPP", "EXDEV", "EINVAL")),
+    *(
+        (step, err)
+        for step in ("its ACL", "its attributes", "the attributes of the part")
+        for err in ("EOPNOTSUPP", "ENOSYS")
+    ),
+}
+"""What is an answer, and no failure: there are no shared blocks, and no attributes."""
+
+
+@pytest.mark.parametrize("err", ERRORS)
+@pytest.mark.parametrize(("kind", "step"), EACH, ids=" ".join)
+def test_each_call_fails_once(folder, long_way, monkeypatch, kind, step, err):
+    """The long way goes on from nothing; the content is whole, and nothing else is there."""
+    dst = folder / "dst"
+    call, site, skip = (NEW_CALLS if kind == "new" else OLD_CALLS)[step]
+    if kind == "old":
+        dst.write_bytes(OLD)
+        dst.chmod(0o640)
+    rule = fail(call, getattr(errno, err), site=site, skip=skip)
+    with Seam(rule).everywhere(monkeypatch) as seam:
+        result = copy_file(folder / "src", dst)
+    assert seam.unused() == [0]
+    assert (result.moved, result.in_place) == (len(DATA), "")
+    holds(folder, dst=DATA)
+    assert stat.S_IMODE(dst.stat().st_mode) == (0o640 if kind == "old" else 0o644)
+    assert bool(long_way) == ((step, err) not in ANSWERED)
+
+
+@pytest.mark.parametrize("kind", ["new", "old"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        cap("read", 0, times=1),
+        cap("read", 1, times=1),
+        cap("read", len(DATA) - 1, times=1),
+        zero("read"),
+        cap("write", 1, times=1),
+        cap("write", len(DATA) - 1, times=1),
+        zero("write"),
+        zero("random"),
+    ],
+    ids=lambda rule: f"{rule.call}-{rule.value}",
+)
+def test_each_call_is_short(folder, long_way, monkeypatch, kind, rule):
+    """As of a file that has just changed, or a disk that has just filled: asked again."""
+    dst = folder / "dst"
+    if kind == "old":
+        dst.write_bytes(OLD)
+    with Seam(rule).everywhere(monkeypatch):
+        result = copy_file(folder / "src", dst)
+    assert result.moved == len(DATA)
+    holds(folder, dst=DATA)
+    assert bool(long_way) == (kind == "old" or rule.call != "random")
+
+
+@pytest.mark.parametrize("kind", ["new", "old"])
+@pytest.mark.parametrize("err", ["ENOSPC", "EDQUOT", "EIO", "EFBIG"])
+def test_a_write_that_fails_for_ever(folder, monkeypatch, kind, err):
+    """The error of the long way, with its words and counts, and the old file."""
+    dst, number = folder / "dst", getattr(errno, err)
+    if kind == "old":
+        dst.write_bytes(OLD)
+    rules = [fail(call, number, times=ALWAYS) for call in ("write", "sendfile", "splice")]
+    with Seam(*rules).everywhere(monkeypatch), pytest.raises(OSError, match="dst") as caught:
+        copy_file(folder / "src", dst)
+    assert caught.value.errno == number
+    assert caught.value.result.moved == 0
+    holds(folder, **({} if kind == "new" else {"dst": OLD}))
+
+
+@pytest.mark.parametrize("kind", ["new", "old"])
+@pytest.mark.parametrize(
+    "content", ["zeros", "a zero block", "hole first", "hole last", "all hole"]
+)
+def test_a_block_of_zeros_may_be_a_hole(folder, long_way, monkeypatch, kind, content):
+    """Asked once where there is one; holes are the long way's to keep, zeros are content."""
+    src, dst = folder / "src", folder / "dst"
+    with open(src, "wb") as file:
+        if content == "zeros":
+            file.write(bytes(32768))
+        elif content == "a zero block":
+            file.write(b"x" * 1000 + bytes(1048) + b"y" * 5000)
+        else:
+            if content != "hole first":
+                file.write(b"x" * 8192 if content == "hole last" else b"")
+            file.truncate(file.tell() + 32768)
+            if content == "hole first":
+                file.seek(0, os.SEEK_END)
+                file.write(b"x" * 8192)
+    if kind == "old":
+        dst.write_bytes(OLD)
+    with Seam().everywhere(monkeypatch) as seam:
+        result = copy_file(src, dst)
+    holds(folder, dst=src.read_bytes())
+    assert seam.calls("seek")
+    assert bool(long_way) == bool(result.holes) == ("hole" in content)
+
+
+@pytest.mark.parametrize("err", ["EINTR", "EINVAL", "EOPNOTSUPP"])
+def test_a_filesystem_that_cannot_tell_holes(folder, long_way, monkeypatch, err):
+    """Zeros are copied as they are; one that was interrupted is asked again."""
+    (folder / "src").write_bytes(bytes(16384))
+    with Seam(fail("seek", getattr(errno, err))).everywhere(monkeypatch) as seam:
+        result = copy_file(folder / "src", folder / "dst")
+    assert seam.unused() == [0]
+    assert (result.moved, result.holes) == (16384, 0)
+    assert bool(long_way) == (err == "EINTR")
+    holds(folder, dst=bytes(16384))
+
+
+# ---- in earnest ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["new", "old"])
+@pytest.mark.parametrize("limit", [0, 1, 4096, len(DATA) - 1])
+def test_the_file_size_limit(folder, kind, limit):
+    """RLIMIT_FSIZE: EFBIG, and the old file."""
+    dst = folder / "dst"
+    if kind == "old":
+        dst.write_bytes(OLD)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OSError, match="limit") as caught:
+            copy_file(folder / "src", dst)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    holds(folder, **({} if kind == "new" else {"dst": OLD}))
+
+
+FULL = """
+    import errno, os, subprocess, sys
+    from spliceio import copy_file
+    there = sys.argv[1]
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", there], check=True)
+    os.chdir(there)
+    with open(sys.argv[2], "rb") as file:
+        content = file.read()
+    with open("old", "wb") as file:
+        file.write(b"old")
+    copies = []
+    try:
+        for number in range(9):
+            copy_file(sys.argv[2], f"copy{number}")
+            copies.append(f"copy{number}")
+    except OSError as error:
+        assert error.errno == errno.ENOSPC, error
+        assert "full" in str(error), error
+    assert len(copies) == 3, copies
+    try:
+        copy_file(sys.argv[2], "old")
+    except OSError as error:
+        assert error.errno == errno.ENOSPC, error
+    assert sorted(os.listdir(".")) == sorted([*copies, "old"]), os.listdir(".")
+    for name in copies:
+        with open(name, "rb") as file:
+            assert file.read() == content
+    with open("old", "rb") as file:
+        assert file.read() == b"old"
+    os.unlink("copy0")
+    copy_file(sys.argv[2], "copy0")
+    os.chdir("/")
+    subprocess.run(["umount", there], check=True)
+    print("full", end="")
+"""
+
+
+def test_a_full_filesystem(folder):
+    """ENOSPC; what was there stays, and every page is given back."""
+    wrapper = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
+    (folder / "there").mkdir()
+    probe = subprocess.run(
+        [need("unshare"), *wrapper[1:], "mount", "-t", "tmpfs", "tmpfs", folder / "there"],
+        capture_output=True,
+        check=False,
+    )
+    if probe.returncode:
+        pytest.skip(f"no mount namespace here: {probe.stderr.decode().strip()}")
+    command = [*wrapper, sys.executable, "-c", textwrap.dedent(FULL)]
+    done = subprocess.run(
+        [*command, folder / "there", folder / "src"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "full", "")
+
+
+@pytest.mark.parametrize("kind", ["new", "old"])
+def test_too_few_descriptors(folder, monkeypatch, kind):
+    """EMFILE wherever it strikes: the old file, nothing left, nothing leaked."""
+    dst = folder / "dst"
+    copy_file(folder / "src", dst)
+    lowest = os.open("/dev/null", os.O_RDONLY)
+    os.close(lowest)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    failed = 0
+    for room in range(9):
+        dst.unlink(missing_ok=True)
+        if kind == "old":
+            dst.write_bytes(OLD)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + room, hard))
+        try:
+            copy_file(folder / "src", dst)
+        except OSError as error:
+            raised = error
+        else:
+            raised = None
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if raised is None:
+            holds(folder, dst=DATA)
+            break
+        failed += 1
+        assert raised.errno == errno.EMFILE
+        holds(folder, **({} if kind == "new" else {"dst": OLD}))
+    assert failed == (2 if kind == "new" else 3)
+
+
+class Interrupted(Exception):
+    """What the handler here raises."""
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_storm_of_signals(folder, raises):
+    """Handlers that return, and handlers that raise: a whole file, old or new, and no part."""
+    caught, done, stopped = [], 0, 0
+    dst = folder / "dst"
+
+    def handler(*_):
+        caught.append(1)
+        if raises:
+            raise Interrupted
+
+    contents = {DATA, payload(16384, seed=2), OLD}
+    (folder / "other").write_bytes(payload(16384, seed=2))
+    dst.write_bytes(OLD)
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 2e-4, 2e-4)
+        while len(caught) < 200 or not done:
+            try:
+                copy_file(folder / ("other" if len(caught) % 2 else "src"), dst)
+                done += 1
+                if len(caught) % 3 == 0:
+                    os.unlink(dst)
+                    copy_file(folder / "src", dst)
+            except Interrupted:
+                stopped += 1
+    except Interrupted:
+        pass
+    finally:
+        while True:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, before)
+                break
+            except Interrupted:
+                pass
+    if dst.exists():
+        assert dst.read_bytes() in contents
+    assert set(os.listdir(folder)) <= {"src", "dst", "other"}
+    assert bool(stopped) == raises
+
+
+@pytest.mark.parametrize("kind", ["new", "old"])
+def test_a_source_that_grows_and_shrinks_meanwhile(folder, kind):
+    """As many bytes as it had at some moment, and the right ones.
+
+    The kernel empties the rest of the last page when it truncates, also for one that reads it.
+    """
+    src, dst = folder / "src", folder / "dst"
+    whole = payload(40_000)
+    stop = threading.Event()
+
+    def change():
+        with open(src, "r+b", buffering=0) as file:
+            while not stop.is_set():
+                os.ftruncate(file.fileno(), 10_000)
+                os.pwrite(file.fileno(), whole[10_000:25_000], 10_000)
+                os.pwrite(file.fileno(), whole[25_000:], 25_000)
+
+    src.write_bytes(whole[:10_000])
+    thread = threading.Thread(target=change)
+    thread.start()
+    sizes = set()
+    try:
+        for _ in range(500):
+            if kind == "new":
+                dst.unlink(missing_ok=True)
+            result = copy_file(src, dst)
+            content = dst.read_bytes()
+            assert content[:10_000] == whole[:10_000]
+            assert all(got in (0, byte) for got, byte in zip(content, whole, strict=False))
+            assert result.moved + result.holes == len(content) >= 10_000
+            sizes.add(len(content))
+    finally:
+        stop.set()
+        thread.join()
+    assert set(os.listdir(folder)) == {"src", "dst"}
+    assert len(sizes) > 1
+
+
+def test_readers_meet_the_old_file_or_the_new_one(folder):
+    """Whoever opens it while it is replaced again and again: one content, whole."""
+    dst = folder / "dst"
+    contents = {payload(30_000, seed): folder / f"from{seed}" for seed in range(2)}
+    for content, path in contents.items():
+        path.write_bytes(content)
+    copy_file(folder / "from0", dst)
+    stop, wrong, reads = threading.Event(), [], []
+
+    def read():
+        while not stop.is_set():
+            content = dst.read_bytes()
+            reads.append(1)
+            if content not in contents:
+                wrong.append(len(content))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        while len(reads) < 500:
+            for path in contents.values():
+                copy_file(path, dst)
+    finally:
+        stop.set()
+        thread.join()
+    assert wrong == []
+
+
+def test_threads_copy_side_by_side(folder):
+    """Each call has its own memory and its own descriptors."""
+    for number in range(4):
+        (folder / f"from{number}").write_bytes(payload(20_000 + number, number))
+
+    def work(number):
+        for turn in range(100):
+            copy_file(folder / f"from{number}", folder / f"to{number}-{turn % 3}")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(4):
+        for turn in range(3):
+            copied = (folder / f"to{number}-{turn}").read_bytes()
+            assert copied == payload(20_000 + number, number)
+    assert not list(folder.glob(".*"))
+
+
+def test_copytree_takes_it(folder):
+    """As copy_function of shutil.copytree: the tree is the same, with links and empty files."""
+    tree = folder / "tree"
+    (tree / "deep" / "er").mkdir(parents=True)
+    for number, size in enumerate(SIZES):
+        (tree / "deep" / f"file{number}").write_bytes(payload(size))
+    (tree / "deep" / "er" / "link").symlink_to("../file3")
+    (tree / "script").write_bytes(b"#!/bin/sh\n")
+    (tree / "script").chmod(0o755)
+    shutil.copytree(tree, folder / "ours", copy_function=copy_file, symlinks=True)
+    shutil.copytree(tree, folder / "theirs", symlinks=True)
+
+    def listed(top):
+        return {
+            str(path.relative_to(top)): os.readlink(path)
+            if path.is_symlink()
+            else (stat.S_IMODE(path.stat().st_mode), path.is_file() and path.read_bytes())
+            for path in top.rglob("*")
+        }
+
+    assert listed(folder / "ours") == listed(folder / "theirs")
