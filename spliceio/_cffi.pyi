@@ -483,6 +483,8 @@ class Lib:
     SIO_ACT_BUF: Final[int]
     SIO_ACT_SHIFT: Final[int]
     SIO_FILE_MOST: Final[int]
+    SIO_FILE_BUF: Final[int]
+    SIO_FILE_RESERVE: Final[int]
     SIO_PAGE_GIFT_REGION: Final[int]
     SIO_PAGE_GIFT_SMALL: Final[int]
     SIO_CALL_SPLICE: Final[int]

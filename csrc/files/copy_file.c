@@ -30,11 +30,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define ACL "system.posix_acl_access"
 /* The least that a filesystem makes a hole of. */
 #define BLOCK 512
+/* Above this, those who keep the files elsewhere may copy them there. */
+#define SMALL (64 << 10)
 #define BTRFS_MAGIC 0x9123683E
 #define XFS_MAGIC 0x58465342
 #define OVERLAY_MAGIC 0x794c7630
@@ -52,6 +55,7 @@ struct job {
 	int folder;             /* of a part; else -1 */
 	int is_new;
 	uint32_t mode;          /* of the new file */
+	int is_solid;           /* it has no hole, as far as can be told */
 	struct sio_found old;
 	struct stat from;
 	char part[PART_NAME];   /* "": there is none */
@@ -96,13 +100,15 @@ static int look_at_target(struct job *j, int overwrite)
 	       !(j->old.attributes & fixed);
 }
 
-/* Is st_size how much a file has?  What the kernel makes up has no blocks; on
- * these filesystems neither has a file that is empty, or lies in its inode. */
-static int is_sized(struct job *j)
+/* Is st_size how much a file has, and is it here?  What the kernel makes up has
+ * no blocks; on these filesystems neither has a file that is empty, or lies in
+ * its inode.  Network filesystems have no device. */
+static int is_plain(struct job *j)
 {
 	int64_t type;
 
-	if (j->from.st_blocks)
+	if (j->from.st_blocks &&
+	    (j->from.st_size <= SMALL || major(j->from.st_dev)))
 		return 1;
 	type = sio_filesystem(j->faults, j->src);
 	return type == EXT4_SUPER_MAGIC || type == TMPFS_MAGIC ||
@@ -122,7 +128,7 @@ static int open_source(struct job *j, const char *path)
 	j->src = sio_open_at(j->faults, AT_FDCWD, path, flags, 0);
 	return j->src >= 0 && !sio_fstat(j->faults, j->src, &j->from) &&
 	       S_ISREG(j->from.st_mode) && j->from.st_size <= SIO_FILE_MOST &&
-	       is_sized(j) &&
+	       is_plain(j) &&
 	       (j->is_new || j->from.st_dev != j->old.is.dev ||
 		j->from.st_ino != j->old.is.ino);
 }
@@ -183,7 +189,7 @@ static int make_part(struct job *j)
 	       has_none(sio_attributes(j->faults, j->to, NULL));
 }
 
-/* May there be a hole?  It would be read as zeros. */
+/* A hole is read as zeros. */
 static int has_zero_block(const unsigned char *data, int64_t len)
 {
 	for (int64_t i = 0; i < len; i += BLOCK) {
@@ -199,11 +205,26 @@ static int has_hole(struct job *j)
 {
 	int64_t end;
 
-	if (!has_zero_block(j->c->buf, j->from.st_size))
+	if (j->is_solid)
 		return 0;
 	at(j, SIO_PHASE_FILL);
 	end = sio_seek(j->faults, j->src, 0, 1);
-	return end == -EINTR || (end >= 0 && end < j->from.st_size);
+	j->is_solid = end != -EINTR && (end < 0 || end >= j->from.st_size);
+	return !j->is_solid;
+}
+
+/* 0 where there is not so much room. */
+static int reserve(struct job *j)
+{
+	int err;
+
+	if (j->from.st_size < SIO_FILE_RESERVE)
+		return 1;
+	at(j, SIO_PHASE_DIRECT);
+	if (sio_filesystem(j->faults, j->to) != EXT4_SUPER_MAGIC)
+		return 1;
+	err = sio_fallocate(j->faults, j->to, j->from.st_size);
+	return err != -ENOSPC && err != -EDQUOT && err != -EFBIG && err != -EINTR;
 }
 
 /* 1: its blocks are shared; -1: they cannot be. */
@@ -221,23 +242,36 @@ static int share(struct job *j)
 	return -1;
 }
 
-/* The method, or 0 where it has another size by now, or less is taken than it
- * has. */
+/* All up to its end, which has to be where it was: one byte more is asked for.
+ * Measured: no slower than sendfile at any of these sizes, and faster on ext4. */
+static int read_and_write(struct job *j)
+{
+	int64_t size = j->from.st_size, done = 0, len, n;
+
+	do {
+		len = size - done + 1;
+		if (len > SIO_FILE_BUF)
+			len = SIO_FILE_BUF;
+		at(j, SIO_PHASE_FILL);
+		n = sio_read(j->faults, j->src, &done, j->c->buf, len);
+		if (n < 0 || (has_zero_block(j->c->buf, n) && has_hole(j)))
+			return 0;
+		at(j, SIO_PHASE_DRAIN);
+		if (n && sio_write(j->faults, j->to, NULL, j->c->buf, n) != n)
+			return 0;
+		done += n;
+	} while (n == len && done <= size);
+	return done == size;
+}
+
+/* The method, or 0. */
 static int move(struct job *j)
 {
-	int64_t size = j->from.st_size;
-	int shared = size ? share(j) : -1;
+	int shared = j->from.st_size ? share(j) : -1;
 
 	if (shared >= 0)
 		return shared ? SIO_CLONE : 0;
-	at(j, SIO_PHASE_FILL);
-	if (sio_read(j->faults, j->src, NULL, j->c->buf, size + 1) != size ||
-	    has_hole(j))
-		return 0;
-	at(j, SIO_PHASE_DRAIN);
-	if (size && sio_write(j->faults, j->to, NULL, j->c->buf, size) != size)
-		return 0;
-	return SIO_READ_WRITE;
+	return reserve(j) && read_and_write(j) ? SIO_READ_WRITE : 0;
 }
 
 static int publish(struct job *j)
@@ -257,6 +291,8 @@ static int whole(struct job *j, const char *src, int overwrite)
 	int method;
 
 	if (!split(j) || !look_at_target(j, overwrite) || !open_source(j, src))
+		return 0;
+	if (j->from.st_blocks * 512 < j->from.st_size && has_hole(j))
 		return 0;
 	if (!(j->is_new ? make_unnamed(j) : make_part(j)))
 		return 0;

@@ -52,7 +52,7 @@ def copy_file(
 
     `dst` is a path, or a file that is open for writing. At a path, the new file is written beside
     the old one, under the name ".NAME.XXXXXXXX.part" (without a name, if it replaces nothing and
-    has no more than 64 KiB), and takes its place when it is complete: whoever opens `dst` gets the
+    has no more than 1 MiB), and takes its place when it is complete: whoever opens `dst` gets the
     old file or the new one, whole. After any exception the old one is there as it was. A symlink
     stays, and what it points to is replaced; other hard links of an old file keep its content. A
     new file has the permissions of `src` less the umask. One that replaces another is used by whom

@@ -81,7 +81,7 @@ def should_preallocate(dst: FdInfo, size: int) -> bool:
 
     On tmpfs that fills the pages with zeros first, and costs more than it saves.
     """
-    return dst.filesystem == _EXT4 and size >= 128 << 10
+    return dst.filesystem == _EXT4 and size >= lib.SIO_FILE_RESERVE
 
 
 def methods_for(method: str, src: FdInfo, dst: FdInfo, *, offset_dst: bool = False) -> list[int]:

@@ -31,7 +31,7 @@ from tests.support.programs import need
 from tests.support.seam import ALWAYS, Seam, cap, fail, zero
 from tests.support.wires import payload
 
-MOST = lib.SIO_FILE_MOST
+MOST, BUF, RESERVE = lib.SIO_FILE_MOST, lib.SIO_FILE_BUF, lib.SIO_FILE_RESERVE
 OLD = b"the old content"
 DATA = payload(16384)
 PLACES = {"disk": "/var/tmp", "memory": "/dev/shm"}
@@ -61,15 +61,24 @@ def long_way(monkeypatch):
 def holds(folder, **files):
     """Assert what a directory has beside the source."""
     there = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "src"}
+    assert there.keys() == files.keys()
     assert there == files
+
+
+@pytest.fixture
+def large(folder):
+    """A source that is read in three pieces."""
+    (folder / "src").write_bytes(payload(3 * BUF - 1000))
+    return folder / "src"
 
 
 # ---- what takes that way ------------------------------------------------------------------------
 
-SIZES = [0, 1, 511, 512, 513, 4096, 16384, MOST - 1, MOST]
+SIZES = [0, 1, 511, 512, 513, 4096, 16384, RESERVE - 1, RESERVE]
+SIZES += [BUF - 1, BUF, BUF + 1, 2 * BUF, MOST - 1, MOST]
 
 
-@cases(folder=PLACES, size=SIZES, old=[None, OLD, payload(3 * MOST)]).with_args(indirect=["folder"])
+@cases(folder=PLACES, size=SIZES, old=[None, OLD, payload(2 * MOST)]).with_args(indirect=["folder"])
 def test_small_files_take_one_call(folder, long_way, size, old):
     """New or over an old file: all of it, and no look by the long way."""
     src, dst = folder / "src", folder / "dst"
@@ -334,6 +343,43 @@ def test_each_call_is_short(folder, long_way, monkeypatch, kind, rule):
     assert bool(long_way) == (kind == "old" or rule.call != "random")
 
 
+LARGE_CALLS = [("read", "fill", 0), ("read", "fill", 1), ("read", "fill", 2)]
+LARGE_CALLS += [("write", "drain", 0), ("write", "drain", 2)]
+CHANGES = [
+    lambda call, site, skip, n=n: cap(call, n, site=site, skip=skip, times=1) for n in (0, 9)
+]
+CHANGES += [
+    lambda call, site, skip, err=err: fail(call, err, site=site, skip=skip)
+    for err in (errno.EIO, errno.EINTR, errno.ENOSPC)
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("call", LARGE_CALLS, ids=str)
+def test_each_piece_fails_once(folder, large, long_way, monkeypatch, call, change):
+    """Of several, as of one: from nothing, by the long way."""
+    with Seam(change(*call)).everywhere(monkeypatch) as seam:
+        copy_file(large, folder / "dst")
+    assert len(seam.calls(call[0], call[1])) > call[2]
+    assert long_way
+    holds(folder, dst=large.read_bytes())
+
+
+@pytest.mark.parametrize("err", ERRORS)
+def test_room_that_is_asked_for(folder, large, long_way, monkeypatch, err):
+    """Only of an ext4.  A full disk is asked about again; that it cannot be asked is no matter."""
+    with Seam(fail("fallocate", getattr(errno, err))).everywhere(monkeypatch) as seam:
+        result = copy_file(large, folder / "dst")
+    holds(folder, dst=large.read_bytes())
+    asked = seam.calls("fallocate")
+    on_ext4 = os.fspath(folder).startswith(PLACES["disk"])
+    assert bool(asked) == on_ext4
+    again = err in ("ENOSPC", "EDQUOT", "EFBIG", "EINTR")
+    assert bool(long_way) == (on_ext4 and again)
+    assert result.moved == large.stat().st_size
+    assert (folder / "dst").stat().st_blocks * 512 < result.moved + 70_000
+
+
 @pytest.mark.parametrize("kind", ["new", "old"])
 @pytest.mark.parametrize("err", ["ENOSPC", "EDQUOT", "EIO", "EFBIG"])
 def test_a_write_that_fails_for_ever(folder, monkeypatch, kind, err):
@@ -375,6 +421,44 @@ def test_a_block_of_zeros_may_be_a_hole(folder, long_way, monkeypatch, kind, con
     holds(folder, dst=src.read_bytes())
     assert seam.calls("seek")
     assert bool(long_way) == bool(result.holes) == ("hole" in content)
+
+
+@pytest.mark.parametrize("at", [0, 4096, BUF - 4096, BUF, 2 * BUF + 4096])
+@pytest.mark.parametrize("hole", [True, False])
+def test_a_block_of_zeros_in_any_piece(folder, large, long_way, monkeypatch, hole, at):
+    """Asked before anything is read where blocks are missing, else once, at the first zeros."""
+    with open(large, "r+b") as file:
+        content = file.read()
+        if hole:
+            file.seek(at)
+            file.truncate(at)
+            file.seek(at + 8192)
+            file.write(content[at + 8192 :])
+        else:
+            for where in (at, 2 * BUF + 12288):
+                file.seek(where)
+                file.write(bytes(4096))
+    with Seam().everywhere(monkeypatch) as seam:
+        result = copy_file(large, folder / "dst")
+    holds(folder, dst=large.read_bytes())
+    assert result.holes == (8192 if hole else 0)
+    assert bool(long_way) == hole
+    if hole:
+        calls = [row.call for row in seam.log]
+        assert "read" not in calls[: calls.index("seek")]
+    else:
+        assert len(seam.calls("seek")) == 1
+
+
+def test_reserved_blocks_that_were_never_written(folder):
+    """The kernel takes them for a hole until somebody has read them, and then for data."""
+    src = folder / "src"
+    src.write_bytes(DATA)
+    with open(src, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, 65536)
+    result = copy_file(src, folder / "dst")
+    assert result.moved + result.holes == 65536
+    holds(folder, dst=DATA + bytes(65536 - len(DATA)))
 
 
 @pytest.mark.parametrize("err", ["EINTR", "EINVAL", "EOPNOTSUPP"])
@@ -547,35 +631,38 @@ def test_a_storm_of_signals(folder, raises):
 
 
 @pytest.mark.parametrize("kind", ["new", "old"])
-def test_a_source_that_grows_and_shrinks_meanwhile(folder, kind):
+@pytest.mark.parametrize("scale", [1, 20])
+def test_a_source_that_grows_and_shrinks_meanwhile(folder, kind, scale):
     """As many bytes as it had at some moment, and the right ones.
 
     The kernel empties the rest of the last page when it truncates, also for one that reads it.
     """
     src, dst = folder / "src", folder / "dst"
-    whole = payload(40_000)
+    whole = payload(40_000 * scale)
+    least, middle = 10_000 * scale, 25_000 * scale
     stop = threading.Event()
 
     def change():
         with open(src, "r+b", buffering=0) as file:
             while not stop.is_set():
-                os.ftruncate(file.fileno(), 10_000)
-                os.pwrite(file.fileno(), whole[10_000:25_000], 10_000)
-                os.pwrite(file.fileno(), whole[25_000:], 25_000)
+                os.ftruncate(file.fileno(), least)
+                os.pwrite(file.fileno(), whole[least:middle], least)
+                os.pwrite(file.fileno(), whole[middle:], middle)
 
-    src.write_bytes(whole[:10_000])
+    src.write_bytes(whole[:least])
     thread = threading.Thread(target=change)
     thread.start()
     sizes = set()
     try:
-        for _ in range(500):
+        for _ in range(500 // scale):
             if kind == "new":
                 dst.unlink(missing_ok=True)
             result = copy_file(src, dst)
             content = dst.read_bytes()
-            assert content[:10_000] == whole[:10_000]
-            assert all(got in (0, byte) for got, byte in zip(content, whole, strict=False))
-            assert result.moved + result.holes == len(content) >= 10_000
+            assert content[:least] == whole[:least]
+            if not whole.startswith(content):
+                assert all(got in (0, byte) for got, byte in zip(content, whole, strict=False))
+            assert result.moved + result.holes == len(content) >= least
             sizes.add(len(content))
     finally:
         stop.set()
@@ -637,7 +724,7 @@ def test_copytree_takes_it(folder):
     """As copy_function of shutil.copytree: the tree is the same, with links and empty files."""
     tree = folder / "tree"
     (tree / "deep" / "er").mkdir(parents=True)
-    for number, size in enumerate(SIZES):
+    for number, size in enumerate([*SIZES, 2 * MOST]):
         (tree / "deep" / f"file{number}").write_bytes(payload(size))
     (tree / "deep" / "er" / "link").symlink_to("../file3")
     (tree / "script").write_bytes(b"#!/bin/sh\n")
