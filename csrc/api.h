@@ -505,6 +505,42 @@ int64_t sio_fanout_rest(const struct sio_fanout *f);
 int64_t sio_fanout_take_rest(struct sio_fanout *f, void *buf, int64_t len);
 void sio_fanout_close(struct sio_fanout *f);
 
+#define SIO_FAN_MOST 64 /* sinks of a first try */
+#define SIO_ACT_TEE 7   /* besides enum sio_method */
+
+struct sio_fan_sink {
+	struct sio_identity is; /* what was looked at */
+	int64_t moved;
+	int32_t err;            /* a connection has ended; told once by the kernel */
+	int32_t fd;
+	int32_t flags;          /* -1: nothing has asked for them */
+	uint32_t mode;
+};
+
+/* The first try of a fan-out, on the caller's own descriptors. */
+struct sio_fan_act {
+	struct sio_faults *faults;
+	int32_t sink_count;     /* of those that were tried; 0: nothing was */
+	int64_t taken;          /* from the source, in all */
+	int64_t held;           /* the last so many of them, which are in buf */
+	struct sio_error error; /* of the source, if it is a connection */
+	struct sio_identity src;
+	unsigned char how[SIO_FAN_MOST];        /* each sink got its bytes */
+	struct sio_fan_sink each[SIO_FAN_MOST];
+	unsigned char buf[SIO_ACT_BUF];
+};
+
+/* Without waiting: the bytes that every sink has got, when all is done;
+ * -SIO_BUDGET with what was done so far in a, or -SIO_UNTRIED. */
+int64_t sio_act_fanout(struct sio_fan_act *a, int src, int64_t count,
+		       const int32_t *sinks, int32_t sink_count);
+/* Take what some sink has got and the source still has; what was taken in all. */
+int64_t sio_act_fanout_settle(struct sio_fan_act *a, int src);
+/* Go on from there, before the first run; the place of each sink among those of
+ * f.  0 or -ENOMEM. */
+int sio_fanout_resume(struct sio_fanout *f, const struct sio_fan_act *a,
+		      const int32_t *places);
+
 /* ---- many at once: an engine, one thread under one epoll -------------------- */
 
 /* Where what has happened waits for Python: a list and an eventfd.  It outlives

@@ -163,6 +163,7 @@ class _FFI:
     def release(self, cdata: CData, /) -> None: ...
     def sizeof(self, cdata: CData | str, /) -> int: ...
     def string(self, cdata: Pointer[Byte], maxlen: int = ...) -> bytes: ...
+    def unpack(self, cdata: Array[c_unsigned_char], length: int) -> list[int]: ...
 
 # -- of csrc/api.h: the types ---------------------------------------------------------------------
 
@@ -219,6 +220,34 @@ class _struct_sio_error:
 
 class struct_sio_error(_struct_sio_error, Struct[struct_sio_error_ptr]): ...
 class struct_sio_error_ptr(_struct_sio_error, Items[struct_sio_error]): ...
+
+class _struct_sio_fan_act:
+    faults: Member[struct_sio_faults_ptr, Pointer[struct_sio_faults]]
+    sink_count: int
+    taken: int
+    held: int
+    error: Member[struct_sio_error, struct_sio_error | Fields]
+    src: Member[struct_sio_identity, struct_sio_identity | Fields]
+    how: Member[Array[c_unsigned_char], Array[c_unsigned_char] | Sequence[int] | bytes]
+    each: Member[
+        Array[struct_sio_fan_sink],
+        Array[struct_sio_fan_sink] | Sequence[struct_sio_fan_sink | Fields],
+    ]
+    buf: Member[Array[c_unsigned_char], Array[c_unsigned_char] | Sequence[int] | bytes]
+
+class struct_sio_fan_act(_struct_sio_fan_act, Struct[struct_sio_fan_act_ptr]): ...
+class struct_sio_fan_act_ptr(_struct_sio_fan_act, Items[struct_sio_fan_act]): ...
+
+class _struct_sio_fan_sink:
+    # is: Member[struct_sio_identity, struct_sio_identity | Fields]
+    moved: int
+    err: int
+    fd: int
+    flags: int
+    mode: int
+
+class struct_sio_fan_sink(_struct_sio_fan_sink, Struct[struct_sio_fan_sink_ptr]): ...
+class struct_sio_fan_sink_ptr(_struct_sio_fan_sink, Items[struct_sio_fan_sink]): ...
 
 class struct_sio_fanout(Opaque): ...
 class struct_sio_fanout_ptr(Pointer[struct_sio_fanout]): ...
@@ -485,6 +514,8 @@ class Lib:
     SIO_FILE_MOST: Final[int]
     SIO_FILE_BUF: Final[int]
     SIO_FILE_RESERVE: Final[int]
+    SIO_FAN_MOST: Final[int]
+    SIO_ACT_TEE: Final[int]
     SIO_PAGE_GIFT_REGION: Final[int]
     SIO_PAGE_GIFT_SMALL: Final[int]
     SIO_CALL_SPLICE: Final[int]
@@ -833,6 +864,23 @@ class Lib:
         /,
     ) -> int: ...
     def sio_fanout_close(self, f: Pointer[struct_sio_fanout], /) -> None: ...
+    def sio_act_fanout(
+        self,
+        a: Pointer[struct_sio_fan_act],
+        src: int,
+        count: int,
+        sinks: Pointer[c_int32_t] | list[int] | tuple[int, ...],
+        sink_count: int,
+        /,
+    ) -> int: ...
+    def sio_act_fanout_settle(self, a: Pointer[struct_sio_fan_act], src: int, /) -> int: ...
+    def sio_fanout_resume(
+        self,
+        f: Pointer[struct_sio_fanout],
+        a: Pointer[struct_sio_fan_act],
+        places: Pointer[c_int32_t] | list[int] | tuple[int, ...],
+        /,
+    ) -> int: ...
     def sio_completions_new(self, /) -> struct_sio_completions_ptr: ...
     def sio_completions_free(self, completions: Pointer[struct_sio_completions], /) -> None: ...
     def sio_completions_fd(self, completions: Pointer[struct_sio_completions], /) -> int: ...
@@ -1073,6 +1121,34 @@ class FFI(_FFI):
         init: int | Array[struct_sio_error] | Sequence[struct_sio_error | Fields],
         /,
     ) -> Array[struct_sio_error]: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_fan_act *"],
+        init: struct_sio_fan_act | Fields = ...,
+        /,
+    ) -> struct_sio_fan_act_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_fan_act[]"],
+        init: int | Array[struct_sio_fan_act] | Sequence[struct_sio_fan_act | Fields],
+        /,
+    ) -> Array[struct_sio_fan_act]: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_fan_sink *"],
+        init: struct_sio_fan_sink | Fields = ...,
+        /,
+    ) -> struct_sio_fan_sink_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_fan_sink[]"],
+        init: int | Array[struct_sio_fan_sink] | Sequence[struct_sio_fan_sink | Fields],
+        /,
+    ) -> Array[struct_sio_fan_sink]: ...
     @overload
     def new(
         self,
@@ -1444,6 +1520,20 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
+        cdecl: Literal["struct sio_fan_act *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_fan_act_ptr: ...
+    @overload
+    def cast(
+        self,
+        cdecl: Literal["struct sio_fan_sink *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_fan_sink_ptr: ...
+    @overload
+    def cast(
+        self,
         cdecl: Literal["struct sio_fanout *"],
         value: CData | int,
         /,
@@ -1702,6 +1792,8 @@ class FFI(_FFI):
             "struct sio_act",
             "struct sio_counts",
             "struct sio_error",
+            "struct sio_fan_act",
+            "struct sio_fan_sink",
             "struct sio_fanout_config",
             "struct sio_fanout_report",
             "struct sio_fdinfo",

@@ -128,6 +128,8 @@ OPEN = {
     "act",
     "counts",
     "error",
+    "fan_act",
+    "fan_sink",
     "fanout_config",
     "fanout_report",
     "fdinfo",

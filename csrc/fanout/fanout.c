@@ -215,16 +215,25 @@ static int tee_straight(struct sio_fanout *f, struct sio_sink *s)
 	return 0;
 }
 
-/* How far all others have come, when s alone is at base; else base. */
+/* How far all others have come, when s alone is at base; else base.
+ *
+ * Looked for from s on, round to s again, and only as far as the next at base:
+ * for all that are at base together that is one look at each sink, and not one
+ * at each for each. */
 static int64_t others_got(const struct sio_fanout *f, const struct sio_sink *s)
 {
+	int32_t at = (int32_t)(s - f->sinks);
 	int64_t least = f->end;
 
-	for (int32_t i = 0; i < f->sink_count; i++) {
-		const struct sio_sink *other = &f->sinks[i];
+	for (int32_t step = 1; step < f->sink_count; step++) {
+		const struct sio_sink *other;
 
-		if (other != s && is_open(other) && other->got < least)
+		at = at + 1 < f->sink_count ? at + 1 : 0;
+		other = &f->sinks[at];
+		if (is_open(other) && other->got < least)
 			least = other->got;
+		if (least == f->base)
+			break;
 	}
 	return least;
 }

@@ -18,17 +18,16 @@
 #include "base/errno_class.h"
 #include "base/faults.h"
 #include "base/syscalls.h"
+#include "transfer/look.h"
 #include "transfer/plan.h"
 #include "transfer/segments.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 static void at(struct sio_act *a, int phase)
@@ -37,37 +36,13 @@ static void at(struct sio_act *a, int phase)
 		a->faults->phase = phase;
 }
 
-static int option(int fd, int name)
-{
-	int value = -1;
-	socklen_t size = sizeof(value);
-
-	(void)getsockopt(fd, SOL_SOCKET, name, &value, &size);
-	return value;
-}
-
-static int is(const struct sio_identity *one, const struct stat *st)
-{
-	return one->dev == st->st_dev && one->ino == st->st_ino;
-}
-
-static int looked(int fd, struct sio_identity *id, struct stat *st)
-{
-	if (fstat(fd, st))
-		return 0;
-	id->dev = st->st_dev;
-	id->ino = st->st_ino;
-	return S_ISREG(st->st_mode) || S_ISFIFO(st->st_mode) ||
-	       (S_ISSOCK(st->st_mode) && option(fd, SO_TYPE) == SOCK_STREAM);
-}
-
 static int look(struct sio_act *a, int src, int dst, struct stat *from,
 		struct stat *to)
 {
 	a->moved = a->from_memory = a->held = a->error.err = 0;
 	a->method = SIO_READ_WRITE;
-	return looked(src, &a->src, from) && looked(dst, &a->dst, to) &&
-	       !is(&a->src, to);
+	return sio_look(src, &a->src, from) && sio_look(dst, &a->dst, to) &&
+	       !sio_is_same(&a->src, to);
 }
 
 /* Told once by the kernel, so that it has to be told on. */
@@ -77,23 +52,6 @@ static int failed(struct sio_act *a, int64_t answer, int side, int call)
 		return a->moved || a->held ? SIO_BUDGET : SIO_UNTRIED;
 	a->error = (struct sio_error){ (int)-answer, side, call, 1 };
 	return SIO_BUDGET;
-}
-
-/* What a file has from an offset or its position on; 0 where that is unclear,
- * as in a file whose content the kernel makes up. */
-static int64_t bytes_from(int fd, const struct stat *st, int64_t offset)
-{
-	if (offset < 0)
-		offset = lseek(fd, 0, SEEK_CUR);
-	return offset < 0 || offset > st->st_size ? 0 : st->st_size - offset;
-}
-
-/* tmpfs, memfds too, does not always know RWF_NOWAIT, and needs no disk. */
-static int is_memory(int fd)
-{
-	struct statfs fs;
-
-	return !fstatfs(fd, &fs) && fs.f_type == TMPFS_MAGIC;
 }
 
 /* From memory if all is there; from a disk it may take long, and then dst has to
@@ -106,10 +64,10 @@ static int64_t read_file(struct sio_act *a, int fd, int dst, int64_t *offset,
 
 	at(a, SIO_PHASE_FILL);
 	n = sio_read_cached(a->faults, fd, offset, a->buf, len);
-	if (n >= 0 || (a->cached_only && !(n == -EOPNOTSUPP && is_memory(fd))))
+	if (n >= 0 || (a->cached_only && !(n == -EOPNOTSUPP && sio_is_in_memory(fd))))
 		return n;
 	n = sio_read(a->faults, fd, offset, a->buf, len);
-	if (n > 0 && (fstat(dst, &st) || !is(&a->dst, &st))) {
+	if (n > 0 && (fstat(dst, &st) || !sio_is_same(&a->dst, &st))) {
 		if (!offset)
 			(void)lseek(fd, -n, SEEK_CUR);
 		return -ESTALE;
@@ -186,7 +144,7 @@ static int by_sendfile(struct sio_act *a, int src, int dst, int64_t offset,
 
 	if (a->cached_only)
 		return SIO_UNTRIED;
-	room = sio_sockbuf_free(dst, option(dst, SO_PROTOCOL) == IPPROTO_TCP);
+	room = sio_sockbuf_free(dst, sio_option(dst, SO_PROTOCOL) == IPPROTO_TCP);
 	if (!room || sio_sockbuf_fits(room, 0) < want + header_len)
 		return SIO_UNTRIED;
 	if (header_len) {
@@ -236,7 +194,7 @@ static int from_file(struct sio_act *a, int src, int dst, int64_t count,
 		     int64_t off_src, const struct stat *from,
 		     const struct stat *to)
 {
-	int64_t has = bytes_from(src, from, off_src);
+	int64_t has = sio_file_rest(src, from, off_src);
 	int64_t left = count < 0 || count > has ? has : count;
 
 	if (!has)
@@ -312,7 +270,7 @@ static int send_parts(struct sio_act *a, int sock, int file, int64_t offset,
 	if (!look(a, file, sock, &from, &to) || !S_ISREG(from.st_mode) ||
 	    !S_ISSOCK(to.st_mode))
 		return SIO_UNTRIED;
-	has = bytes_from(file, &from, offset);
+	has = sio_file_rest(file, &from, offset);
 	if (count < 0)
 		count = has;
 	if (!count || count > has || header_len > SIO_ACT_SMALL ||

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from .._cffi import ffi, lib
@@ -24,6 +25,7 @@ from .._kernel.handlers import installed_handlers
 from .._public import public
 from .._transfer.build import apply_window, checked_count, min_timeout, refuse_overlap, split_count
 from .._transfer.flow import IDLE_NS, INT64_MAX, SLICE_NS, Flow, check_forked, idle_ns
+from . import act
 from .ending import CloseWithResult
 from .remains import refusals, take_rest, too_many
 from .sinks import (
@@ -136,6 +138,12 @@ class Fanout:
         for number, one in enumerate(self._order):
             if one is not None:
                 one.join(made, number)
+
+    def go_on_from(self, tried: act.Tried) -> None:
+        """Begin where a first try has ended."""
+        places = [sink.place for sink in self.sinks if isinstance(sink, DescriptorSink)]
+        tried.go_on(self.c, self._in.src, self.sinks, places)
+        self._begun = tried.begun
 
     @property
     def report(self) -> struct_sio_fanout_report_ptr:
@@ -269,6 +277,7 @@ class Fanout:
             one.check_detached(self._stall)
         report = self.report
         base, left, unread = int(report.base), take_rest(self.c), b""
+        most = max(one.moved for one in self.sinks)
         for place, sink in enumerate(self._order):
             is_open = lib.sio_fanout_fate(self.c, place) == lib.SIO_FATE_OPEN
             if not is_open and (report.attached or place != report.last):
@@ -281,7 +290,6 @@ class Fanout:
             for one in [sink] if sink is not None else self._objects:
                 one.due += held
                 if len(one.due) + one.moved == self.moved:
-                    most = max(other.moved for other in self.sinks)
                     unread = one.due[most - one.moved :]
         return unread
 
@@ -357,7 +365,12 @@ def fanout(
     the same. A FIFO that was opened without waiting for a writer is waited for here. Another reader
     of the same source, or a writer of the same sink, gets its bytes in between.
     """
-    return Fanout(
+    can_try = method == "auto" and on_slow in ("wait", "drop")
+    tried = act.tried(src, sinks, count, stall_timeout, timeout, progress) if can_try else None
+    if isinstance(tried, FanoutResult):
+        return tried
+    make = partial(
+        Fanout,
         src,
         sinks,
         count,
@@ -365,4 +378,26 @@ def fanout(
         stall_timeout=stall_timeout,
         method=method,
         timeout=timeout,
-    ).run(progress)
+    )
+    return make().run(progress) if tried is None else _go_on(tried, make, progress)
+
+
+def _go_on(
+    tried: act.Tried, make: Callable[[], Fanout], progress: Callable[[int], object] | None
+) -> FanoutResult:
+    """Run what a first try has begun; an exception gets the counts of both."""
+    fan = None
+    try:
+        fan = make()
+        fan.go_on_from(tried)
+        result = fan.run(progress)
+    except BaseException as error:
+        try:
+            if fan is not None:
+                fan.close()
+        finally:
+            if not hasattr(error, "result"):
+                tried.salvage(error)
+        raise
+    tried.release()
+    return result

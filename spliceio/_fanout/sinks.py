@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import cache
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,17 @@ class FanoutResult:
         """The sinks that did not get everything."""
         return tuple(sink for sink in self.sinks if sink.fate != "done")
 
+    def __getattr__(self, name: str) -> Any:
+        """Make `sinks`, of a fan-out that took no time to speak of, when they are asked for."""
+        if name != "sinks" or "_make" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        make, *args = self.__dict__["_make"]
+        return self.__dict__.setdefault("sinks", make(*args))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled: the fields."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
 
 class DescriptorSink:
     """A sink with a descriptor: the flow into it, from whichever pipe the C says."""
@@ -113,6 +125,11 @@ class DescriptorSink:
     def join(self, fanout: struct_sio_fanout_ptr, number: int) -> None:
         """Be a sink of the C's fan-out, by this number."""
         self._fanout, self._number = fanout, number
+
+    @property
+    def place(self) -> int:
+        """Which of the C's sinks it is."""
+        return self._number
 
     @property
     def moved(self) -> int:
@@ -298,8 +315,12 @@ def _position_query(given: Any, method: str) -> Callable[[], object] | None:
     return None
 
 
+@cache
 def placeholder_pipe() -> endpoint.Endpoint:
-    """Return an endpoint for the pipe that feeds a sink: the C says at each step which it is."""
+    """Return an endpoint for the pipe that feeds a sink: the C says at each step which it is.
+
+    One for all of them: it has no descriptor, no position, and nothing that was read ahead.
+    """
     end = endpoint.Endpoint(None, -1, "src")
     end.info = end.info._replace(
         err=0, kind=lib.SIO_KIND_PIPE, mode=stat.S_IFIFO, flags=os.O_RDONLY

@@ -24,7 +24,7 @@ from .transfer import Transfer, TransferResult, flow_of, go_on_from
 if TYPE_CHECKING:
     from .._cffi import struct_sio_act_ptr
 
-__all__ = ["Tried", "copied", "note_nothing", "sent"]
+__all__ = ["Tried", "copied", "note_nothing", "plain", "sent"]
 
 _NAMES = {lib.SIO_READ_WRITE: "read_write", lib.SIO_SENDFILE: "sendfile", lib.SIO_SPLICE: "splice"}
 _SHIFT: int = lib.SIO_ACT_SHIFT
@@ -111,8 +111,8 @@ def copied(
             return None
         from_, at, most = part
     else:
-        from_ = _plain(src)
-    to = _plain(dst)
+        from_ = plain(src)
+    to = plain(dst)
     if from_ < 0 or to < 0:
         return None
     try:
@@ -171,8 +171,8 @@ def sent(
             return None
         from_, offset, most = part
     else:
-        from_ = _plain(file)
-    to = _plain(sock)
+        from_ = plain(file)
+    to = plain(sock)
     if from_ < 0 or to < 0:
         return None
     try:
@@ -198,7 +198,7 @@ def sent(
     return result
 
 
-def _plain(end: Any) -> int:
+def plain(end: Any) -> int:
     """Return the number of an end whose bytes are its descriptor's, by its exact type; or -1."""
     kind = type(end)
     if kind is socket:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from spliceio._cffi import ffi, lib
+from spliceio._fanout import act as _fan_act
 from spliceio._files import act as _file_act
 from spliceio._transfer import act as _act
 from spliceio._transfer import flow as _flow
@@ -157,6 +158,7 @@ class Seam:
             patch.setattr(_act, "_copy", acting(_act._copy))
             patch.setattr(_act, "_send", acting(_act._send))
             patch.setattr(_file_act, "_copy", acting(_file_act._copy))
+            patch.setattr(_fan_act, "_fanout", acting(_fan_act._fanout))
             yield self
 
     @property
