@@ -117,9 +117,18 @@ struct sio_owned {
 	int32_t fd;
 };
 
+/* How a path may be resolved (openat2(2)). */
+#define SIO_RESOLVE_NO_MAGICLINKS 0x02  /* not through /proc/PID/fd */
+#define SIO_RESOLVE_BENEATH 0x08        /* not out of the folder: EXDEV */
+#define SIO_RESOLVE_CACHED 0x20         /* not if a disk is needed: EAGAIN (5.12) */
+
 /* In a folder, or AT_FDCWD. */
 int sio_owned_open(struct sio_owned *o, int folder, const char *path, int flags,
 		   uint32_t mode);
+/* By openat2(2), so that resolving the path does no more than it may: to read, in
+ * a folder or AT_FDCWD.  -ENOSYS before Linux 5.6. */
+int sio_owned_open_within(struct sio_owned *o, int folder, const char *path,
+			  int flags, uint64_t resolve);
 int sio_owned_dup(struct sio_owned *o, int fd);
 int sio_owned_memfd(struct sio_owned *o, const char *name, uint32_t flags);
 /* The capacity granted, or -errno. */

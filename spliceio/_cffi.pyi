@@ -508,6 +508,9 @@ class Lib:
     SIO_MAX_COUNT: Final[int]
     SIO_NO_OFFSET: Final[int]
     SIO_BAD_COUNT: Final[int]
+    SIO_RESOLVE_NO_MAGICLINKS: Final[int]
+    SIO_RESOLVE_BENEATH: Final[int]
+    SIO_RESOLVE_CACHED: Final[int]
     SIO_ACT_SMALL: Final[int]
     SIO_ACT_BUF: Final[int]
     SIO_ACT_SHIFT: Final[int]
@@ -674,6 +677,15 @@ class Lib:
         path: Pointer[Byte] | bytes,
         flags: int,
         mode: int,
+        /,
+    ) -> int: ...
+    def sio_owned_open_within(
+        self,
+        o: Pointer[struct_sio_owned],
+        folder: int,
+        path: Pointer[Byte] | bytes,
+        flags: int,
+        resolve: int,
         /,
     ) -> int: ...
     def sio_owned_dup(self, o: Pointer[struct_sio_owned], fd: int, /) -> int: ...

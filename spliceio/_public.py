@@ -19,12 +19,16 @@ _Named = TypeVar("_Named")
 
 
 def public(named: _Named) -> _Named:
-    """Make a function or class a name of `spliceio`; outermost of its decorators."""
+    """Make a function or class a name of `spliceio` or `spliceio.asgi`, where it is written.
+
+    Outermost of its decorators.
+    """
     if isinstance(named, type):
         # typing.get_type_hints would look for the names in these in the package, which is lazy.
         space = vars(sys.modules[named.__module__])
         own = {named.__name__: named}
         for name, text in named.__annotations__.items():
             named.__annotations__[name] = eval(text, space, own)
-    named.__module__ = "spliceio"
+    in_asgi = named.__module__.startswith("spliceio.asgi.")
+    named.__module__ = "spliceio.asgi" if in_asgi else "spliceio"
     return named

@@ -17,11 +17,12 @@ import pytest
 
 import spliceio
 import spliceio.aio
+import spliceio.asgi
 from spliceio import _public
 
 NAMES = [
     pytest.param(module, name, id=f"{module.__name__}.{name}")
-    for module in (spliceio, spliceio.aio)
+    for module in (spliceio, spliceio.aio, spliceio.asgi)
     for name in module.__all__
     if inspect.isclass(getattr(module, name)) or inspect.isfunction(getattr(module, name))
 ]
@@ -40,7 +41,8 @@ def test_these_are_all_of_them():
     """What is neither a class nor a function is a constant."""
     rest = set(spliceio.__all__) - set(CLASSES) - set(FUNCTIONS)
     assert {name for name in rest if not name.startswith("SPLICE_F_")} == {"MORE", "__version__"}
-    assert len(NAMES) == len(CLASSES) + len(FUNCTIONS) + len(spliceio.aio.__all__)
+    others = [*spliceio.aio.__all__, *spliceio.asgi.__all__]
+    assert len(NAMES) == len(CLASSES) + len(FUNCTIONS) + len(others)
     assert len(CLASSES) > 15
     assert len(FUNCTIONS) > 20
 

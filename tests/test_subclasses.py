@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 import spliceio
+import spliceio.asgi
 
 PACKAGE = Path(spliceio.__file__).parent
 
@@ -54,6 +55,8 @@ ON_PURPOSE = {
     "Remaining": {"readable", "readinto", "close"},
     "Handler": CONNECTION | ANSWERING | NAMING | SETTINGS | STREAMS | REQUEST,
     "Parser": {"error", "parse_known_args", "print_help"},
+    "UvicornProtocol": {"app", "transport", "connection_made", "connection_lost"}
+    | {"handle_websocket_upgrade"},
     "MixedIn": CONNECTION | FILES | STREAMS | REQUEST,
 }
 """What base classes document for subclasses to define, or to set."""
@@ -67,6 +70,8 @@ def home(cls: type) -> str:
     """The module that a class is written in."""
     if cls.__module__ == "spliceio":
         return f"spliceio.{spliceio._MODULE_OF[cls.__qualname__]}"
+    if cls.__module__ == "spliceio.asgi":
+        return f"spliceio.asgi.{spliceio.asgi._WHERE[cls.__qualname__]}"
     return cls.__module__
 
 

@@ -14,6 +14,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* Newer than the headers that a manylinux image builds with; one number, but for
+ * alpha. */
+#ifdef SYS_openat2
+#define SYS_OPENAT2 SYS_openat2
+#else
+#define SYS_OPENAT2 437
+#endif
+
 static int keep(struct sio_owned *o, int64_t fd)
 {
 	if (fd < 0)
@@ -27,6 +35,18 @@ int sio_owned_open(struct sio_owned *o, int folder, const char *path, int flags,
 		   uint32_t mode)
 {
 	return keep(o, openat(folder, path, flags | O_CLOEXEC, (mode_t)mode));
+}
+
+int sio_owned_open_within(struct sio_owned *o, int folder, const char *path,
+			  int flags, uint64_t resolve)
+{
+	struct how {
+		uint64_t flags;
+		uint64_t mode;
+		uint64_t resolve;
+	} how = { (uint64_t)(flags | O_CLOEXEC | O_LARGEFILE), 0, resolve };
+
+	return keep(o, syscall(SYS_OPENAT2, folder, path, &how, sizeof(how)));
 }
 
 int sio_owned_dup(struct sio_owned *o, int fd)

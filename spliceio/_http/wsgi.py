@@ -14,11 +14,10 @@ import os
 import select
 import socket
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from .._cffi import lib
-from .._kernel import endpoint, objects
-from .._kernel.arguments import FileDescriptorLike, Window, contiguous
+from .._kernel import objects
+from .._kernel.arguments import FileDescriptorLike, contiguous
 from .._kernel.number import is_a, number
 from .._kernel.ready import ready
 from .._public import public
@@ -27,6 +26,7 @@ from .._transfer.build import checked_count
 from .._transfer.flow import Fallback, idle_ns
 from .._transfer.send import send_file
 from .._transfer.transfer import TransferResult
+from .place import place_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -91,7 +91,9 @@ class FileWrapper:
         idle_ns(timeout)  # refuses what is no time
         head = contiguous(header, "FileWrapper.send: header")
         try:
-            place = self._place(count)
+            place = place_of(self.filelike, "FileWrapper.send", None, count)
+            if not place.most and count != 0:
+                raise ValueError("nothing is left in the file")
         except (TypeError, ValueError) as error:  # it has to be read
             return self._send_read(sock, head, count, timeout, str(error))
         try:
@@ -106,26 +108,6 @@ class FileWrapper:
             raise
         place.move(place.most)
         return result
-
-    def _place(self, count: int | None) -> _Place:
-        """Find the real file, where it is, and how many bytes are wanted of what it has from there.
-
-        Raises ValueError or TypeError for what has bytes of its own, no position, no known size, or
-        nothing left; OSError for what cannot be read.
-        """
-        if isinstance(self.filelike, Window):
-            raise TypeError("it is read from no position")  # nor has it a read()
-        file = objects.real(self.filelike, "FileWrapper.send", "src", sends=False)
-        info = endpoint.info_of(file, "FileWrapper.send", "src")
-        if info.kind != lib.SIO_KIND_FILE or not info.size_is_known:
-            raise ValueError(f"{info.text} has no size that is known before it is read")
-        begin = file.tell() if hasattr(file, "tell") else os.lseek(info.fd, 0, os.SEEK_CUR)
-        if hasattr(file, "flush"):
-            file.flush()
-        size = os.fstat(info.fd).st_size
-        if begin >= size:
-            raise ValueError("nothing is left in the file")
-        return _Place(file, begin, size - begin if count is None else min(count, size - begin))
 
     def _send_read(
         self, sock: Any, head: bytes, count: int | None, timeout: float | None, why: str
@@ -149,21 +131,6 @@ class FileWrapper:
             yield head + data
             head = b""
         yield head
-
-
-class _Place(NamedTuple):
-    """The part of a real file from its position on."""
-
-    file: Any
-    begin: int
-    most: int
-
-    def move(self, count: int) -> None:
-        """Move the position to where reading so many bytes leaves it."""
-        if hasattr(self.file, "seek"):
-            self.file.seek(self.begin + count)
-        else:
-            os.lseek(number(self.file, "src"), self.begin + count, os.SEEK_SET)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from .._cffi import ffi, lib
 if TYPE_CHECKING:
     from .._cffi import struct_sio_owned_ptr
 
-__all__ = ["close", "duplicate", "open_at", "owner"]
+__all__ = ["close", "duplicate", "open_at", "open_within", "owner"]
 
 _AT_FDCWD = -100
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -34,6 +34,22 @@ def open_at(
     err = -errno.EINTR
     while err == -errno.EINTR:
         err = lib.sio_owned_open(owned, where, name, flags, mode)
+    return _number(owned, err, path)
+
+
+def open_within(
+    owned: struct_sio_owned_ptr, path: _Path, flags: int, resolve: int, folder: int = -1
+) -> int:
+    """Open a file into `owned` by openat2(2), close-on-exec, with limits on how it is found.
+
+    Raises OSError, also where the kernel has no such call or no such limit (ENOSYS, EINVAL).
+    """
+    where, name = _AT_FDCWD if folder < 0 else folder, os.fsencode(path)
+    if b"\0" in name:
+        raise ValueError("embedded null byte")
+    err = -errno.EINTR
+    while err == -errno.EINTR:
+        err = lib.sio_owned_open_within(owned, where, name, flags, resolve)
     return _number(owned, err, path)
 
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import pytest
 
 from spliceio import FileWrapper, UnexpectedEOF
+from spliceio._http import wsgi
 from spliceio._transfer import send as _send
 from tests.support.seam import Seam
 from tests.support.states import Worker
@@ -231,14 +232,14 @@ def test_a_file_that_shrinks(wires, tmp_path, monkeypatch):
 
         near, far = wires.sockets("unix")
         wrapper = FileWrapper(file)
-        place = wrapper._place
+        place = wsgi.place_of
 
-        def placed(count):
-            found = place(count)
+        def placed(*args):
+            found = place(*args)
             monkeypatch.setattr(os, "fstat", shrunk)  # what send_file asks, after its own look
             return found
 
-        monkeypatch.setattr(wrapper, "_place", placed)
+        monkeypatch.setattr(wsgi, "place_of", placed)
         monkeypatch.setattr(_send.act, "sent", lambda *a, **b: None)  # whose look is the C's
         with pytest.raises(UnexpectedEOF) as raised:
             wrapper.send(near, header=b"HEAD")
