@@ -21,6 +21,7 @@ __all__ = [
     "NO_FIELDS",
     "Fields",
     "Validators",
+    "decide",
     "http_date",
     "parse_date",
     "precondition",
@@ -109,6 +110,25 @@ def precondition(method: str, fields: Fields, now: Validators) -> int | None:
     elif reads and (since := _date(fields, "If-Modified-Since")) is not None:
         return 304 if now.modified <= since else None
     return None
+
+
+def decide(
+    method: str, fields: Fields, now: Validators, size: int
+) -> tuple[int, list[tuple[int, int]] | None]:
+    """Return the status of a response with a file, and the ranges of it to send.
+
+    None is the whole file; of 304, 412 and 416 nothing is sent.
+    """
+    wanted = None
+    if method in ("GET", "HEAD"):
+        refused = precondition(method, fields, now)
+        if refused is not None:
+            return refused, None
+        if method == "GET" and range_holds(fields, now):
+            wanted = ranges(fields, size)
+    if wanted is None:
+        return 200, None
+    return (206, wanted) if wanted else (416, None)
 
 
 def range_holds(fields: Fields, now: Validators) -> bool:

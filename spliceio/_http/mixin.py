@@ -29,7 +29,7 @@ from .._public import public
 from .._transfer.transfer import TransferResult
 from .base import is_overridden, location
 from .body import Body, Remaining, rest_of
-from .conditional import NO_FIELDS, Fields, precondition, range_holds, ranges, validators
+from .conditional import NO_FIELDS, Fields, decide, validators
 from .connection import Connection
 from .file import (
     Path,
@@ -220,22 +220,14 @@ class SendfileMixin(Connection):
         now, size = validators(status), status.st_size
         date = self.date_time_string if self._is_overridden("date_time_string") else None
         fields = [*validator_fields(now, date), *more]
-        wanted: list[tuple[int, int]] | None = None
-        if self.command in ("GET", "HEAD"):
-            asked = self._asked()
-            refused = precondition(self.command, asked, now)
-            if refused is not None:
-                length = [] if refused == 304 else [("Content-Length", "0")]
-                self._bare(refused, fields + length)
-                return None
-            if self.command == "GET" and range_holds(asked, now):
-                wanted = ranges(asked, size)
-        if wanted is None:
-            return self._send(200, fields, Body(fd, size, kind))
-        if not wanted:
+        code, wanted = decide(self.command, self._asked(), now, size)
+        if code in (304, 412):
+            self._bare(code, fields + ([] if code == 304 else [("Content-Length", "0")]))
+            return None
+        if code == 416:
             self._bare(416, [("Content-Range", f"bytes */{size}"), ("Content-Length", "0")])
             return None
-        return self._send(206, fields, Body(fd, size, kind, wanted))
+        return self._send(code, fields, Body(fd, size, kind, wanted))
 
     def _asked(self) -> Fields:
         """Return the header of the request; HTTP/0.9 has none, and its answer no head to explain.

@@ -9,27 +9,25 @@ Rule 3: what is left unread on a connection is never taken for a next request.
 from __future__ import annotations
 
 import contextlib
-import functools
-import html
 import io
-import mimetypes
 import os
 import re
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import quote, quote_from_bytes
+from urllib.parse import quote
 
 from .._version import __version__
 from .conditional import http_date
 from .docroot import BadTarget, Docroot, Opened, Target, target
 from .file import status_of
 from .mixin import SendfileMixin
+from .pages import INDEX, listing, type_of
 
 __all__ = ["Handler", "Site"]
 
-_INDEX = (b"index.html", b"index.htm")
+_INDEX = tuple(map(os.fsencode, INDEX))
 _CHUNK = 1 << 13
 _MOST_HEAD = 65536
 _NOT_UNDERSTOOD = (400, 408, 414, 431, 505)
@@ -165,7 +163,7 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
             os.close(found.fd)
 
     def _file(self, name: bytes, found: Opened) -> None:
-        self._respond(found.fd, found.status, _type_of(os.fsdecode(name)), [])
+        self._respond(found.fd, found.status, type_of(os.fsdecode(name)), [])
 
     def _directory(self, wanted: Target, found: Opened) -> None:
         if not wanted.slash:
@@ -181,7 +179,12 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
                         return
                 finally:
                     os.close(index.fd)
-        self._page(200, "text/html", _listing(wanted.path, found.fd))
+        try:
+            page = listing(wanted.path, found.fd)
+        except OSError as error:
+            self.send_error(status_of(error))
+            return
+        self._page(200, "text/html", page)
 
     def _page(self, code: int, kind: str, body: bytes) -> None:
         fields = [("Content-Type", f"{kind}; charset=utf-8"), ("Content-Length", str(len(body)))]
@@ -230,34 +233,3 @@ class Handler(SendfileMixin, BaseHTTPRequestHandler):
         if len(text) > _MOST_LOGGED:
             text = f"{text[:_MOST_LOGGED]}..."
         self.site.log(f"{self.address_string()} - - [{self.log_date_time_string()}] {text}\n")
-
-
-@functools.lru_cache(maxsize=1024)
-def _type_of(name: str) -> str:
-    kind, encoding = mimetypes.guess_type(f"/{name}")
-    if encoding or kind is None:
-        suffix = os.path.splitext(name)[1]
-        return SimpleHTTPRequestHandler.extensions_map.get(suffix, "application/octet-stream")
-    return kind
-
-
-def _listing(path: str, fd: int) -> bytes:
-    """Return an HTML page of a directory; names that are not UTF-8 keep working as links."""
-    title = html.escape(f"Directory listing for {path}")
-    lines = [
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        f"<title>{title}</title>\n</head>\n<body>\n<h1>{title}</h1>\n<hr>\n<ul>",
-    ]
-    with os.scandir(fd) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name.lower()):
-            raw = os.fsencode(entry.name)
-            link, shown = quote_from_bytes(raw), raw.decode("utf-8", "replace")
-            if entry.is_dir(follow_symlinks=False):
-                link, shown = f"{link}/", f"{shown}/"
-            elif entry.is_symlink():
-                shown += "@"
-            elif not entry.is_file(follow_symlinks=False):
-                continue
-            lines.append(f'<li><a href="{link}">{html.escape(shown)}</a></li>')
-    lines.append("</ul>\n<hr>\n</body>\n</html>\n")
-    return "\n".join(lines).encode()

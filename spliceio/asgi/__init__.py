@@ -14,11 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._static import StaticFiles as StaticFiles
     from ._uvicorn import UvicornProtocol as UvicornProtocol
 
-__all__ = ["UvicornProtocol"]
+__all__ = ["StaticFiles", "UvicornProtocol"]
 
-_WHERE = {"UvicornProtocol": "_uvicorn"}
+_WHERE = {"StaticFiles": "_static", "UvicornProtocol": "_uvicorn"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -21,7 +21,7 @@ from .._kernel.errors import UnexpectedEOF
 if TYPE_CHECKING:
     from .._cffi import struct_sio_owned_ptr
 
-__all__ = ["BLOCK", "blocks", "open_path"]
+__all__ = ["BLOCK", "copy_blocks", "open_path"]
 
 BLOCK = 262144
 # A FIFO in place of a file hangs no thread, and a terminal is nobody's controlling one.
@@ -52,14 +52,19 @@ async def open_path(path: str | bytes | os.PathLike[str]) -> struct_sio_owned_pt
     return file
 
 
-async def blocks(fd: int, offset: int, count: int) -> AsyncIterator[bytes]:
-    """Read a part of a file, block by block; raises UnexpectedEOF if it ends before."""
+async def copy_blocks(
+    fd: int, offset: int, count: int, put: Callable[[bytes, int], Awaitable[None]]
+) -> None:
+    """Read a part of a file, and give each block of it to `put`, with the count that is left then.
+
+    Raises UnexpectedEOF if it ends before.
+    """
     while count:
         data = await _read(fd, offset, min(count, BLOCK))
         if not data:
             raise UnexpectedEOF(errno.ENODATA, "the file has become shorter")
-        yield data
         offset, count = offset + len(data), count - len(data)
+        await put(data, count)
 
 
 async def _read(fd: int, offset: int, count: int) -> bytes:

@@ -23,7 +23,7 @@ from .._transfer import act
 from .._transfer.send import make_send_file
 from .._transfer.transfer import TransferResult
 from ..aio._driver import nothing_unsent, run_and_close
-from ._disk import blocks
+from ._disk import copy_blocks
 
 __all__ = ["Outlet"]
 
@@ -165,13 +165,18 @@ class Outlet:
     async def _copy(
         self, flow: Any, fd: int, offset: int, count: int, header: bytes, after: bytes
     ) -> None:
-        async for data in blocks(fd, offset, count):
-            self.under.write(header + data if header else data)
-            header = b""
+        pending = header
+
+        async def put(data: bytes, left: int) -> None:
+            nonlocal pending
+            self.under.write(pending + data if pending else data)
+            pending = b""
             if flow.write_paused:
                 await flow.drain()
             if self.under.is_closing():
                 raise _Gone
+
+        await copy_blocks(fd, offset, count, put)
         if after:
             self.under.write(after)
 

@@ -34,6 +34,7 @@ from .._public import public
 from .._transfer.build import checked_count, checked_offset
 from ._disk import open_path
 from ._framing import Parts, h11_parts, httptools_parts
+from ._held import HeldFile
 from ._outlet import Outlet
 
 if TYPE_CHECKING:
@@ -179,7 +180,12 @@ class _Response:
 
     async def _file(self, message: Message) -> None:
         if self._takes_file(_ZEROCOPYSEND):
-            file, offset, count = message["file"], message.get("offset"), message.get("count")
+            file = message["file"]
+            if type(file) is HeldFile:  # of StaticFiles, which has looked at it
+                await self._part(file.fd, message["offset"], message["count"])
+                await self._done(message["more_body"])
+                return
+            offset, count = message.get("offset"), message.get("count")
             offset = None if offset is None else checked_offset(offset)
             place = place_of(file, _ZEROCOPYSEND, offset, checked_count(count))
             await self._part(place.fd, place.begin, place.most)

@@ -29,7 +29,7 @@ import pytest
 
 from spliceio._cli import main as cli
 from spliceio._cli import serve as _serve
-from spliceio._http import site as _site
+from spliceio._http import pages
 from spliceio._http.docroot import Docroot
 from spliceio._http.site import Site
 from tests.support.commands import HANG, SPLICEIO, run, said
@@ -466,9 +466,9 @@ def test_names_in_listings_are_escaped(server):
     links = re.findall(r'href="([^"]*)"', page)
     assert {"folder/", "link"} <= set(links)
     assert all(link.isascii() and ":" not in link for link in links)
-    bodies = [curl(f"{server.url}/odd/{link}").stdout for link in links if "%0D" not in link]
+    bodies = [curl(f"{server.url}/odd/{link}").stdout for link in links]
     assert set(names) <= set(bodies)
-    assert server.status("/odd/a%0d%0aX:%20y") == 400
+    assert server.status("/odd/a%0d%0aX:%20y") == 200
 
 
 def test_an_empty_directory_and_one_that_may_not_be_read(server):
@@ -929,4 +929,4 @@ def test_types_of_names():
         ".html": None,
     }
     for name, kind in kinds.items():
-        assert _site._type_of(name) == (kind or "application/octet-stream")
+        assert pages.type_of(name) == (kind or "application/octet-stream")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spliceio._http import docroot
 from spliceio._http.docroot import BadTarget, Docroot, target
 from tests.support.states import Worker
 
@@ -35,9 +36,20 @@ def root(tmp_path):
     return root
 
 
-@pytest.fixture
-def tree(root):
-    """The root, opened."""
+def refuse_openat2(monkeypatch, number):
+    """Let openat2 be refused, as an old kernel or a sandbox does."""
+
+    def refuse(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(docroot.owned, "open_within", refuse)
+
+
+@pytest.fixture(params=[0, errno.ENOSYS], ids=["openat2", "no openat2"])
+def tree(root, request, monkeypatch):
+    """The root, opened; with the kernel's own limit, and without."""
+    if request.param:
+        refuse_openat2(monkeypatch, request.param)
     tree = Docroot(root)
     yield tree
     tree.close()
@@ -88,6 +100,9 @@ def refusal(tree: Docroot, *names: str | bytes, slash: bool = False) -> int | No
         ("/a?b=/../c", [b"a"], False, "/a"),
         ("/a#/../c", [b"a"], False, "/a"),
         ("/a%3Fb%23c", [b"a?b#c"], False, "/a%3Fb%23c"),
+        ("/a%0d%0aSet-Cookie:%20x", [b"a\r\nSet-Cookie: x"], False, "/a%0D%0ASet-Cookie%3A%20x"),
+        ("/%1b[31m%09%7f", [b"\x1b[31m\t\x7f"], False, "/%1B%5B31m%09%7F"),
+        ("/a\x01", [b"a\x01"], False, "/a%01"),
         ("http://host/a/b?c", [b"a", b"b"], False, "/a/b"),
         ("HTTPS://host:1/", [], True, "/"),
         ("http://host", [], True, "/"),
@@ -120,15 +135,10 @@ def test_a_target_is_names(text, names, slash, path):
         "/%2F",
         "/a%00",
         "/%00/etc",
-        "/a%0d%0aSet-Cookie:%20x",
-        "/a%0a",
-        "/%1b[31m",
-        "/%7f",
-        "/a\x01",
     ],
 )
 def test_a_target_that_no_file_can_have(text):
-    """Climbing, hidden slashes, NUL and control characters, in any spelling."""
+    """Climbing, hidden slashes and NUL, in any spelling."""
     with pytest.raises(BadTarget):
         target(text)
 
@@ -192,6 +202,55 @@ def test_a_root_that_is_moved_goes_on(tmp_path, root, tree):
     assert read(tree, "file") == b"inside"
     assert refusal(tree, "new") == errno.ENOENT
     assert refusal(tree, "back") == errno.ENOENT
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL, errno.E2BIG, errno.EXDEV])
+def test_openat2_that_is_refused(root, monkeypatch, number):
+    """The name is judged by where it ends; and that could need a disk."""
+    refuse_openat2(monkeypatch, number)
+    (root / "out").symlink_to("../secret")
+    tree = Docroot(root)
+    try:
+        assert read(tree, "sub", "file") == b"deeper"
+        assert refusal(tree, "out") == errno.ENOENT
+        with pytest.raises(BlockingIOError):
+            tree.open((b"file",), cached=True)
+    finally:
+        tree.close()
+
+
+def test_directories_that_are_renamed_all_the_time(root, monkeypatch):
+    """The kernel cannot say whether a name stays beneath: it is asked again, and not for ever."""
+    answers = []
+
+    def busy(*args):
+        answers.append(args)
+        raise BlockingIOError(errno.EAGAIN, "a race")
+
+    monkeypatch.setattr(docroot.owned, "open_within", busy)
+    tree = Docroot(root)
+    try:
+        assert refusal(tree, "file") == errno.EAGAIN
+        assert len(answers) == 8
+    finally:
+        tree.close()
+
+
+def test_a_root_that_is_not_pinned(tmp_path, root):
+    """Its name is meant: the directory that has it now."""
+    tree = Docroot(root, pin=False)
+    try:
+        assert read(tree, "file") == b"inside"
+        root.rename(tmp_path / "moved")
+        assert refusal(tree, "file") == errno.ENOENT
+        (tmp_path / "root").mkdir()
+        (tmp_path / "root" / "new").write_bytes(b"new")
+        assert read(tree, "new") == b"new"
+        assert refusal(tree, "file") == errno.ENOENT
+        (tmp_path / "root" / "back").symlink_to(tmp_path / "moved" / "file")
+        assert refusal(tree, "back") == errno.ENOENT
+    finally:
+        tree.close()
 
 
 @pytest.mark.parametrize(("root", "error"), [("none", errno.ENOENT), ("file", errno.ENOTDIR)])
