@@ -312,6 +312,23 @@ def _describe_servers(commands: Commands) -> None:
         metavar="SECONDS",
         help="close a connection on which nothing moves for so long (%(default)s)",
     )
+    sub.add_argument(
+        "--max-connections",
+        type=count,
+        default="10000",
+        metavar="N",
+        help="the next ones wait (%(default)s, or what the limit of descriptors allows)",
+    )
+    sub.add_argument(
+        "--max-head",
+        type=count,
+        default="65536",
+        metavar="BYTES",
+        help="of a request's head; a longer one is 414 or 431 (%(default)s)",
+    )
+    sub.add_argument(
+        "--pin", action="store_true", help="keep the directory, though its name becomes another's"
+    )
     sub.add_argument("--quiet", action="store_true", help="log errors only")
 
 

@@ -1,139 +1,210 @@
-"""`spliceio serve`: an HTTP server for files, with a thread for each connection.
+"""`spliceio serve`: the files of a directory over HTTP, by uvicorn's protocol and `StaticFiles`.
 
-Rule 1: when no descriptor or thread is left, new clients wait; those who are there are served.
+Rule 1: when no descriptor is left, or as many connections are open as may be, new clients wait in
+the backlog; those who are there are served.
 Rule 2: trouble with one connection is one line in the log, and not the next one's.
+Rule 3: while nothing happens, nothing is done: no tick.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import errno
-import select
+import logging
+import resource
 import signal
 import socket
-import sys
-import threading
 from collections.abc import Sequence
-from http.server import ThreadingHTTPServer
-from typing import Any
 
-from .._http.docroot import Docroot
-from .._http.site import Handler, Site
 from .._proxy import address as _address
 from .._proxy.listeners import Listeners
 from . import signals
 from .commands import announce
+from .progress import MissingExtra
+
+try:
+    from uvicorn.config import Config
+
+    from ..asgi import StaticFiles
+    from .site import Connection, Limits, Site
+except ImportError as _error:
+    raise MissingExtra(
+        f"serve needs uvicorn, httptools and anyio: pip install 'spliceio[serve]' ({_error})"
+    ) from None
 
 __all__ = ["Server", "run"]
 
 # Of the client that has gone before it was accepted: the next one may be there.
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EINTR)
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_TURN = 64
+_PAUSE = 0.1
 _ENDING = 5.0
 
 
-class Server(ThreadingHTTPServer):
-    """An HTTP server that accepts on each of `listeners`, and serves `site`."""
+class Server:
+    """Accepts on each of `listeners`, in a running event loop."""
 
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, listeners: Sequence[socket.socket], site: Site) -> None:
-        super().__init__(("", 0), Handler, bind_and_activate=False)
-        self.socket.close()
-        self.listeners = {one.fileno(): one for one in listeners}
-        self.site = site
-        self._stopping = False
-        self._changed = threading.Condition()
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        app: StaticFiles,
+        limits: Limits,
+        *,
+        most: int,
+        quiet: bool = False,
+    ) -> None:
+        config = Config(
+            app=app,
+            interface="asgi3",
+            loop="none",
+            http=f"{Connection.__module__}:{Connection.__name__}",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+        )
+        config.load()
+        self.site = Site(config, limits, quiet, self._ended)
+        self.listeners, self._most = list(listeners), most
+        self._loop = asyncio.get_running_loop()
+        self._is_accepting = self._is_stopping = False
+        self._count = 0
         self._logged: set[int | None] = set()
-        self._open: set[socket.socket] = set()
+        self._coming: set[asyncio.Task[None]] = set()
+        self._all_ended = asyncio.Event()
 
-    def serve_forever(self, poll_interval: float = 1.0) -> None:
-        """Accept until `stop`; then shut open connections down, and return when they have ended."""
-        poll = select.poll()
-        for fd, one in self.listeners.items():
-            one.setblocking(False)
-            poll.register(fd, select.POLLIN)
-        try:
-            while not self._stopping:
-                # A signal that another thread has taken wakes no poll(); its handler runs here.
-                for fd, _ in poll.poll(poll_interval * 1000):
-                    self._accept(self.listeners[fd])
-        finally:
-            self._shut_down_open()
+    def start(self) -> None:
+        """Begin to accept."""
+        if not (self._is_accepting or self._is_stopping):
+            self._is_accepting = True
+            for one in self.listeners:
+                one.setblocking(False)
+                self._loop.add_reader(one.fileno(), self.accept, one)
 
-    def stop(self) -> None:
-        """End `serve_forever`, from another thread or a signal handler."""
-        self._stopping = True
-        for one in self.listeners.values():
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+    def pause(self, seconds: float | None) -> None:
+        """Accept nobody until a connection has ended, or for so long."""
+        self._is_accepting = False
+        for one in self.listeners:
+            self._loop.remove_reader(one.fileno())
+        if seconds is not None:
+            self._loop.call_later(seconds, self.start)
 
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            client, address = listener.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if not self._stopping and error.errno not in _GONE:
+    async def stop(self) -> None:
+        """Cut what is open; return when it has ended."""
+        self._is_stopping = True
+        self.pause(None)
+        for task in self._coming:
+            task.cancel()
+        for one in list(self.site.open):
+            one.cut()
+        if self.site.open:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._all_ended.wait(), _ENDING)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept who is there, a bounded number at a time."""
+        for _ in range(_TURN):
+            if self._count >= self._most:
+                self.pause(None)
+                return
+            try:
+                client, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
                 # The client stays in the backlog, and the listener readable: wait for a descriptor
                 # to come free, or a sandbox to allow it, instead of asking at full speed.
                 if error.errno not in (*_NO_ROOM, *self._logged):
                     self._logged.add(error.errno)
-                    self.site.log(f"spliceio: serve: accept: {error.strerror}\n")
-                self._wait_for_an_end()
-            return
-        with self._changed:
-            self._open.add(client)
+                    self.site.log(f"spliceio: serve: accept: {error.strerror}")
+                self.pause(_PAUSE)
+                return
+            self._count += 1
+            task = self._loop.create_task(self._connect(client))
+            self._coming.add(task)
+            task.add_done_callback(self._coming.discard)
+
+    async def _connect(self, client: socket.socket) -> None:
+        client.setblocking(False)
         try:
-            self.process_request(client, address)
-        except RuntimeError as error:
-            self.site.log(f"spliceio: serve: no thread for a connection: {error}\n")
-            self.shutdown_request(client)
-            self._wait_for_an_end()
+            if client.family != socket.AF_UNIX:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self._loop.connect_accepted_socket(lambda: Connection(self.site), client)
+        except BaseException as error:
+            client.close()
+            self._ended()
+            if not isinstance(error, OSError):
+                raise
+            self.site.log(f"spliceio: serve: a new connection: {error.strerror}")
 
-    def _wait_for_an_end(self) -> None:
-        with self._changed:
-            self._changed.wait(0.1)
+    def _ended(self) -> None:
+        self._count -= 1
+        if not self.site.open:
+            self._all_ended.set()
+        if not self._is_accepting:
+            self.start()
 
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection, and notify the threads that wait for a free descriptor."""
-        super().shutdown_request(request)
-        with self._changed:
-            self._open.discard(request)
-            self._changed.notify_all()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log an unexpected exception of a thread; that a client disconnects is expected."""
-        error = sys.exc_info()[1]
-        if not isinstance(error, ConnectionError):
-            self.site.log(f"spliceio: serve: {type(error).__name__}: {error}\n")
+async def _serve(args: argparse.Namespace, listeners: Listeners) -> list[int]:
+    """Serve until a signal; return those that came."""
+    app = StaticFiles(args.directory, listing=True, dotfiles=True, pin=args.pin)
+    caught: list[int] = []
+    signalled = asyncio.Event()
 
-    def _shut_down_open(self) -> None:
-        with self._changed:
-            for client in self._open:
-                with contextlib.suppress(OSError):
-                    client.shutdown(socket.SHUT_RDWR)
-            self._changed.wait_for(lambda: not self._open, timeout=_ENDING)
+    def stop(number: int) -> None:
+        caught.append(number)
+        signalled.set()
+
+    with contextlib.closing(app):
+        limits = Limits(args.timeout, args.max_head)
+        most = min(args.max_connections, _room())
+        server = Server(listeners.sockets, app, limits, most=most, quiet=args.quiet)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        announce(listeners)
+        server.start()
+        await signalled.wait()
+        await server.stop()
+    return caught
+
+
+def _room() -> int:
+    """Raise the limit of descriptors as far as it goes; return how many connections fit in it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return max(soft, 1)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    made: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return made
 
 
 def run(args: argparse.Namespace) -> None:
     """Serve a directory until a signal."""
-    docroot = Docroot(args.directory)
+    logging.getLogger("uvicorn").addHandler(logging.NullHandler())
     there = _address.places(args.bind)
-    caught: list[int] = []
-    with contextlib.closing(docroot), signals.raise_on_signals(), Listeners() as listeners:
+    with signals.raise_on_signals(), Listeners() as listeners:
+        StaticFiles(args.directory, pin=True).close()  # what is wrong is said first, as it is named
         listeners.add(there)
-        server = Server(listeners.sockets, Site(docroot, args.timeout, args.quiet))
-
-        def stop(number: int, _frame: object) -> None:
-            caught.append(number)
-            server.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        announce(listeners)
-        server.serve_forever()
+        loop = _new_loop()
+        try:
+            asyncio.set_event_loop(loop)
+            caught = loop.run_until_complete(_serve(args, listeners))
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
     if signal.SIGINT in caught:
         raise KeyboardInterrupt

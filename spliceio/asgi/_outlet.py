@@ -48,6 +48,8 @@ class Outlet:
         self.under = under
         self.closes_later = False
         """Whether the connection was to be closed while a file was being sent."""
+        self.timeout: float | None = None
+        """The longest time in seconds in which nothing of a file goes."""
         self._loop = loop
         self._next_is_head = False
         self._head = b""
@@ -142,10 +144,11 @@ class Outlet:
         self, flow: Any, fd: int, offset: int, count: int, header: bytes, after: bytes
     ) -> None:
         sock = self._socket.fileno()
-        tried = act.sent(sock, fd, offset, count, header, after, None, None, cached_only=True)
+        limit = self.timeout
+        tried = act.sent(sock, fd, offset, count, header, after, limit, None, cached_only=True)
         if isinstance(tried, TransferResult):
             return
-        make = partial(make_send_file, sock, fd, offset, count, header, after, None)
+        make = partial(make_send_file, sock, fd, offset, count, header, after, limit)
         try:
             transfer = make() if tried is None else tried.rest("send_file", make)
         except OSError as error:
@@ -201,6 +204,9 @@ class Outlet:
             self.closes_later = True
             return
         self.flush()
+        self._end()
+
+    def _end(self) -> None:
         self.under.close()
 
     def abort(self) -> None:

@@ -108,6 +108,7 @@ class Sending(_Base):
     """What is exchanged in a protocol class of uvicorn; stands before it among the bases."""
 
     _parts: Callable[[Any, int], Parts]
+    _outlet_of = Outlet
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -116,7 +117,7 @@ class Sending(_Base):
 
     def connection_made(self, transport: Any) -> None:
         """Begin a connection."""
-        self._outlet = Outlet(transport, self.loop)
+        self._outlet = self._outlet_of(transport, self.loop)
         super().connection_made(self._outlet)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -6,6 +6,7 @@ Rule 2: whatever a client does, the next one is served, and the server has what 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import hashlib
@@ -22,16 +23,17 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from pathlib import Path
 
 import pytest
 
 from spliceio._cli import main as cli
-from spliceio._cli import serve as _serve
+from spliceio._cli.serve import Server
+from spliceio._cli.site import Limits
 from spliceio._http import pages
-from spliceio._http.docroot import Docroot
-from spliceio._http.site import Site
+from spliceio.asgi import StaticFiles
 from tests.support.commands import HANG, SPLICEIO, run, said
 from tests.support.programs import need
 from tests.support.served import SECRET, Served, serving
@@ -140,9 +142,9 @@ def test_curl_asks_whether_it_changed(server, tmp_path):
 
 def test_curl_head(server):
     """All that is said of a file, without it."""
-    head = curl("-I", f"{server.url}/big.bin").stdout.decode()
-    assert head.startswith("HTTP/1.1 200 OK\r\n")
-    for line in (f"Content-Length: {16 * MIB}", "Accept-Ranges: bytes", "ETag: ", "Last-Modified"):
+    head = curl("-I", f"{server.url}/big.bin").stdout.decode().lower()
+    assert head.startswith("http/1.1 200 ok\r\n")
+    for line in (f"content-length: {16 * MIB}", "accept-ranges: bytes", "etag: ", "last-modified"):
         assert f"\r\n{line}" in head
 
 
@@ -150,7 +152,7 @@ def test_curl_uploads_nothing(server):
     """405 says what there is, and comes before the body does."""
     done = curl("-T", server.root / "big.bin", "-i", f"{server.url}/new", check=False)
     assert b"HTTP/1.1 405 " in done.stdout
-    assert b"Allow: GET, HEAD\r\n" in done.stdout
+    assert b"allow: get, head\r\n" in done.stdout.lower()
     assert b" 100 " not in done.stdout
     assert not (server.root / "new").exists()
 
@@ -443,7 +445,7 @@ def test_redirects_stay_here(same_server, target):
     """One slash at the begin, whatever was asked for, and nothing that ends a line."""
     answer = same_server.raw(f"GET {target} HTTP/1.0\r\n\r\n".encode("latin-1"))
     same_server.lines(1)
-    location = re.search(rb"^Location: (.*)\r$", answer, re.M)[1].decode()
+    location = re.search(rb"^location: (.*)\r$", answer, re.M)[1].decode()
     assert location.startswith("/sub/")
     assert location.isprintable()
 
@@ -531,7 +533,7 @@ def test_requests(same_server, request_bytes, status):
     answer = same_server.raw(request_bytes)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     if status != 200:
-        assert b"\r\nConnection: close\r\n" in answer
+        assert b"\r\nconnection: close\r\n" in answer
         assert answer.count(b"HTTP/1.1 ") == 1
     assert len(same_server.lines(1)[0]) < 5000
 
@@ -564,7 +566,7 @@ def test_a_body_is_no_request(server):
         answer = server.raw(GOOD + fields + inner)
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert answer.count(b"HTTP/1.1 ") == 1
-        assert b"\r\nConnection: close\r\n" in answer
+        assert b"\r\nconnection: close\r\n" in answer
         assert b"<p>page" not in answer
     assert server.raw(GOOD + b"Content-Length: 0\r\n\r\n" + inner).count(b"HTTP/1.1 ") == 2
 
@@ -586,7 +588,7 @@ def test_http_1_0_is_kept_open_if_asked(server):
             assert headers["Connection"] == "keep-alive"
             assert stream.read(1024) == BIG[:1024]
         sock.sendall(b"GET /small HTTP/1.0\r\n\r\n")
-        assert b"Connection: close" in stream.read()
+        assert b"connection: close" in stream.read()
 
 
 def test_what_a_log_line_shows(server):
@@ -604,11 +606,23 @@ def test_what_a_log_line_shows(server):
 # -- many, slow and gone ---------------------------------------------------------------------------
 
 
+def settled(server: Served, *targets: str) -> int:
+    """Return how many descriptors it has once these files are open, and its threads begun."""
+    for target in ("/big.bin", *targets):
+        with server.connect() as sock:
+            sock.sendall(f"HEAD {target} HTTP/1.0\r\n\r\n".encode())
+            assert sock.recv(MIB).startswith(b"HTTP/1.1 200 ")
+    assert server.status("/big.bin") == 200
+    server.lines(2 + len(targets))
+    counts = [0]
+    until(lambda: counts.append(server.descriptors()) or counts[-1] == counts[-2])
+    return counts[-1]
+
+
 def test_200_downloads_at_once(server):
     """Each whole; afterwards the server has the threads and descriptors it had before."""
     (server.root / "medium").write_bytes(BIG[:MIB])
-    before = server.threads(), server.descriptors()
-    count = 200
+    before, count = settled(server, "/medium"), 200
     gate = threading.Barrier(count)
 
     def download() -> bool:
@@ -621,7 +635,7 @@ def test_200_downloads_at_once(server):
 
     workers = [Worker(download) for _ in range(count)]
     assert [worker.result() for worker in workers] == [True] * count
-    until(lambda: (server.threads(), server.descriptors()) == before)
+    until(lambda: server.descriptors() == before)
     assert len(server.lines(count)) == count
 
 
@@ -629,7 +643,7 @@ def test_clients_that_vanish(server):
     """In the middle of an answer, or of a question, by a close or by a reset."""
     with (server.root / "huge").open("wb") as file:
         file.truncate(64 * MIB)  # more than the buffers of both sockets take
-    before = server.threads(), server.descriptors()
+    before = settled(server, "/huge")
     for request in (b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /hu", b""):
         for reset in (False, True):
             with server.connect() as sock:
@@ -638,7 +652,7 @@ def test_clients_that_vanish(server):
                     assert sock.recv(10) == b"HTTP/1.1 2"
                 if reset:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
-    until(lambda: (server.threads(), server.descriptors()) == before)
+    until(lambda: server.descriptors() == before)
     assert server.status("/small") == 200
     server.stop()
     assert server.log.count("response broken off") == 2
@@ -692,88 +706,155 @@ def test_a_request_that_dribbles_in_is_cut(root):
 
 def test_a_download_that_stalls_is_cut(root):
     """A client that stops reading does not keep a thread for ever."""
-    with serving(root, "--timeout", "0.3") as server, server.connect() as sock:
-        before = server.threads()
+    with serving(root, "--timeout", "0.3") as server, contextlib.ExitStack() as stack:
+        before = settled(server)
+        sock = stack.enter_context(server.connect())
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.sendall(b"GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n")
         assert "200" in server.lines(1)[0]
         assert "nothing moved for 0.3 s" in server.lines(1)[0]
-        until(lambda: server.threads() < before or server.threads() == 1)
+        until(lambda: server.descriptors() == before)
 
 
 def test_when_descriptors_run_out(root):
     """Who is there is served, who is not waits; and when room comes, is served too."""
     with serving(root) as server, contextlib.ExitStack() as stack:
-        base = server.descriptors()
+        base = settled(server, "/small")
         first = stack.enter_context(server.connect())
         first.sendall(GOOD + b"\r\n")
         assert first.recv(MIB).startswith(b"HTTP/1.1 200 ")
-        until(lambda: server.descriptors() == base + 1)  # its file is closed again
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (base + 4, base + 4))
         others = [stack.enter_context(server.connect()) for _ in range(10)]
         until(lambda: server.descriptors() == base + 4)
-        first.sendall(GOOD + b"\r\n")
-        assert first.recv(13) == b"HTTP/1.1 503 "
+        first.sendall(b"GET /page.html HTTP/1.1\r\nHost: x\r\n\r\n")
+        # What it keeps open is closed before it has none for a file.
+        assert first.recv(13) in (b"HTTP/1.1 200 ", b"HTTP/1.1 503 ")
         first.close()
         for other in others:
             other.sendall(GOOD + b"Connection: close\r\n\r\n")
         for other in others:
             assert other.recv(MIB).startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 503 "))
             other.close()
-        until(lambda: server.descriptors() == base)
+        until(lambda: server.descriptors() <= base)
         assert server.status("/small") == 200
 
 
-def test_running_out_waits_and_does_not_spin(root, monkeypatch):
-    """One wait for each refusal of accept(), for descriptors as for threads."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        contextlib.closing(Docroot(root)) as tree,
-    ):
-        server = _serve.Server([listener], Site(tree, 10.0, quiet=True))
-        waits = []
-        monkeypatch.setattr(server, "_wait_for_an_end", lambda: waits.append("waited"))
+def test_10000_idle_connections(root):
+    """None of them costs a thread, nor the next client its answer; the limits are raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = 10_000
+    if hard < count + 1000:
+        pytest.skip(f"the limit of descriptors here is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    socks = []
+    try:
+        with serving(root, "--max-connections", str(count + 10)) as server:
+            before, threads = settled(server, "/small"), server.threads()
+            for number in range(count):
+                sock = socket.socket()
+                sock.bind((f"127.0.1.{1 + number // 5000}", 0))
+                sock.connect(("127.0.0.1", int(server.address.rpartition(":")[2])))
+                socks.append(sock)
+            for sock in socks[::1000]:
+                sock.sendall(GOOD + b"\r\n")
+                assert sock.recv(MIB).startswith(b"HTTP/1.1 200 ")
+            until(lambda: server.descriptors() == before + count)
+            assert server.status("/small") == 200
+            assert server.threads() == threads
+            server.stop()
+    finally:
+        for sock in socks:
+            sock.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-        class Refusing:
-            def accept(self):
-                raise OSError(errno.EMFILE, "none left")
 
-        server._accept(Refusing())
-        assert waits == ["waited"]
-
-        def none_left(*args):
-            raise RuntimeError("can't start new thread")
-
-        monkeypatch.setattr(server, "process_request", none_left)
-        logged = []
-        monkeypatch.setattr(Site, "log", lambda self, line: logged.append(line))
-        with socket.create_connection(listener.getsockname()) as client:
-            server._accept(listener)
-            assert client.recv(1) == b""
-        assert waits == ["waited"] * 2
-        assert "no thread" in logged[0]
+def test_who_is_one_too_many_waits(root):
+    """In the backlog, until another has ended."""
+    with serving(root, "--max-connections", "2") as server, contextlib.ExitStack() as stack:
+        first, second, third = (stack.enter_context(server.connect()) for _ in range(3))
+        for sock in (first, second):
+            sock.sendall(GOOD + b"\r\n")
+            assert sock.recv(MIB).startswith(b"HTTP/1.1 200 ")
+        third.sendall(GOOD + b"\r\n")
+        server.lines(2)
+        assert not select.select([third], [], [], 0.2)[0]
+        first.close()
+        assert third.recv(MIB).startswith(b"HTTP/1.1 200 ")
 
 
-@pytest.mark.parametrize("err", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_an_accept_that_is_refused_is_told_once_and_does_not_spin(root, monkeypatch, err):
-    """A sandbox refuses each time: one line, and a pause for each refusal."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        contextlib.closing(Docroot(root)) as tree,
-    ):
-        server = _serve.Server([listener], Site(tree, 10.0, quiet=True))
-        waits, logged = [], []
-        monkeypatch.setattr(server, "_wait_for_an_end", lambda: waits.append("waited"))
-        monkeypatch.setattr(Site, "log", lambda self, line: logged.append(line))
+def test_a_head_may_be_shorter(root):
+    """With --max-head, a longer one is 431, and a request line alone 414."""
+    with serving(root, "--max-head", "100") as server:
+        for request, status in (
+            (GOOD + b"\r\n", 200),
+            (GOOD + b"X: " + b"y" * 100 + b"\r\n\r\n", 431),
+            (b"GET /" + b"y" * 200, 414),
+        ):
+            assert server.raw(request).startswith(b"HTTP/1.1 %d " % status)
 
-        class Refusing:
-            def accept(self):
-                raise OSError(err, os.strerror(err))
 
+def test_the_deadline_of_a_head_begins_with_it(root):
+    """Not with the response before: a client may think for most of the timeout, and then ask."""
+    with serving(root, "--timeout", "1") as server, server.connect() as sock:
         for _ in range(3):
-            server._accept(Refusing())
-        assert waits == ["waited"] * 3
-        assert [os.strerror(err) in line for line in logged] == [True]
+            time.sleep(0.7)
+            for part in (GOOD, b"\r\n"):
+                time.sleep(0.2)
+                sock.sendall(part)
+            assert sock.recv(MIB).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("err", [errno.EMFILE, errno.EPERM, errno.ENOSYS])
+def test_an_accept_that_is_refused_does_not_spin(root, err):
+    """One pause for each refusal; what is no shortage is told once."""
+    logged, pauses = [], []
+
+    class Refusing:
+        def accept(self):
+            raise OSError(err, os.strerror(err))
+
+    async def main():
+        server = Server([], StaticFiles(root), Limits(10), most=10)
+        server.site.log = logged.append
+        server.pause = pauses.append
+        for _ in range(3):
+            server.accept(Refusing())
+
+    asyncio.run(main())
+    assert pauses == [0.1] * 3
+    assert [os.strerror(err) in line for line in logged] == ([] if err == errno.EMFILE else [True])
+
+
+def test_nothing_is_done_while_nothing_happens(root):
+    """No tick: strace sees no call of the server in a second, but the end of its wait."""
+    with serving(root, "--timeout", "60") as server, server.connect() as sock:
+        sock.sendall(GOOD + b"\r\n")
+        assert sock.recv(MIB)
+        trace = root.parent / "idle"
+        with subprocess.Popen(
+            [need("strace"), "-f", "-qq", "-o", trace, "-p", str(server.process.pid)]
+        ) as tracer:
+            until(lambda: trace.exists() and trace.stat().st_size)
+            time.sleep(1)
+            tracer.terminate()
+        begun = [line for line in trace.read_text().splitlines() if "detached" not in line]
+        assert len(begun) <= server.threads() + 1, begun
+
+
+def test_the_root_is_looked_up_again(tmp_path):
+    """A link that is swapped, and a directory that is made anew; with --pin it stays the old."""
+    for name in ("one", "two"):
+        filled(tmp_path / name)
+        (tmp_path / name / "root" / "name").write_text(name)
+    link = tmp_path / "link"
+    for options, wanted in (((), b"two"), (("--pin",), b"one")):
+        link.unlink(missing_ok=True)
+        link.symlink_to("one/root")
+        with serving(link, *options) as server:
+            assert server.raw(b"GET /name HTTP/1.0\r\n\r\n").endswith(b"one")
+            (tmp_path / "next").symlink_to("two/root")
+            (tmp_path / "next").rename(link)
+            assert server.raw(b"GET /name HTTP/1.0\r\n\r\n").endswith(wanted)
 
 
 def test_sendfile_is_what_runs(root):
