@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks import (
+    asgi_files,
     blob_sockets,
     cold_files,
     fanout,
@@ -66,6 +67,10 @@ ROWS = {
     "http_1k": http_serve.small,
     "http_64k": http_serve.middle,
     "http_16m": http_serve.large,
+    "asgi_1k": asgi_files.small,
+    "asgi_64k": asgi_files.middle,
+    "asgi_16m": asgi_files.large,
+    "asgi_cold": asgi_files.cold,
     "import_time": import_time.row,
 }
 

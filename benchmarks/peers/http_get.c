@@ -3,7 +3,7 @@
  *
  * usage: http_get PORT PATH LENGTH REQUESTS CONNECTIONS
  *
- * Every answer must be a 200 of LENGTH bytes. A connection that the server closes after an answer is made anew.
+ * Every answer must be a 200 of LENGTH bytes, by Content-Length or in chunks. A connection that the server closes after an answer is made anew.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -27,7 +27,9 @@ struct conn {
 	int answered; /* since it was connected */
 	int in_body, ends;
 	size_t have; /* of the head, and what came with it */
-	long long left;
+	long long left; /* of the body, or of the chunk */
+	int chunked, in_size, digits;
+	long long size, got; /* of this chunk, and of all before it */
 	char head[HEAD + 1];
 };
 
@@ -83,6 +85,43 @@ static const char *field(const char *head, const char *name)
 	return NULL;
 }
 
+/* Takes one byte of what stands around chunks, or up to `many` of what is in them; returns how many.  The last line ends
+ * the body: in_body is then 2. */
+static long long take_chunk(struct conn *c, char byte, long long many)
+{
+	if (!c->in_size) {
+		if (many > c->left)
+			many = c->left;
+		c->left -= many;
+		c->got += many;
+		if (!c->left) {
+			c->in_size = 1;
+			c->digits = 0;
+			c->size = 0;
+		}
+		return many;
+	}
+	if (byte == '\n') {
+		if (c->digits > 0 && c->size) {
+			c->in_size = 0;
+			c->left = c->size;
+		} else if (c->digits > 0) {
+			c->digits = -1; /* the chunk of no size: one empty line more */
+		}
+		if (c->digits == -1 && c->size == -1) {
+			if (c->got != length)
+				fail("the length is not the file's");
+			c->in_body = 2;
+		}
+		if (c->digits == -1)
+			c->size = -1;
+	} else if (byte != '\r' && c->digits >= 0) {
+		c->digits++;
+		c->size = c->size * 16 + (byte <= '9' ? byte - '0' : (byte | 32) - 'a' + 10);
+	}
+	return 1;
+}
+
 /* Returns 0 until the head is whole. */
 static int take_head(struct conn *c)
 {
@@ -100,22 +139,35 @@ static int take_head(struct conn *c)
 	if (strncmp(c->head, "HTTP/1.", 7) || strncmp(c->head + 8, " 200", 4))
 		fail("the status is not 200");
 	size = field(c->head, "Content-Length");
-	if (!size || atoll(size) != length)
+	c->chunked = field(c->head, "Transfer-Encoding") != NULL;
+	if (!c->chunked && (!size || atoll(size) != length))
 		fail("the length is not the file's");
 	connection = field(c->head, "Connection");
 	if (c->head[7] == '0')
 		c->ends = !connection || strncasecmp(connection, "keep-alive", 10);
 	else
 		c->ends = connection && !strncasecmp(connection, "close", 5);
+	c->in_body = 1;
+	if (c->chunked) {
+		char *byte = end + 4, *after = c->head + c->have;
+
+		c->in_size = 1;
+		c->digits = 0;
+		c->size = c->got = c->left = 0;
+		while (byte < after)
+			byte += take_chunk(c, *byte, after - byte);
+		return 1;
+	}
 	c->left = length - ((long long)c->have - (end + 4 - c->head));
 	if (c->left < 0)
 		fail("more came than was promised");
-	c->in_body = 1;
 	return 1;
 }
 
 static ssize_t more(struct conn *c)
 {
+	if (c->in_body && c->chunked && c->in_size)
+		return recv(c->fd, scrap, 1, MSG_DONTWAIT);
 	if (c->in_body)
 		return recv(c->fd, scrap, c->left < DROP ? (size_t)c->left : DROP, MSG_DONTWAIT | MSG_TRUNC);
 	return recv(c->fd, c->head + c->have, HEAD - c->have, MSG_DONTWAIT);
@@ -156,14 +208,16 @@ static void step(struct conn *c)
 		}
 		if (n <= 0)
 			fail(n ? strerror(errno) : "the connection ended in the middle of an answer");
-		if (c->in_body) {
+		if (c->in_body && c->chunked) {
+			take_chunk(c, scrap[0], n);
+		} else if (c->in_body) {
 			c->left -= n;
 		} else {
 			c->have += (size_t)n;
 			if (!take_head(c))
 				continue;
 		}
-		if (c->left == 0)
+		if (c->chunked ? c->in_body == 2 : c->left == 0)
 			end_of_answer(c);
 	}
 }

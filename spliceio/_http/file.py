@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_BUSY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
@@ -34,7 +35,7 @@ def status_of(error: OSError | ValueError) -> int:
     """Return the status for a file that could not be opened."""
     if isinstance(error, PermissionError):
         return 403
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+    if isinstance(error, OSError) and error.errno in _BUSY:
         return 503
     if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV):
         return 500
