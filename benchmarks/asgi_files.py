@@ -108,7 +108,7 @@ def small(options: Options, peers: Peers) -> Row:
         (OURS, NGINX, "cpu_us", None),
         (COPIED, STARLETTE, "cpu_us", None),
     ]
-    load = made(options, KIB, 2000)
+    load = made(options, KIB, 10000)
     return table(options, peers, load, "asgi_1k", "1 KiB", PER_REQUEST, bounds)
 
 
@@ -119,7 +119,7 @@ def middle(options: Options, peers: Peers) -> Row:
         (RESPONSE, PLAIN_RESPONSE, "cpu_us", None),
         (OURS, NGINX, "cpu_us", None),
     ]
-    load = made(options, 64 * KIB, 1000)
+    load = made(options, 64 * KIB, 5000)
     return table(options, peers, load, "asgi_64k", "64 KiB", PER_REQUEST, bounds)
 
 
