@@ -75,6 +75,8 @@ def resolve(
         return contnode
     if package == "spliceio" and rest.startswith("_") and "." in rest:
         target = "spliceio." + re.sub(r"^_\w+\.\w+\.", "", rest)
+    elif rest.startswith("asgi._"):
+        target = "spliceio.asgi." + target.rpartition(".")[2]
     elif "." not in target:
         target = "spliceio." + target
     domain = env.domains.python_domain

@@ -13,11 +13,14 @@ import os
 import re
 import resource
 import socket
+import subprocess
+import sys
 from urllib.parse import unquote
 
 import anyio
 import pytest
 
+import spliceio.asgi
 from spliceio.asgi import StaticFiles, _disk
 from spliceio.asgi import _static as static
 from tests.support.loops import backends, run
@@ -872,3 +875,39 @@ def test_lifespan(serve):
     run("asyncio", app, {"type": "lifespan"}, receive, send)
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert not app._recent.clear()
+
+
+def test_what_is_imported():
+    """Nothing of a server for the app, and nothing of all this with the package."""
+    script = (
+        "import sys, spliceio, spliceio.asgi; first = set(sys.modules);"
+        "from spliceio.asgi import StaticFiles;"
+        "print(sorted({'anyio', 'uvicorn', 'spliceio.asgi._static', 'starlette'} & first),"
+        "      sorted({'anyio', 'uvicorn', 'httptools', 'h11', 'starlette'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert done.stdout == b"[] ['anyio']\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [("StaticFiles", "anyio"), ("UvicornProtocol", "uvicorn"), ("UvicornProtocol", "anyio")],
+)
+def test_what_is_missing_is_said(name, missing):
+    """In one sentence, with what to install."""
+    script = (
+        f"import sys; sys.modules['{missing}'] = None\n"
+        f"try: from spliceio.asgi import {name}\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    said = done.stdout.decode()
+    assert said.startswith(f"spliceio.asgi.{name} needs ")
+    assert said.endswith("anyio: pip install 'spliceio[asgi]'\n")
+
+
+def test_names_that_are_not_there():
+    """AttributeError, as of any module; and dir() has those that are."""
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = spliceio.asgi.Nothing
+    assert {"StaticFiles", "UvicornProtocol"} <= set(dir(spliceio.asgi))
