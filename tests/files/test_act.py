@@ -255,6 +255,40 @@ def test_no_more_system_calls_than(folder, name, paths):
     assert 0 < len(made) <= most, made
 
 
+INJECTED = """
+import os, spliceio
+open("src", "wb").write(b"x" * 16384)
+for _ in range({copies}):
+    result = spliceio.copy_file("src", "dst")
+    assert (result.moved, result.in_place) == (16384, ""), result
+    assert open("dst", "rb").read() == b"x" * 16384
+assert sorted(os.listdir(".")) == ["dst", "log", "src"], os.listdir(".")
+"""
+INJECTIONS = {
+    "the number, without a privilege": ("linkat:error=ENOENT:when=1", 1, "linkat", 2),
+    "no link at all": ("linkat:error=EACCES", 1, "rename", 1),
+    "a kernel without faccessat2": ("faccessat2:error=ENOSYS", 2, "rename", 1),
+    "a kernel without statx": ("statx:error=ENOSYS", 2, "rename", 2),
+}
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_what_a_kernel_or_a_sandbox_refuses(folder, name):
+    """By strace, in a process of its own: whole all the same, by the next way."""
+    what, copies, call, times = INJECTIONS[name]
+    script = INJECTED.format(copies=copies)
+    names = ["linkat", "?rename", "renameat", "renameat2", what.partition(":")[0]]
+    command = [need("strace"), "-f", "-qq", "-o", "log", f"-etrace={','.join(names)}"]
+    command += [f"-einject={what}", sys.executable, "-c", script]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    log = (folder / "log").read_text()
+    assert "(INJECTED)" in log
+    assert len(re.findall(rf"\b{call}\w*\(", log)) == times, log
+
+
 # ---- every answer of the kernel -----------------------------------------------------------------
 
 NEW_CALLS = {
