@@ -9,8 +9,9 @@
  *         it is done.  So whatever the kernel refuses is asked again by the long
  *         way, which says what it was.
  * Rule 2: a path is the old file or the whole new one.  A new file has no name
- *         (O_TMPFILE) before it is whole; one that replaces another is made
- *         beside it and renamed, since no call links over a name.
+ *         (O_TMPFILE) before it is whole, where the filesystem has such; one
+ *         that replaces another is made beside it and renamed, since no call
+ *         links over a name.
  * Rule 3: who may use it is what the long way makes of it: an ACL, an attribute,
  *         another owner, a special bit, anything that the directory adds is its.
  * Rule 4: the paths of a new file are looked up as often as they are used; its
@@ -54,7 +55,6 @@ struct job {
 	int to;
 	int folder;             /* of a part; else -1 */
 	int is_new;
-	uint32_t mode;          /* of the new file */
 	int is_solid;           /* it has no hole, as far as can be told */
 	struct sio_found old;
 	struct stat from;
@@ -139,53 +139,56 @@ static int has_none(int64_t answer)
 	       answer == -ENODATA;
 }
 
-/* The mode of the source; but the group bits of one with an ACL are its mask. */
-static int make_unnamed(struct job *j)
+/* Beside the target, in a directory that lets it be removed. */
+static int make_part(struct job *j, uint32_t mode)
 {
-	j->mode = j->from.st_mode & 0777;
-	at(j, SIO_PHASE_FILL);
-	if ((j->mode & 070) && !has_none(sio_attribute(j->faults, j->src, ACL)))
-		return 0;
-	at(j, SIO_PHASE_DRAIN);
-	j->to = sio_open_at(j->faults, AT_FDCWD, j->c->folder,
-			    O_TMPFILE | O_WRONLY, j->mode);
-	return j->to >= 0;
-}
-
-static int open_part(struct job *j)
-{
+	struct sio_found folder;
 	uint32_t bits;
 
-	if (sio_random(j->faults, &bits) != sizeof(bits))
+	j->folder = sio_open_at(j->faults, AT_FDCWD, j->c->folder,
+				O_PATH | O_DIRECTORY, 0);
+	if (j->folder < 0 || sio_found_at(j->faults, j->folder, "", &folder) ||
+	    (folder.attributes & SIO_ATTR_APPEND) ||
+	    sio_random(j->faults, &bits) != sizeof(bits))
 		return 0;
 	(void)snprintf(j->part, sizeof(j->part), ".%.*s.%08x.part", MOST_NAME,
 		       j->name, bits);
 	j->to = sio_open_at(j->faults, j->folder, j->part,
-			    O_WRONLY | O_CREAT | O_EXCL, 0600);
+			    O_WRONLY | O_CREAT | O_EXCL, mode);
 	if (j->to < 0)
 		j->part[0] = 0;
 	return j->to >= 0;
 }
 
+/* The mode of the source; but the group bits of one with an ACL are its mask.
+ * Where there are only files with a name, and one may be replaced that appears
+ * meanwhile, it is made beside. */
+static int make_new(struct job *j, int overwrite)
+{
+	uint32_t mode = j->from.st_mode & 0777;
+
+	at(j, SIO_PHASE_FILL);
+	if ((mode & 070) && !has_none(sio_attribute(j->faults, j->src, ACL)))
+		return 0;
+	at(j, SIO_PHASE_DRAIN);
+	j->to = sio_open_at(j->faults, AT_FDCWD, j->c->folder,
+			    O_TMPFILE | O_WRONLY, mode);
+	if ((j->to == -EOPNOTSUPP || j->to == -EISDIR) && overwrite)
+		return make_part(j, mode);
+	return j->to >= 0;
+}
+
 /* Closed to all but its owner, who has to be that of the old file; neither may
  * have more than a mode. */
-static int make_part(struct job *j)
+static int make_successor(struct job *j)
 {
-	struct sio_found folder;
 	struct stat st;
 
-	j->mode = j->old.mode & 07777;
 	at(j, SIO_PHASE_DRAIN);
-	if (sio_writable(j->faults, j->dst) ||
-	    !has_none(sio_attributes(j->faults, -1, j->dst)))
-		return 0;
-	j->folder = sio_open_at(j->faults, AT_FDCWD, j->c->folder,
-				O_PATH | O_DIRECTORY, 0);
-	return j->folder >= 0 &&
-	       !sio_found_at(j->faults, j->folder, "", &folder) &&
-	       !(folder.attributes & SIO_ATTR_APPEND) && open_part(j) &&
-	       !sio_fstat(j->faults, j->to, &st) && st.st_uid == j->old.uid &&
-	       st.st_gid == j->old.gid &&
+	return !sio_writable(j->faults, j->dst) &&
+	       has_none(sio_attributes(j->faults, -1, j->dst)) &&
+	       make_part(j, 0600) && !sio_fstat(j->faults, j->to, &st) &&
+	       st.st_uid == j->old.uid && st.st_gid == j->old.gid &&
 	       has_none(sio_attributes(j->faults, j->to, NULL));
 }
 
@@ -277,10 +280,11 @@ static int move(struct job *j)
 static int publish(struct job *j)
 {
 	at(j, SIO_PHASE_DRAIN);
-	if (j->is_new)
+	if (!j->part[0])
 		return !sio_link(j->faults, j->to, j->dst);
-	if (sio_chmod(j->faults, j->to, j->mode) ||
-	    sio_rename(j->faults, j->folder, j->part, j->name))
+	if (!j->is_new && sio_chmod(j->faults, j->to, j->old.mode & 07777))
+		return 0;
+	if (sio_rename(j->faults, j->folder, j->part, j->name))
 		return 0;
 	j->part[0] = 0;
 	return 1;
@@ -294,7 +298,7 @@ static int whole(struct job *j, const char *src, int overwrite)
 		return 0;
 	if (j->from.st_blocks * 512 < j->from.st_size && has_hole(j))
 		return 0;
-	if (!(j->is_new ? make_unnamed(j) : make_part(j)))
+	if (!(j->is_new ? make_new(j, overwrite) : make_successor(j)))
 		return 0;
 	method = move(j);
 	return method && publish(j) ? method : 0;

@@ -29,6 +29,7 @@ _blank = CopyResult.__new__
 
 _spare: list[struct_sio_file_copy_ptr] = []
 """Structs that nobody uses now: a call takes one, and gives it back when it is done."""
+_MOST_SPARE = 8
 _refusals: dict[int, tuple[Fallback, ...]] = {0: ()}
 """What the result says of a refused reflink, by its errno."""
 
@@ -45,7 +46,8 @@ def copied(src: Any, dst: Any, overwrite: bool) -> CopyResult | None:
         c = ffi.new("struct sio_file_copy *")
     done = _copy(c, from_, to, overwrite)
     refused = c.refused
-    _spare.append(c)
+    if len(_spare) < _MOST_SPARE:
+        _spare.append(c)
     if done < 0:
         return None
     moved, method = done >> _SHIFT, NAMES[done & _MASK]

@@ -10,59 +10,19 @@ from __future__ import annotations
 import errno
 import os
 import re
-import resource
-import shutil
-import signal
 import stat
 import subprocess
 import sys
-import tempfile
-import textwrap
-import threading
 from pathlib import Path
 
 import pytest
 
 from spliceio import copy_file
-from spliceio._cffi import lib
-from spliceio._files import place as _place
 from tests.support.cases import cases
 from tests.support.programs import need
 from tests.support.seam import ALWAYS, Seam, cap, fail, zero
+from tests.support.small_files import BUF, DATA, MOST, OLD, PLACES, SIZES, holds
 from tests.support.wires import payload
-
-MOST, BUF, RESERVE = lib.SIO_FILE_MOST, lib.SIO_FILE_BUF, lib.SIO_FILE_RESERVE
-OLD = b"the old content"
-DATA = payload(16384)
-PLACES = {"disk": "/var/tmp", "memory": "/dev/shm"}
-
-
-@pytest.fixture(params=PLACES)
-def folder(request):
-    """A directory with a source, on a disk and in memory in turn."""
-    with tempfile.TemporaryDirectory(dir=PLACES[request.param]) as made:
-        (Path(made) / "src").write_bytes(DATA)
-        yield Path(made)
-
-
-@pytest.fixture
-def long_way(monkeypatch):
-    """How many copies took the long way to a path."""
-    took, find = [], _place.Place.find
-
-    def counted(place):
-        took.append(place.path)
-        find(place)
-
-    monkeypatch.setattr(_place.Place, "find", counted)
-    return took
-
-
-def holds(folder, **files):
-    """Assert what a directory has beside the source."""
-    there = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "src"}
-    assert there.keys() == files.keys()
-    assert there == files
 
 
 @pytest.fixture
@@ -73,9 +33,6 @@ def large(folder):
 
 
 # ---- what takes that way ------------------------------------------------------------------------
-
-SIZES = [0, 1, 511, 512, 513, 4096, 16384, RESERVE - 1, RESERVE]
-SIZES += [BUF - 1, BUF, BUF + 1, 2 * BUF, MOST - 1, MOST]
 
 
 @cases(folder=PLACES, size=SIZES, old=[None, OLD, payload(2 * MOST)]).with_args(indirect=["folder"])
@@ -297,14 +254,26 @@ NEW_CALLS = {
     "open the source": ("open", "fill", 0),
     "look at the open source": ("stat", "fill", 1),
     "its ACL": ("xattr", "fill", 0),
-    "make the file": ("open", "drain", 0),
+    "make a file without a name": ("open", "drain", 0),
     "share the blocks": ("clone", "direct", 0),
     "read": ("read", "fill", 0),
     "write": ("write", "drain", 0),
     "link": ("link", "drain", 0),
 }
+# Where there are no files without a name: what is asked after that is known.
+NAMED_CALLS = {
+    "open the directory": ("open", "drain", 1),
+    "look at the directory": ("stat", "drain", 1),
+    "the name": ("random", "drain", 0),
+    "make the file": ("open", "drain", 2),
+    "share the blocks": ("clone", "direct", 0),
+    "read": ("read", "fill", 0),
+    "write": ("write", "drain", 0),
+    "rename": ("rename", "drain", 0),
+}
+ONLY_NEW = ("its ACL", "make a file without a name", "link")
 OLD_CALLS = {
-    **{name: NEW_CALLS[name] for name in NEW_CALLS if name not in ("its ACL", "link")},
+    **{name: NEW_CALLS[name] for name in NEW_CALLS if name not in ONLY_NEW},
     "may it be written": ("access", "drain", 0),
     "its attributes": ("xattr", "drain", 0),
     "open the directory": ("open", "drain", 0),
@@ -321,6 +290,7 @@ ERRORS = ["EPERM", "EACCES", "EIO", "ENOSPC", "EDQUOT", "EFBIG", "EINTR", "EAGAI
 ERRORS += ["ENOMEM", "ENOSYS", "EOPNOTSUPP", "EROFS", "ESTALE", "EEXIST", "EXDEV", "EINVAL"]
 
 ANSWERED = {
+    ("make a file without a name", "EOPNOTSUPP"),
     *(("share the blocks", err) for err in ("EOPNOTSUPP", "EXDEV", "EINVAL")),
     *(
         (step, err)
@@ -328,11 +298,11 @@ ANSWERED = {
         for err in ("EOPNOTSUPP", "ENOSYS")
     ),
 }
-"""What is an answer, and no failure: there are no shared blocks, and no attributes."""
+"""What is an answer, and no failure: this filesystem has no such thing."""
 
 
 @pytest.mark.parametrize("err", ERRORS)
-@pytest.mark.parametrize(("kind", "step"), EACH, ids=" ".join)
+@pytest.mark.parametrize(("kind", "step"), EACH, ids=str)
 def test_each_call_fails_once(folder, long_way, monkeypatch, kind, step, err):
     """The long way goes on from nothing; the content is whole, and nothing else is there."""
     dst = folder / "dst"
@@ -347,6 +317,46 @@ def test_each_call_fails_once(folder, long_way, monkeypatch, kind, step, err):
     assert (result.moved, result.in_place) == (len(DATA), "")
     holds(folder, dst=DATA)
     assert stat.S_IMODE(dst.stat().st_mode) == (0o640 if kind == "old" else 0o644)
+    assert bool(long_way) == ((step, err) not in ANSWERED)
+
+
+@pytest.mark.parametrize("err", ["EOPNOTSUPP", "EISDIR"])
+def test_a_filesystem_without_unnamed_files(folder, long_way, monkeypatch, err):
+    """A new file is made beside, and renamed; one that may replace nothing takes the long way."""
+    before = os.umask(0o027)
+    try:
+        for overwrite in (True, False):
+            rule = fail("open", getattr(errno, err), site="drain")
+            with Seam(rule).everywhere(monkeypatch) as seam:
+                result = copy_file(folder / "src", folder / "dst", overwrite=overwrite)
+            assert seam.unused() == [0]
+            assert result.moved == len(DATA)
+            assert bool(long_way) != overwrite
+            assert len(seam.calls("rename")) == overwrite
+            assert not seam.calls("link")
+            holds(folder, dst=DATA)
+            assert stat.S_IMODE((folder / "dst").stat().st_mode) == 0o640
+            (folder / "dst").unlink()
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("err", ERRORS)
+@pytest.mark.parametrize("step", NAMED_CALLS)
+def test_each_call_without_unnamed_files_fails_once(folder, long_way, monkeypatch, step, err):
+    """As of any other: from nothing, by the long way."""
+    call, site, skip = NAMED_CALLS[step]
+    first = fail("open", errno.EOPNOTSUPP, site="drain")
+    # The turns of a rule are counted from the call that the one before it has left to it.
+    skip -= call == "open"
+    with Seam(first, fail(call, getattr(errno, err), site=site, skip=skip)).everywhere(
+        monkeypatch
+    ) as seam:
+        result = copy_file(folder / "src", folder / "dst")
+    assert seam.unused() == [0, 0]
+    assert result.moved == len(DATA)
+    holds(folder, dst=DATA)
+    assert stat.S_IMODE((folder / "dst").stat().st_mode) == 0o644
     assert bool(long_way) == ((step, err) not in ANSWERED)
 
 
@@ -505,273 +515,3 @@ def test_a_filesystem_that_cannot_tell_holes(folder, long_way, monkeypatch, err)
     assert (result.moved, result.holes) == (16384, 0)
     assert bool(long_way) == (err == "EINTR")
     holds(folder, dst=bytes(16384))
-
-
-# ---- in earnest ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["new", "old"])
-@pytest.mark.parametrize("limit", [0, 1, 4096, len(DATA) - 1])
-def test_the_file_size_limit(folder, kind, limit):
-    """RLIMIT_FSIZE: EFBIG, and the old file."""
-    dst = folder / "dst"
-    if kind == "old":
-        dst.write_bytes(OLD)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        with pytest.raises(OSError, match="limit") as caught:
-            copy_file(folder / "src", dst)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert caught.value.errno == errno.EFBIG
-    holds(folder, **({} if kind == "new" else {"dst": OLD}))
-
-
-FULL = """
-    import errno, os, subprocess, sys
-    from spliceio import copy_file
-    there = sys.argv[1]
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", there], check=True)
-    os.chdir(there)
-    with open(sys.argv[2], "rb") as file:
-        content = file.read()
-    with open("old", "wb") as file:
-        file.write(b"old")
-    copies = []
-    try:
-        for number in range(9):
-            copy_file(sys.argv[2], f"copy{number}")
-            copies.append(f"copy{number}")
-    except OSError as error:
-        assert error.errno == errno.ENOSPC, error
-        assert "full" in str(error), error
-    assert len(copies) == 3, copies
-    try:
-        copy_file(sys.argv[2], "old")
-    except OSError as error:
-        assert error.errno == errno.ENOSPC, error
-    assert sorted(os.listdir(".")) == sorted([*copies, "old"]), os.listdir(".")
-    for name in copies:
-        with open(name, "rb") as file:
-            assert file.read() == content
-    with open("old", "rb") as file:
-        assert file.read() == b"old"
-    os.unlink("copy0")
-    copy_file(sys.argv[2], "copy0")
-    os.chdir("/")
-    subprocess.run(["umount", there], check=True)
-    print("full", end="")
-"""
-
-
-def test_a_full_filesystem(folder):
-    """ENOSPC; what was there stays, and every page is given back."""
-    wrapper = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
-    (folder / "there").mkdir()
-    probe = subprocess.run(
-        [need("unshare"), *wrapper[1:], "mount", "-t", "tmpfs", "tmpfs", folder / "there"],
-        capture_output=True,
-        check=False,
-    )
-    if probe.returncode:
-        pytest.skip(f"no mount namespace here: {probe.stderr.decode().strip()}")
-    command = [*wrapper, sys.executable, "-c", textwrap.dedent(FULL)]
-    done = subprocess.run(
-        [*command, folder / "there", folder / "src"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "full", "")
-
-
-@pytest.mark.parametrize("kind", ["new", "old"])
-def test_too_few_descriptors(folder, monkeypatch, kind):
-    """EMFILE wherever it strikes: the old file, nothing left, nothing leaked."""
-    dst = folder / "dst"
-    copy_file(folder / "src", dst)
-    lowest = os.open("/dev/null", os.O_RDONLY)
-    os.close(lowest)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    failed = 0
-    for room in range(9):
-        dst.unlink(missing_ok=True)
-        if kind == "old":
-            dst.write_bytes(OLD)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + room, hard))
-        try:
-            copy_file(folder / "src", dst)
-        except OSError as error:
-            raised = error
-        else:
-            raised = None
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        if raised is None:
-            holds(folder, dst=DATA)
-            break
-        failed += 1
-        assert raised.errno == errno.EMFILE
-        holds(folder, **({} if kind == "new" else {"dst": OLD}))
-    assert failed == (2 if kind == "new" else 3)
-
-
-class Interrupted(Exception):
-    """What the handler here raises."""
-
-
-@pytest.mark.parametrize("raises", [True, False])
-def test_a_storm_of_signals(folder, raises):
-    """Handlers that return, and handlers that raise: a whole file, old or new, and no part."""
-    caught, done, stopped = [], 0, 0
-    dst = folder / "dst"
-
-    def handler(*_):
-        caught.append(1)
-        if raises:
-            raise Interrupted
-
-    contents = {DATA, payload(16384, seed=2), OLD}
-    (folder / "other").write_bytes(payload(16384, seed=2))
-    dst.write_bytes(OLD)
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 2e-4, 2e-4)
-        while len(caught) < 200 or not done:
-            try:
-                copy_file(folder / ("other" if len(caught) % 2 else "src"), dst)
-                done += 1
-                if len(caught) % 3 == 0:
-                    os.unlink(dst)
-                    copy_file(folder / "src", dst)
-            except Interrupted:
-                stopped += 1
-    except Interrupted:
-        stopped += 1
-    finally:
-        while True:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                signal.signal(signal.SIGALRM, before)
-                break
-            except Interrupted:
-                pass
-    if dst.exists():
-        assert dst.read_bytes() in contents
-    assert set(os.listdir(folder)) <= {"src", "dst", "other"}
-    assert bool(stopped) == raises
-
-
-@pytest.mark.parametrize("kind", ["new", "old"])
-@pytest.mark.parametrize("scale", [1, 20])
-def test_a_source_that_grows_and_shrinks_meanwhile(folder, kind, scale):
-    """As many bytes as it had at some moment, and the right ones.
-
-    The kernel empties the rest of the last page when it truncates, also for one that reads it.
-    """
-    src, dst = folder / "src", folder / "dst"
-    whole = payload(40_000 * scale)
-    least, middle = 10_000 * scale, 25_000 * scale
-    stop = threading.Event()
-
-    def change():
-        with open(src, "r+b", buffering=0) as file:
-            while not stop.is_set():
-                os.ftruncate(file.fileno(), least)
-                os.pwrite(file.fileno(), whole[least:middle], least)
-                os.pwrite(file.fileno(), whole[middle:], middle)
-
-    src.write_bytes(whole[:least])
-    thread = threading.Thread(target=change)
-    thread.start()
-    sizes = set()
-    try:
-        for _ in range(500 // scale):
-            if kind == "new":
-                dst.unlink(missing_ok=True)
-            result = copy_file(src, dst)
-            content = dst.read_bytes()
-            assert content[:least] == whole[:least]
-            if not whole.startswith(content):
-                assert all(got in (0, byte) for got, byte in zip(content, whole, strict=False))
-            assert result.moved + result.holes == len(content) >= least
-            sizes.add(len(content))
-    finally:
-        stop.set()
-        thread.join()
-    assert set(os.listdir(folder)) == {"src", "dst"}
-    assert len(sizes) > 1
-
-
-def test_readers_meet_the_old_file_or_the_new_one(folder):
-    """Whoever opens it while it is replaced again and again: one content, whole."""
-    dst = folder / "dst"
-    contents = {payload(30_000, seed): folder / f"from{seed}" for seed in range(2)}
-    for content, path in contents.items():
-        path.write_bytes(content)
-    copy_file(folder / "from0", dst)
-    stop, wrong, reads = threading.Event(), [], []
-
-    def read():
-        while not stop.is_set():
-            content = dst.read_bytes()
-            reads.append(1)
-            if content not in contents:
-                wrong.append(len(content))
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        while len(reads) < 500:
-            for path in contents.values():
-                copy_file(path, dst)
-    finally:
-        stop.set()
-        thread.join()
-    assert wrong == []
-
-
-def test_threads_copy_side_by_side(folder):
-    """Each call has its own memory and its own descriptors."""
-    for number in range(4):
-        (folder / f"from{number}").write_bytes(payload(20_000 + number, number))
-
-    def work(number):
-        for turn in range(100):
-            copy_file(folder / f"from{number}", folder / f"to{number}-{turn % 3}")
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for number in range(4):
-        for turn in range(3):
-            copied = (folder / f"to{number}-{turn}").read_bytes()
-            assert copied == payload(20_000 + number, number)
-    assert not list(folder.glob(".*"))
-
-
-def test_copytree_takes_it(folder):
-    """As copy_function of shutil.copytree: the tree is the same, with links and empty files."""
-    tree = folder / "tree"
-    (tree / "deep" / "er").mkdir(parents=True)
-    for number, size in enumerate([*SIZES, 2 * MOST]):
-        (tree / "deep" / f"file{number}").write_bytes(payload(size))
-    (tree / "deep" / "er" / "link").symlink_to("../file3")
-    (tree / "script").write_bytes(b"#!/bin/sh\n")
-    (tree / "script").chmod(0o755)
-    shutil.copytree(tree, folder / "ours", copy_function=copy_file, symlinks=True)
-    shutil.copytree(tree, folder / "theirs", symlinks=True)
-
-    def listed(top):
-        return {
-            str(path.relative_to(top)): os.readlink(path)
-            if path.is_symlink()
-            else (stat.S_IMODE(path.stat().st_mode), path.is_file() and path.read_bytes())
-            for path in top.rglob("*")
-        }
-
-    assert listed(folder / "ours") == listed(folder / "theirs")
