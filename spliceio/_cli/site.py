@@ -51,6 +51,7 @@ else:
 
 __all__ = ["Connection", "Limits", "Site"]
 
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _END = re.compile(rb"\r?\n\r?\n")
 _PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _METHODS = frozenset([b"CONNECT", b"DELETE", b"OPTIONS", b"PATCH", b"POST", b"PUT", b"TRACE"])
@@ -228,6 +229,8 @@ class Connection(Sending, _Base):
             if len(lines) - 2 > _MOST_FIELDS:
                 raise BadHead("There are too many header fields", 431)
             method, where, _ = line.split()
+            if not _TOKEN.fullmatch(method):
+                raise BadHead("The method is none")
             if method not in (b"GET", b"HEAD"):
                 self._refuse(405 if method in _METHODS else 501)
                 return

@@ -10,9 +10,10 @@ import subprocess
 from pathlib import Path
 
 from tests.support.commands import HANG, listening, started
-from tests.support.wires import MIB
+from tests.support.wires import MIB, payload
 
 SECRET = b"outside"
+BIG = payload(16 * MIB)
 
 
 class Served:
@@ -71,3 +72,17 @@ def serving(root, *options, bind="127.0.0.1:0"):
             assert process.poll() is None
             assert server.stop() == 0
         assert "Traceback" not in server.log
+
+
+def filled(place: Path) -> Path:
+    """Make a directory with some files, and a secret beside it."""
+    root = place / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "small").write_bytes(BIG[:1024])
+    (root / "big.bin").write_bytes(BIG)
+    (root / "page.html").write_bytes(b"<p>page")
+    (root / "sub" / "index.html").write_bytes(b"<p>index")
+    (place / "secret").write_bytes(SECRET)
+    (place / "away").mkdir()
+    (place / "away" / "file").write_bytes(SECRET)
+    return root
