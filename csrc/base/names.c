@@ -21,11 +21,20 @@
 #define AT_EACCESS 0x200
 #endif
 
+/* glibc before 2.21 does not pass the mode of a file without a name on. */
+static long open_file(int folder, const char *path, int flags, uint32_t mode)
+{
+	flags |= O_CLOEXEC;
+	if ((flags & O_TMPFILE) == O_TMPFILE)
+		return syscall(SYS_openat, folder, path, flags, mode);
+	return openat(folder, path, flags, (mode_t)mode);
+}
+
 static int64_t open_shim(struct sio_faults *faults, int folder, const char *path,
 			 int flags, uint32_t mode, int64_t len)
 {
 	SIO_SHIM(SIO_CALL_OPEN, folder, -1, (uint32_t)flags,
-		 openat(folder, path, flags | O_CLOEXEC, (mode_t)mode));
+		 open_file(folder, path, flags, mode));
 }
 
 int sio_open_at(struct sio_faults *faults, int folder, const char *path, int flags,

@@ -20,7 +20,6 @@
  */
 #define _GNU_SOURCE
 #include "api.h"
-#include "base/errno_class.h"
 #include "base/faults.h"
 #include "base/names.h"
 #include "base/syscalls.h"
