@@ -440,6 +440,29 @@ struct sio_relay_config {
 struct sio_relay;
 
 /* NULL: no memory. */
+struct sio_engine;
+
+/* The first try, on the caller's own sockets: ab, then ba. */
+struct sio_relay_act {
+	struct sio_faults *faults;
+	int64_t moved[2];
+	int64_t held[2];        /* the end of what was read into buf, not given */
+	int64_t held_at[2];     /* where in buf that begins */
+	struct sio_error error[2];      /* a connection has ended; told once */
+	struct sio_identity a;  /* what was looked at */
+	struct sio_identity b;
+	unsigned char buf[2 * SIO_ACT_BUF];     /* a half for each way */
+};
+
+/* Where both sides have ended, what is left of it without waiting: SIO_DONE, which
+ * counts as the engine's (NULL: nobody's); SIO_BUDGET with what was done so far in
+ * r, or SIO_UNTRIED. */
+int sio_act_relay(struct sio_relay_act *r, int a, int b,
+		  struct sio_engine *engine);
+/* Count that in the flows of the rest, before their first step. */
+void sio_act_relay_resume(const struct sio_relay_act *r, struct sio_transfer *ab,
+			  struct sio_transfer *ba);
+
 struct sio_relay *sio_relay_new(const struct sio_relay_config *config);
 void sio_relay_free(struct sio_relay *r);
 /* SIO_EVENT: of what is no socket, close the writers that are finished. */
@@ -555,7 +578,6 @@ int sio_fanout_resume(struct sio_fanout *f, const struct sio_fan_act *a,
 /* Where what has happened waits for Python: a list and an eventfd.  It outlives
  * every engine that writes to it. */
 struct sio_completions;
-struct sio_engine;
 
 /* What a connection has to tell. */
 enum sio_event {

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from ._relay.future import RelayFuture as RelayFuture
     from ._relay.pool import PoolStats as PoolStats
     from ._relay.pool import RelayPool as RelayPool
-    from ._relay.relay import RelayResult as RelayResult
     from ._relay.relay import relay as relay
+    from ._relay.result import RelayResult as RelayResult
     from ._transfer.copy import chunks as chunks
     from ._transfer.copy import copy as copy
     from ._transfer.copy import discard as discard
@@ -99,7 +99,8 @@ _WHERE = {
     "_transfer.fileobj": ("copyfileobj",),
     "_http.wsgi": ("FileWrapper",),
     "_http.mixin": ("SendfileMixin",),
-    "_relay.relay": ("RelayResult", "relay"),
+    "_relay.relay": ("relay",),
+    "_relay.result": ("RelayResult",),
     "_relay.future": ("RelayFuture",),
     "_relay.pool": ("PoolStats", "RelayPool"),
     "_proxy.proxy": ("Proxy", "ProxyStats"),

@@ -423,6 +423,22 @@ class struct_sio_refusal_ptr(_struct_sio_refusal, Items[struct_sio_refusal]): ..
 class struct_sio_relay(Opaque): ...
 class struct_sio_relay_ptr(Pointer[struct_sio_relay]): ...
 
+class _struct_sio_relay_act:
+    faults: Member[struct_sio_faults_ptr, Pointer[struct_sio_faults]]
+    moved: Member[Array[c_int64_t], Array[c_int64_t] | Sequence[int]]
+    held: Member[Array[c_int64_t], Array[c_int64_t] | Sequence[int]]
+    held_at: Member[Array[c_int64_t], Array[c_int64_t] | Sequence[int]]
+    error: Member[
+        Array[struct_sio_error],
+        Array[struct_sio_error] | Sequence[struct_sio_error | Fields],
+    ]
+    a: Member[struct_sio_identity, struct_sio_identity | Fields]
+    b: Member[struct_sio_identity, struct_sio_identity | Fields]
+    buf: Member[Array[c_unsigned_char], Array[c_unsigned_char] | Sequence[int] | bytes]
+
+class struct_sio_relay_act(_struct_sio_relay_act, Struct[struct_sio_relay_act_ptr]): ...
+class struct_sio_relay_act_ptr(_struct_sio_relay_act, Items[struct_sio_relay_act]): ...
+
 class _struct_sio_relay_config:
     ab: Member[struct_sio_transfer_ptr, Pointer[struct_sio_transfer]]
     ba: Member[struct_sio_transfer_ptr, Pointer[struct_sio_transfer]]
@@ -823,6 +839,21 @@ class Lib:
         overwrite: int,
         /,
     ) -> int: ...
+    def sio_act_relay(
+        self,
+        r: Pointer[struct_sio_relay_act],
+        a: int,
+        b: int,
+        engine: Pointer[struct_sio_engine],
+        /,
+    ) -> int: ...
+    def sio_act_relay_resume(
+        self,
+        r: Pointer[struct_sio_relay_act],
+        ab: Pointer[struct_sio_transfer],
+        ba: Pointer[struct_sio_transfer],
+        /,
+    ) -> None: ...
     def sio_relay_new(
         self,
         config: Pointer[struct_sio_relay_config],
@@ -1360,6 +1391,20 @@ class FFI(_FFI):
     @overload
     def new(
         self,
+        cdecl: Literal["struct sio_relay_act *"],
+        init: struct_sio_relay_act | Fields = ...,
+        /,
+    ) -> struct_sio_relay_act_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_relay_act[]"],
+        init: int | Array[struct_sio_relay_act] | Sequence[struct_sio_relay_act | Fields],
+        /,
+    ) -> Array[struct_sio_relay_act]: ...
+    @overload
+    def new(
+        self,
         cdecl: Literal["struct sio_relay_config *"],
         init: struct_sio_relay_config | Fields = ...,
         /,
@@ -1679,6 +1724,13 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
+        cdecl: Literal["struct sio_relay_act *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_relay_act_ptr: ...
+    @overload
+    def cast(
+        self,
         cdecl: Literal["struct sio_relay_config *"],
         value: CData | int,
         /,
@@ -1820,6 +1872,7 @@ class FFI(_FFI):
             "struct sio_proxy_config",
             "struct sio_proxy_report",
             "struct sio_refusal",
+            "struct sio_relay_act",
             "struct sio_relay_config",
             "struct sio_segment",
             "struct sio_transfer_config",

@@ -144,6 +144,7 @@ OPEN = {
     "proxy_config",
     "proxy_report",
     "refusal",
+    "relay_act",
     "relay_config",
     "segment",
     "transfer_config",

@@ -460,15 +460,31 @@ void sio_engine_abort(struct sio_conn *conn)
 	(void)sio_request(conn->engine, conn, SIO_REQUEST_ABORT);
 }
 
+void sio_engine_count(struct sio_engine *e, int64_t total, int64_t a_to_b,
+		      int64_t b_to_a)
+{
+	pthread_mutex_lock(&e->lock);
+	e->others.total += total;
+	e->others.a_to_b += a_to_b;
+	e->others.b_to_a += b_to_a;
+	e->others.copied += a_to_b + b_to_a;
+	pthread_mutex_unlock(&e->lock);
+}
+
 void sio_engine_counts(struct sio_engine *e, struct sio_counts *counts)
 {
 	const struct sio_counts *own = &e->counts;
 
+	struct sio_counts others;
+
+	pthread_mutex_lock(&e->lock);
+	others = e->others;
+	pthread_mutex_unlock(&e->lock);
 	counts->active = sio_counted(&own->active);
-	counts->total = sio_counted(&own->total);
-	counts->a_to_b = sio_counted(&own->a_to_b);
-	counts->b_to_a = sio_counted(&own->b_to_a);
-	counts->copied = sio_counted(&own->copied);
+	counts->total = sio_counted(&own->total) + others.total;
+	counts->a_to_b = sio_counted(&own->a_to_b) + others.a_to_b;
+	counts->b_to_a = sio_counted(&own->b_to_a) + others.b_to_a;
+	counts->copied = sio_counted(&own->copied) + others.copied;
 	counts->failed = sio_counted(&own->failed);
 	counts->untold = sio_counted(&own->untold);
 	counts->full = sio_counted(&own->full);

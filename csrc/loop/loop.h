@@ -115,9 +115,14 @@ struct sio_engine {
 	struct sio_conn *inbox;
 	int32_t stopped;
 	struct sio_trouble trouble;
+	struct sio_counts others;       /* of what was done without it */
 };
 
 int64_t sio_engine_now(const struct sio_engine *e);
+
+/* Count what another thread has done in its place. */
+void sio_engine_count(struct sio_engine *e, int64_t total, int64_t a_to_b,
+		      int64_t b_to_a);
 
 /* Let it be known that the call fails. */
 void sio_engine_fails(struct sio_engine *e, int call, int err, int stopped);

@@ -31,6 +31,7 @@ __all__ = [
     "failure",
     "info_of",
     "inspect",
+    "other_way",
     "raw_destination",
     "raw_source",
     "source",
@@ -268,6 +269,16 @@ def destination(given: FileDescriptorLike, call: str = "copy", name: str = "dst"
     _require_access(call, end, "dst")
     _prepare_write(file, end)
     end.reopen_terminal()
+    return end
+
+
+def other_way(source: Endpoint) -> Endpoint:
+    """Return the endpoint to write to of a socket that is read from; it is not looked at again."""
+    end = Endpoint.__new__(Endpoint)
+    for slot in Endpoint.__slots__:
+        setattr(end, slot, getattr(source, slot))
+    end.name = "dst"
+    end.owned = end._buffer = end._resync = None
     return end
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
-from .._relay.relay import REASONS
+from .._relay.result import REASONS
 from . import address
 from .router import ClientAddress, shown
 from .upstreams import Numbered

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._public import public
 from .notify import Event, Waiters
-from .relay import RelayResult
+from .result import RelayResult
 
 if TYPE_CHECKING:
     from .job import Job
@@ -50,10 +50,10 @@ class RelayFuture(futures.Future[RelayResult]):
     once, and `outcome()` still returns what was relayed.
     """
 
-    def __init__(self, owner: object, job: Job) -> None:
+    def __init__(self, owner: object, job: Job | None) -> None:
         # Not super().__init__(): it would make the Condition.
         self._owner = owner  # a pool does not end before its futures
-        self._job: Job | None = job
+        self._job = job
         self._pid = os.getpid()
         self._is_cancelled = self._is_over = False
         self._result: RelayResult | None = None
@@ -65,6 +65,14 @@ class RelayFuture(futures.Future[RelayResult]):
         # Of concurrent.futures.wait(): the waiters, and which state each thread has seen.
         self._unnotified: dict[Any, None] = {}
         self._snapshots: dict[int, str] = {}
+
+    @classmethod
+    def over(cls, owner: object, result: RelayResult) -> RelayFuture:
+        """Return the future of a relay that is over."""
+        future = cls(owner, None)
+        future._relayed = future._result = result
+        future._is_over = True
+        return future
 
     # -- the public face -------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from .._cffi import ffi, lib
 from .._kernel import errors
 from .._transfer.flow import Flow
-from .relay import Pair, RelayResult
+from .relay import Pair
+from .result import RelayResult
 
 if TYPE_CHECKING:
     from .._cffi import (

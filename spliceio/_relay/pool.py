@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from .._cffi import ffi, lib
 from .._public import public
 from .._transfer.flow import idle_ns
+from . import act
 from .engine import Engines, checked_threads
 from .future import RelayFuture
 from .job import Job
 from .notify import Waiters
 from .relay import Pair, Side
+from .result import RelayResult
 
 if TYPE_CHECKING:
     from .._cffi import struct_sio_conn_ptr
@@ -145,9 +147,24 @@ class RelayPool:
         if self._shut:
             raise RuntimeError("RelayPool.submit: it is shut down")
         completions = self._engines.completions_for("RelayPool.submit")
+        engine = next(iter(self._engines.each), None)
+        tried = act.tried(a, b, idle_timeout, to_a, to_b, byte_limit, engine)
+        if isinstance(tried, RelayResult):
+            return RelayFuture.over(self, tried)
         job = Job(completions, idle_ns(idle_timeout, "idle_timeout"))
-        pair = Pair(a, b, to_a, to_b, byte_limit)
+        if tried is None:
+            return self._submit(job, Pair(a, b, to_a, to_b, byte_limit))
         try:
+            pair = Pair(a, b, tried.held[1], tried.held[0])
+            return self._submit(job, pair, tried)
+        except BaseException as error:
+            tried.salvage(error)
+            raise
+
+    def _submit(self, job: Job, pair: Pair, tried: act.Tried | None = None) -> RelayFuture:
+        try:
+            if tried is not None:
+                pair.go_on_from(tried)
             job.take_pair(pair)
             submission = _Submission(self, job)
             self._start(submission)

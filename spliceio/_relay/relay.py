@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -22,45 +21,16 @@ from .._kernel.fdinfo import FdInfo, fd_info
 from .._public import public
 from .._transfer import plan
 from .._transfer.flow import INT64_MAX, SLICE_NS, Flow, check_forked, idle_ns, next_slice
+from . import act
+from .result import REASONS, RelayResult
 
 if TYPE_CHECKING:
     from .._cffi import struct_sio_relay_ptr
 
-__all__ = ["REASONS", "Pair", "RelayResult", "Side", "relay"]
+__all__ = ["Pair", "Side", "relay"]
 
 Side = FileDescriptorLike | Iterable[FileDescriptorLike]
-REASONS = {
-    lib.SIO_REASON_EOF: "eof",
-    lib.SIO_REASON_IDLE: "idle",
-    lib.SIO_REASON_LIMIT: "limit",
-    lib.SIO_REASON_RESET_A: "reset by a",
-    lib.SIO_REASON_RESET_B: "reset by b",
-    lib.SIO_REASON_CANCELLED: "cancelled",
-    lib.SIO_REASON_NONE: "stopped",
-}
 _STANDARD = 2
-
-
-@public
-@dataclass(frozen=True)
-class RelayResult:
-    """The result of a relay.
-
-    `a_to_b` and `b_to_a` count the bytes that arrived, `to_b` and `to_a` of the call included.
-    `seconds` is the time from start to end. `reason` says why it ended: "eof" (both sides said so),
-    "idle", "limit", "reset by a" or "reset by b" (that side's connection broke, or it refused bytes
-    that were on their way), or, of a `RelayPool`'s, "cancelled"; "stopped" stands in the result
-    that an exception carries. `methods` says how many bytes each method moved, both ways together.
-    `held_a_to_b` and `held_b_to_a` are bytes that one side had sent and the other never took.
-    """
-
-    a_to_b: int
-    b_to_a: int
-    seconds: float
-    reason: str
-    methods: dict[str, int]
-    held_a_to_b: bytes = b""
-    held_b_to_a: bytes = b""
 
 
 class _Side:
@@ -87,7 +57,10 @@ class _Side:
         self.side = side
         self.source = endpoint.source(self.reader, f"relay ({name})")
         try:
-            self.destination = endpoint.destination(self.writer, f"relay ({name})")
+            if self.reader is self.writer and self.source.info.is_socket:
+                self.destination = endpoint.other_way(self.source)
+            else:
+                self.destination = endpoint.destination(self.writer, f"relay ({name})")
         except BaseException:
             self.source.close()
             raise
@@ -154,7 +127,20 @@ def relay(
     Not promised: a TCP urgent byte is passed over (everything around it arrives), and ancillary
     data on unix sockets is lost. Bytes that a peer had not sent when the relay ended stay unread.
     """
-    return run_relay(a, b, idle_timeout=idle_timeout, to_a=to_a, to_b=to_b, byte_limit=byte_limit)
+    tried = act.tried(a, b, idle_timeout, to_a, to_b, byte_limit)
+    if tried is None:
+        return run_relay(
+            a, b, idle_timeout=idle_timeout, to_a=to_a, to_b=to_b, byte_limit=byte_limit
+        )
+    if isinstance(tried, RelayResult):
+        return tried
+    try:
+        held_b, held_a = tried.held
+        return run_relay(a, b, idle_timeout=idle_timeout, to_a=held_a, to_b=held_b, tried=tried)
+    except BaseException as error:
+        if not hasattr(error, "result"):
+            tried.salvage(error)
+        raise
 
 
 def run_relay(
@@ -168,8 +154,11 @@ def run_relay(
     method: str = "auto",
     stop_when_gone: int = 0,
     stop_at_eof: int = 0,
+    tried: act.Tried | None = None,
 ) -> RelayResult:
     """Do what `relay` does, with what only the command line needs.
+
+    `tried` is what was done before: it is gone on with.
 
     `stop_when_gone` ends everything as soon as b (bit 0) or a (bit 1) takes no more bytes,
     `stop_at_eof` as soon as a (bit 0) or b (bit 1) has said end of file and it was passed on.
@@ -178,11 +167,13 @@ def run_relay(
     with Pair(a, b, to_a, to_b, byte_limit, method) as pair:
         pair.config.stop_when_gone = stop_when_gone
         pair.config.stop_at_eof = stop_at_eof
+        if tried is not None:
+            pair.go_on_from(tried)
         # In one call, so that no signal handler can raise before the collector is in place.
         c = next(map(ffi.gc, map(lib.sio_relay_new, [pair.config]), [lib.sio_relay_free]))
         if c == ffi.NULL:
             raise MemoryError("relay: no memory")
-        begun = time.monotonic()
+        begun = time.monotonic() if tried is None else tried.begun
 
         def result() -> RelayResult:
             return pair.result(time.monotonic() - begun, lib.sio_relay_reason(c))
@@ -252,6 +243,10 @@ class Pair(Closing):
         self.config = ffi.new("struct sio_relay_config *")
         self.config.ab, self.config.ba = self.flows[0].c, self.flows[1].c
         self.config.limit = -1 if left is None else min(left, INT64_MAX)
+
+    def go_on_from(self, tried: act.Tried) -> None:
+        """Count what was done before the pair was made; its held bytes are `to_a` and `to_b`."""
+        tried.go_on([side.source for side in self.sides], self.flows)
 
     def _flow(self, src: int, dst: int, method: str) -> Flow:
         a, b = self.sides[src].source, self.sides[dst].destination

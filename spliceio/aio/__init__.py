@@ -39,7 +39,8 @@ from .._kernel.arguments import FileDescriptorLike
 from .._proxy import address
 from .._proxy.proxy import Listen, Proxy
 from .._proxy.router import Chosen, ClientAddress, Route
-from .._relay.relay import Pair, RelayResult, Side
+from .._relay.relay import Pair, Side
+from .._relay.result import RelayResult
 from .._transfer import act
 from .._transfer.copy import remaining
 from .._transfer.flow import idle_ns

@@ -31,7 +31,8 @@ from .._fanout.sinks import FanoutResult
 from .._kernel import errors
 from .._relay.engine import Engines
 from .._relay.job import Job
-from .._relay.relay import Pair, RelayResult
+from .._relay.relay import Pair
+from .._relay.result import RelayResult
 from .._transfer.act import Tried, note_nothing
 from .._transfer.transfer import (
     Transfer,

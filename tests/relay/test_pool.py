@@ -25,6 +25,7 @@ from typing import NamedTuple
 import pytest
 
 from spliceio import PoolStats, RelayFuture, RelayPool, RelayResult
+from spliceio._cffi import lib
 from tests.relay import test_relay
 from tests.relay.test_relay import (  # noqa: F401  What relay() promises, a pool keeps: see `relay_in_a_pool`.
     Collector,
@@ -52,7 +53,7 @@ from tests.relay.test_relay import (  # noqa: F401  What relay() promises, a poo
 )
 from tests.relay.test_relay_faults import reset
 from tests.support.cases import cases
-from tests.support.pools import BACK, HANG, THERE, active, peers, pooling, script
+from tests.support.pools import BACK, HANG, THERE, active, at_rest, peers, pooling, script
 from tests.support.states import Worker, until
 from tests.support.wires import MIB, payload
 
@@ -859,3 +860,28 @@ def test_a_computing_thread_delays_no_relay():
         check(future.result(), THERE, BACK)
         stop.set()
         busy.result()
+
+
+def test_an_end_that_comes_while_another_is_handled_wakes_nobody():
+    """Whoever handles it is awake, and finds it: several ends are one wake-up."""
+    waiting = []
+    with pooling() as pool:
+        fd = lib.sio_completions_fd(pool._engines.completions)
+        with sides("unix", "unix") as one, sides("unix", "unix") as two:
+            first = pool.submit(one[0].near, one[1].near)
+            second = pool.submit(two[0].near, two[1].near)
+
+            def end_the_other(_future):
+                for side in two:
+                    side.finish()
+                until(lambda: active(pool) == [0])
+                at_rest()
+                with open(f"/proc/self/fdinfo/{fd}") as told:
+                    waiting.extend(line for line in told if line.startswith("eventfd-count"))
+
+            first.add_done_callback(end_the_other)
+            for side in one:
+                side.finish()
+            assert second.result(20).reason == "eof"
+    # Its own, which is read when the list is empty.
+    assert [int(line.split()[1], 16) for line in waiting] == [1]

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from spliceio._cffi import ffi, lib
 from spliceio._fanout import act as _fan_act
 from spliceio._files import act as _file_act
+from spliceio._relay import act as _relay_act
 from spliceio._transfer import act as _act
 from spliceio._transfer import flow as _flow
 
@@ -159,6 +160,7 @@ class Seam:
             patch.setattr(_act, "_send", acting(_act._send))
             patch.setattr(_file_act, "_copy", acting(_file_act._copy))
             patch.setattr(_fan_act, "_fanout", acting(_fan_act._fanout))
+            patch.setattr(_relay_act, "_act", acting(_relay_act._act))
             yield self
 
     @property
