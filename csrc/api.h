@@ -105,6 +105,8 @@ int64_t sio_try_splice_plain(int in, int out, int64_t len, uint32_t flags);
  * end of a pipe. */
 int64_t sio_vmsplice_plain(int fd, const void *memory, size_t len,
 			   uint32_t flags);
+/* One that may be. */
+int64_t sio_vmsplice_either(int fd, void *memory, size_t len, uint32_t flags);
 int64_t sio_sendfile_at(int out, int in, int64_t off_in, int has, int64_t len);
 
 /* Grow as far towards capacity as is allowed, or shrink to it; the capacity

@@ -340,15 +340,22 @@ int64_t sio_try_splice_plain(int in, int out, int64_t len, uint32_t flags)
 	return sio_splice_plain(in, out, len, flags | SPLICE_F_NONBLOCK);
 }
 
+int64_t sio_vmsplice_either(int fd, void *memory, size_t len, uint32_t flags)
+{
+	struct iovec part = { .iov_base = memory, .iov_len = len };
+	int64_t n = vmsplice(fd, &part, 1, flags);
+
+	return n < 0 ? -errno : n;
+}
+
 int64_t sio_vmsplice_plain(int fd, const void *memory, size_t len,
 			   uint32_t flags)
 {
-	void *base = (void *)(uintptr_t)memory;
 	int mode = fcntl(fd, F_GETFL);
 
 	if (mode < 0 || (mode & O_ACCMODE) == O_RDONLY)
 		return SIO_BAD_COUNT;
-	return sio_vmsplice(NULL, fd, &base, &len, 1, flags);
+	return sio_vmsplice_either(fd, (void *)(uintptr_t)memory, len, flags);
 }
 
 int64_t sio_sendfile_at(int out, int in, int64_t off_in, int has, int64_t len)

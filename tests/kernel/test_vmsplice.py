@@ -8,9 +8,11 @@ Rule 2: no test reads memory that is free. What "freed" means is shown where the
 
 from __future__ import annotations
 
+import array
 import ctypes
 import mmap
 import os
+import select
 import subprocess
 import sys
 import textwrap
@@ -204,3 +206,66 @@ def test_a_short_count_is_where_the_slots_end(wires):
         assert vmsplice(writer, part, SPLICE_F_NONBLOCK) == expected
     assert len(os.read(reader, 17 * PAGE)) == expected
     memory.close()
+
+
+ONE_STRETCH = {
+    "bytes": lambda: (bytes(range(200)), False),
+    "bytearray": lambda: (bytearray(range(200)), True),
+    "memoryview": lambda: (memoryview(bytearray(range(200))), True),
+    "read-only memoryview": lambda: (memoryview(bytes(range(200))), False),
+    "read-only of a bytearray": lambda: (memoryview(bytearray(range(200))).toreadonly(), False),
+    "numbers": lambda: (memoryview(bytearray(range(200))).cast("I"), True),
+    "table": lambda: (memoryview(bytearray(range(200))).cast("B", (10, 20)), True),
+    "array": lambda: (array.array("I", bytes(range(200))), True),
+}
+
+
+@pytest.mark.parametrize("kind", ONE_STRETCH)
+@pytest.mark.parametrize("call", [spliceio.vmsplice, spliceio.try_vmsplice])
+def test_one_stretch_of_memory_goes_either_way(wires, kind, call):
+    """Into a pipe from any, counted in bytes; out of it only where it may be written to."""
+    memory, is_writable = ONE_STRETCH[kind]()
+    reader, writer = wires.pipe()
+    assert call(writer, memory) == 200
+    assert os.read(reader, 300) == bytes(range(200))
+    os.write(writer, bytes(200))
+    if is_writable:
+        assert call(reader, memory) == 200
+        assert bytes(memory) == bytes(200)
+    else:
+        with pytest.raises(TypeError, match="read-only"):
+            call(reader, memory)
+        assert bytes(memory) == bytes(range(200))
+        assert os.read(reader, 300) == bytes(200)
+
+
+@pytest.mark.parametrize("call", [spliceio.vmsplice, spliceio.try_vmsplice])
+@pytest.mark.parametrize("raised", ["full", "no pipe", "closed"])
+def test_nothing_stays_pinned(wires, call, raised):
+    """Whatever the call answers, while its exception is there, too: the memory can be resized."""
+    memory, fd = bytearray(b"x" * 5000), wires.pipe()[1]
+    if raised == "full":
+        fd = wires.clogged()[1]
+    elif raised == "no pipe":
+        fd = wires.file()
+    elif raised == "closed":
+        fd = 10_000
+    view = memoryview(memory)
+    caught = None
+    try:
+        assert call(fd, view, spliceio.SpliceFlag.NONBLOCK) is None
+    except OSError as error:
+        caught = error
+    assert (caught is None) == (raised == "full" and call is spliceio.try_vmsplice)
+    view.release()
+    memory.extend(b"y")
+
+
+@pytest.mark.parametrize("flags", [-1, 1 << 40, 1.5, "1"])
+def test_wrong_flags_are_told_of_every_kind_of_memory(wires, flags):
+    for kind in ONE_STRETCH:
+        memory, _ = ONE_STRETCH[kind]()
+        reader, writer = wires.pipe()
+        with pytest.raises((TypeError, ValueError, OverflowError, OSError)):
+            spliceio.vmsplice(writer, memory, flags)
+        assert not select.select([reader], [], [], 0)[0]
