@@ -241,7 +241,7 @@ class UvicornProtocol(Sending, _Auto):
     Without `offset` it is sent from its position on, which moves; without `count` to its end. It
     may stand among other messages of a body, any number of times.
 
-    A small file leaves with the head, in one write; a large one is sent by the engines of
+    A small file leaves with the head, in one write; one above 256 KiB is sent by the engines of
     `spliceio.aio`, in threads of C. A file that has to be read from its disk holds up its own
     response and not the event loop. The message returns when all has been given to the kernel.
     With TLS, files are copied, which the log says once.

@@ -42,7 +42,7 @@ from tests.support.asgis import (
     trusting,
 )
 
-SIZES = [0, 1, 1024, 65536, 65537, 5 * MIB + 3]
+SIZES = [0, 1, 1024, 65536, 65537, 262144, 262145, 5 * MIB + 3]
 BIG = 24 * MIB
 
 
@@ -119,7 +119,10 @@ def sends(*messages):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_path(tmp_path, parser, loop, methods, size):
-    """The whole file, by one write up to 64 KiB and by sendfile above; the head is uvicorn's."""
+    """The whole file; the head is uvicorn's.
+
+    Up to 64 KiB it is one write, up to 256 KiB some, above it goes by sendfile.
+    """
     path = file_of(tmp_path, size)
     fields = length(size), (b"X-Kept", b"as it is")
     with serving(sends(start(*fields), body(path.read_bytes())), parser, plain=True) as server:
@@ -129,10 +132,11 @@ def test_a_path(tmp_path, parser, loop, methods, size):
     assert answer.body == path.read_bytes()
     plain.fields["date"] = answer.fields["date"]
     assert answer == plain
-    assert methods == ([] if not size else ["read_write at once" if size <= 65536 else "sendfile"])
+    at_once = ["read_write at once"] * -(-size // 65536)
+    assert methods == (at_once if size <= 262144 else ["sendfile"])
 
 
-@pytest.mark.parametrize("size", [1, 1024, 65537])
+@pytest.mark.parametrize("size", [1, 1024, 300_000])
 def test_a_path_without_a_length(tmp_path, parser, loop, methods, size):
     """It is one chunk."""
     path = file_of(tmp_path, size)
@@ -145,9 +149,9 @@ def test_a_path_without_a_length(tmp_path, parser, loop, methods, size):
 @pytest.mark.parametrize("chunked", [False, True])
 def test_parts_of_files_among_other_messages(tmp_path, parser, loop, methods, chunked):
     """Any number of them, in order: with offset and count, from the position on, to the end."""
-    path = file_of(tmp_path, 200_000)
+    path = file_of(tmp_path, 600_000)
     data = path.read_bytes()
-    wanted = b"one" + data[7:1007] + b"two" + data[50_000:150_000] + data[5:25] + data[25:] + b"end"
+    wanted = b"one" + data[7:1007] + b"two" + data[50_000:450_000] + data[5:25] + data[25:] + b"end"
 
     async def app(scope, receive, send):
         await send(start(*([] if chunked else [length(len(wanted))])))
@@ -155,7 +159,7 @@ def test_parts_of_files_among_other_messages(tmp_path, parser, loop, methods, ch
         with path.open("rb") as file:
             await send(zerocopysend(file, offset=7, count=1000, more_body=True))
             await send(body(b"two", True))
-            await send(zerocopysend(file.fileno(), offset=50_000, count=100_000, more_body=True))
+            await send(zerocopysend(file.fileno(), offset=50_000, count=400_000, more_body=True))
             assert file.tell() == 0
             assert file.read(5) == data[:5]
             await send(zerocopysend(file, count=20, more_body=True))
@@ -181,6 +185,21 @@ def test_the_last_message_is_a_part_of_a_file(tmp_path, parser):
             for _ in range(3):
                 sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert read_one(sock).body == path.read_bytes()[1000:]
+
+
+def test_a_socket_without_room_for_a_file_of_middle_size(tmp_path, parser, methods):
+    """What does not go at once goes by an engine, from there on."""
+    path = file_of(tmp_path, 262144)
+    app = sends(start(length(262144)), pathsend(path))
+    with serving(app, parser) as server:
+        for listener in server.server.servers[0].sockets:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with slow_reader(server.port) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            until(lambda: server.server.server_state.tasks)
+            assert parsed(read_all(sock)).body == path.read_bytes()
+    assert methods[-1] == "sendfile"
+    assert len(methods) < 4
 
 
 def test_what_has_been_written_before_goes_first(tmp_path, parser, loop):
