@@ -95,9 +95,11 @@ races: ## threads against one engine, under ThreadSanitizer
 	build/races
 
 .PHONY: vm
-vm: $(BUILT) $(call group,test) ## the tests of files under Debian's kernel, in a virtual machine; ARGS
+vm: $(BUILT) $(call group,test) ## what this kernel may not have, under Debian's, in a virtual machine; ARGS
 	sh tools/vm.sh $(BIN)/python -m pytest -q -p no:cacheprovider --color=no \
-		$(or $(ARGS),tests/files/test_reflink.py tests/files/test_scripted.py tests/transfer/test_send_scripted.py)
+		$(or $(ARGS),tests/files/test_reflink.py tests/files/test_scripted.py tests/transfer/test_send_scripted.py tests/vm)
+	sh tools/vm.sh --suite trixie python3 -m pytest -q -n0 -p no:cacheprovider --color=no \
+		$(or $(ARGS),tests/vm)
 
 .PHONY: wheel
 wheel: $(MADE) $(call group,build) ## build dist/: the sdist and from it the wheel; check both

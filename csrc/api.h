@@ -58,7 +58,8 @@ enum sio_call {
 	SIO_CALL_CHMOD,
 	SIO_CALL_LINK,
 	SIO_CALL_RENAME,
-	SIO_CALL_RANDOM
+	SIO_CALL_RANDOM,
+	SIO_CALL_TLS_HEAD       /* recvmsg MSG_PEEK: what kind of TLS record is next */
 };
 
 /* Which half of a transfer makes the call. */
@@ -247,6 +248,7 @@ struct sio_transfer_config {
 	struct sio_identity src_is;     /* what was looked at */
 	struct sio_identity dst_is;
 	int32_t nonblock;       /* both are known to be */
+	int32_t src_tls;        /* the kernel decrypts what comes from src */
 	int32_t methods[6];     /* in the order to try */
 	int32_t method_count;
 	int32_t adaptive;       /* small reads go by recv and send */
@@ -287,12 +289,14 @@ int sio_transfer_open(struct sio_transfer *t,
  * has to live longer. */
 void sio_transfer_share(struct sio_transfer *t,
 			const struct sio_transfer *first);
-/* Bytes that belong before the source's: copied.  Before the first step.  So
+/* Bytes that belong before the source's: copied.  While nothing is held.  So
  * many of them count as taken from what is left. */
 int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len,
 			int64_t counted);
 /* The source has so much at least. */
 void sio_transfer_expect(struct sio_transfer *t, int64_t known);
+/* The source has ended, as whoever reads it by other means was told. */
+void sio_transfer_end(struct sio_transfer *t);
 /* Close and free what t owns.  Safe to repeat. */
 void sio_transfer_close(struct sio_transfer *t);
 

@@ -470,6 +470,7 @@ class _struct_sio_transfer_config:
     src_is: Member[struct_sio_identity, struct_sio_identity | Fields]
     dst_is: Member[struct_sio_identity, struct_sio_identity | Fields]
     nonblock: int
+    src_tls: int
     methods: Member[Array[c_int32_t], Array[c_int32_t] | Sequence[int]]
     method_count: int
     adaptive: int
@@ -568,6 +569,7 @@ class Lib:
     SIO_CALL_LINK: Final[int]
     SIO_CALL_RENAME: Final[int]
     SIO_CALL_RANDOM: Final[int]
+    SIO_CALL_TLS_HEAD: Final[int]
     SIO_PHASE_ANY: Final[int]
     SIO_PHASE_DIRECT: Final[int]
     SIO_PHASE_FILL: Final[int]
@@ -752,6 +754,7 @@ class Lib:
         /,
     ) -> int: ...
     def sio_transfer_expect(self, t: Pointer[struct_sio_transfer], known: int, /) -> None: ...
+    def sio_transfer_end(self, t: Pointer[struct_sio_transfer], /) -> None: ...
     def sio_transfer_close(self, t: Pointer[struct_sio_transfer], /) -> None: ...
     def sio_transfer_moved(self, t: Pointer[struct_sio_transfer], /) -> int: ...
     def sio_transfer_report(

@@ -207,6 +207,63 @@ int64_t sio_peek(struct sio_faults *faults, int fd, void *buf, int64_t len)
 		 recv(fd, buf, (size_t)len, MSG_DONTWAIT | MSG_PEEK));
 }
 
+/* linux/tls.h, and the types of RFC 8446 */
+#define TLS_LEVEL 282
+#define SET_RECORD_TYPE 1
+#define GET_RECORD_TYPE 2
+#define RECORD_ALERT 21
+#define RECORD_DATA 23
+#define CLOSE_NOTIFY 0
+
+static ssize_t tls_head(int fd)
+{
+	unsigned char alert[2] = { 0, 1 }, type = RECORD_DATA;
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(1)];
+	} control;
+	struct iovec part = { alert, sizeof(alert) };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1,
+				  .msg_control = &control,
+				  .msg_controllen = sizeof(control) };
+	struct cmsghdr *header;
+	ssize_t n = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT);
+
+	if (n < 0)
+		return n;
+	header = CMSG_FIRSTHDR(&message);
+	if (header && header->cmsg_level == TLS_LEVEL &&
+	    header->cmsg_type == GET_RECORD_TYPE)
+		type = *CMSG_DATA(header);
+	if (type == RECORD_DATA) {
+		errno = ENODATA;
+		return -1;
+	}
+	return type != RECORD_ALERT || n < 2 || alert[1] != CLOSE_NOTIFY;
+}
+
+int64_t sio_tls_head(struct sio_faults *faults, int fd)
+{
+	int64_t len = 2;
+
+	SIO_SHIM(SIO_CALL_TLS_HEAD, fd, -1, 0, tls_head(fd));
+}
+
+void sio_tls_end_record(int fd)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(1)];
+	} control = { .header = { .cmsg_len = CMSG_LEN(1),
+				  .cmsg_level = TLS_LEVEL,
+				  .cmsg_type = SET_RECORD_TYPE } };
+	struct msghdr message = { .msg_control = &control,
+				  .msg_controllen = sizeof(control) };
+
+	*CMSG_DATA(&control.header) = RECORD_DATA;
+	(void)sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 int sio_window_closed(int fd)
 {
 	uint32_t info[INFO_WORDS] = { 0 };

@@ -412,7 +412,7 @@ static int wait_all(struct sio_fanout *f, int64_t slice_end, int64_t idle_ns)
 	int64_t idle = sio_idle_for(&f->active_ns, &f->active_mark, f->progress);
 	int64_t stall = f->stall_ns < 0 ? -1 : until_stalled(f);
 	int64_t limit = idle_ns, spent = idle;
-	int n;
+	int pause = f->want_src ? sio_tls_pause(f->in) : 0, ms, n;
 
 	if (stall >= 0 && stall != INT64_MAX &&
 	    (idle_ns < 0 || stall < idle_ns - idle)) {
@@ -420,8 +420,12 @@ static int wait_all(struct sio_fanout *f, int64_t slice_end, int64_t idle_ns)
 		spent = 0;
 	}
 	ask_for(f);
-	n = sio_poll(f->faults, f->fds, f->sink_count + 2,
-		     sio_wait_ms(slice_end, limit, spent));
+	ms = sio_wait_ms(slice_end, limit, spent);
+	if (pause) {
+		f->fds[0].fd = -1;
+		ms = pause < ms ? pause : ms;
+	}
+	n = sio_poll(f->faults, f->fds, f->sink_count + 2, ms);
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
 	if (n < 0)
@@ -431,7 +435,9 @@ static int wait_all(struct sio_fanout *f, int64_t slice_end, int64_t idle_ns)
 	f->woken = n > 0 && f->fds[f->sink_count + 1].revents;
 	if (f->stall_ns >= 0)
 		drop_stalled(f);
-	f->waiting = n == 0 && !f->changed && !f->retry;
+	if (pause && n >= 0)
+		f->in->src.ready = 1;
+	f->waiting = n == 0 && !f->changed && !f->retry && !pause;
 	if (n > 0 || f->changed || idle_ns < 0)
 		return SIO_BUDGET;
 	idle = sio_idle_for(&f->active_ns, &f->active_mark, f->progress);

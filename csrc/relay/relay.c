@@ -189,7 +189,7 @@ void sio_relay_check_dst(struct sio_relay *r, int d, int revents)
 static int wait_both(struct sio_relay *r, int *state, int ms)
 {
 	struct pollfd fds[4];
-	int n;
+	int pause[2] = { 0, 0 }, n;
 
 	for (int d = AB; d <= BA; d++) {
 		struct sio_transfer *t = flow(r, d);
@@ -198,14 +198,28 @@ static int wait_both(struct sio_relay *r, int *state, int ms)
 		int watch = src && !t->dst.unwatch &&
 			    (is_over(r, !d) || !sio_is_socket(t->dst.kind));
 
-		fds[2 * d] = (struct pollfd){ src ? t->src.fd : -1, POLLIN, 0 };
+		if (src)
+			pause[d] = sio_tls_pause(t);
+		if (pause[d] && pause[d] < ms)
+			ms = pause[d];
+		fds[2 * d] = (struct pollfd){ src && !pause[d] ? t->src.fd : -1,
+					      POLLIN, 0 };
 		fds[2 * d + 1] = (struct pollfd){ dst || watch ? t->dst.fd : -1,
 						  dst ? POLLOUT : 0, 0 };
 	}
 	n = sio_poll(r->ab->faults, fds, 4, ms);
+	for (int d = AB; n >= 0 && d <= BA; d++)
+		if (pause[d]) {
+			flow(r, d)->src.ready = 1;
+			state[d] = SIO_BUDGET;
+		}
 	for (int d = AB; n > 0 && d <= BA; d++) {
 		struct sio_transfer *t = flow(r, d);
 
+		if (pause[d]) {
+			sio_relay_check_dst(r, d, fds[2 * d + 1].revents);
+			continue;
+		}
 		t->src.ready = fds[2 * d].revents != 0;
 		if (t->src.ready ||
 		    (state[d] == SIO_WANT_DST && fds[2 * d + 1].revents)) {

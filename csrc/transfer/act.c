@@ -160,6 +160,8 @@ static int by_sendfile(struct sio_act *a, int src, int dst, int64_t offset,
 	at(a, SIO_PHASE_DIRECT);
 	n = sio_sendfile(a->faults, dst, src, offset < 0 ? NULL : &offset,
 			 want);
+	if (n <= 0 && header_len) /* it has left with MSG_MORE */
+		sio_tls_end_record(dst);
 	if (n < 0)
 		return failed(a, n, SIO_SIDE_DST, SIO_CALL_SENDFILE);
 	if (!n)

@@ -119,6 +119,13 @@ static int socket_state(struct sio_transfer *t)
 
 	if (n == -EAGAIN)
 		return SIO_WANT_SRC;
+	/* Where the kernel decrypts: a record that is no data. */
+	if (n == -EIO && t->src.kind == SIO_KIND_TCP) {
+		n = sio_tls_head(t->faults, t->src.fd);
+		if (n >= 0)
+			return n ? SIO_WANT_DST : SIO_DONE;
+		n = -EIO;
+	}
 	/* The look has taken the error off the socket. */
 	if (n < 0)
 		return sio_fail(t, (int)-n, SIO_SIDE_SRC, SIO_CALL_READ);
@@ -152,9 +159,10 @@ static int is_made_up(const struct sio_transfer *t)
 int sio_short_is_dry(const struct sio_transfer *t)
 {
 	if (t->eagain.level_poll)
-		return sio_is_socket(t->src.kind);
+		return sio_is_socket(t->src.kind) && !t->src.tls;
 	/* A unix socket also stops before and after descriptors in transit. */
 	return t->eagain.edge_poll && t->src.kind == SIO_KIND_TCP && !t->src.special &&
+	       !t->src.tls &&
 	       !is_made_up(t);
 }
 

@@ -50,6 +50,8 @@ void sio_transfer_init(struct sio_transfer *t,
 	t->pipe_size = config->pipe_size;
 	t->src.fd = t->dst.fd = -1;
 	t->src.kind = config->src_kind;
+	t->src.tls = config->src_tls;
+	t->src.paused_at = -1;
 	t->dst.kind = config->dst_kind;
 	t->src.offset = config->src_offset;
 	t->dst.offset = config->dst_offset;
@@ -132,14 +134,20 @@ void sio_transfer_refresh(struct sio_transfer *t)
 int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len,
 			int64_t counted)
 {
+	unsigned char *own;
+
 	if (t->left >= 0)
 		t->left -= counted;
 	if (len <= 0)
 		return 0;
-	t->buf.data = malloc((size_t)len);
-	if (!t->buf.data)
+	own = malloc((size_t)len);
+	if (!own)
 		return -ENOMEM;
-	memcpy(t->buf.data, data, (size_t)len);
+	memcpy(own, data, (size_t)len);
+	if (!t->buf.pooled)
+		free(t->buf.data);
+	t->buf.data = own;
+	t->buf.pooled = 0;
 	t->buf.size = t->buf.len = len;
 	t->buf.pos = 0;
 	t->taken += len;
@@ -159,6 +167,11 @@ void sio_transfer_resume(struct sio_transfer *t, const struct sio_act *a)
 void sio_transfer_expect(struct sio_transfer *t, int64_t known)
 {
 	t->src.known = known;
+}
+
+void sio_transfer_end(struct sio_transfer *t)
+{
+	t->src.eof = 1;
 }
 
 void sio_transfer_abandon(struct sio_transfer *t)

@@ -11,7 +11,8 @@
  *         the end of a message must not wait for the peer's delayed
  *         acknowledgement of the one before (Nagle, 40 ms).  A cork that the
  *         caller has put on stays, and then nothing is pushed; TCP_NODELAY is
- *         afterwards as it was.
+ *         afterwards as it was.  Where the kernel encrypts, a record that was begun
+ *         with MSG_MORE and got no more is ended, or it would never leave.
  */
 #define _GNU_SOURCE
 #include "transfer/segments.h"
@@ -78,6 +79,9 @@ void sio_push_now(int fd)
 
 void sio_push(struct sio_transfer *t)
 {
+	if (t->segments.more && t->dst.kind == SIO_KIND_TCP)
+		sio_tls_end_record(t->dst.fd);
+	t->segments.more = 0;
 	uncork(t);
 	if (t->segments.count && t->dst.kind == SIO_KIND_TCP)
 		sio_push_now(t->dst.fd);
@@ -121,6 +125,7 @@ static int send_memory(struct sio_transfer *t, const struct sio_segment *part)
 	t->taken += n;
 	sio_count(&t->segments.moved, n);
 	sio_sent(t, n);
+	t->segments.more = t->segments.next + 1 < t->segments.count;
 	return t->segments.pos == part->len ? next(t) : SIO_GO;
 }
 

@@ -24,7 +24,7 @@ void sio_sent(struct sio_transfer *t, int64_t n)
 	t->dst.free -= n + sio_packet_cost(t->dst.slots ? t->dst.slots : n / SIO_PIPE_SLOT);
 	if (t->dst.free < 0)
 		t->dst.free = 0;
-	t->sparse.hole_last = 0;
+	t->sparse.hole_last = t->segments.more = 0;
 	sio_trust(t);
 }
 

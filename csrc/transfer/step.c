@@ -114,15 +114,22 @@ static int refuse_or_fail(struct sio_transfer *t, int err, int side, int call,
 
 /* ---- copying: the method of last resort, and the judge of all others ---------- */
 
-/* A pty master says EIO once nobody has the slave open any more: its end. */
+/* A pty master says EIO once nobody has the slave open any more: its end.  Where
+ * the kernel decrypts, splice says EINVAL and recv EIO to a record that is no
+ * data: the peer's close_notify is the end, any other is EIO to both. */
 static int64_t or_end(const struct sio_transfer *t, int64_t answer)
 {
 	unsigned number;
+	int64_t head;
 
-	return answer == -EIO && t->src.kind == SIO_KIND_TTY &&
-			       !ioctl(t->src.fd, TIOCGPTN, &number)
-		       ? 0
-		       : answer;
+	if (answer != -EIO && answer != -EINVAL)
+		return answer;
+	if (t->src.kind == SIO_KIND_TTY && answer == -EIO)
+		return ioctl(t->src.fd, TIOCGPTN, &number) ? answer : 0;
+	if (t->src.kind != SIO_KIND_TCP)
+		return answer;
+	head = sio_tls_head(t->faults, t->src.fd);
+	return head < 0 ? answer : head ? -EIO : 0;
 }
 
 static int64_t read_some(struct sio_transfer *t, void *buf, int64_t len)
@@ -130,7 +137,7 @@ static int64_t read_some(struct sio_transfer *t, void *buf, int64_t len)
 	sio_at(t, SIO_PHASE_FILL);
 	if (sio_is_socket(t->src.kind)) {
 		t->src.ready = 0;
-		return sio_recv(t->faults, t->src.fd, buf, len);
+		return or_end(t, sio_recv(t->faults, t->src.fd, buf, len));
 	}
 	if (!sio_src_ready(t))
 		return -EAGAIN;
@@ -271,6 +278,8 @@ static int blame(const struct sio_transfer *t, int err)
 		return SIO_SIDE_DST;
 	if (sio_is_disconnect(err))
 		return sio_is_socket(t->src.kind) ? SIO_SIDE_SRC : SIO_SIDE_DST;
+	if (err == EIO && t->src.kind == SIO_KIND_TCP)
+		return SIO_SIDE_SRC;
 	return SIO_SIDE_NONE;
 }
 

@@ -27,6 +27,9 @@ struct sio_src {
 	int32_t cached_only;    /* the driver must not wait for a disk: see cached.c */
 	int64_t cached_at;      /* of the last look */
 	int64_t cached;         /* bytes from here on that need no other */
+	int32_t tls;            /* the kernel decrypts: a recv ends at a record that is no data */
+	int32_t pause_ms;       /* see sio_tls_pause */
+	int64_t paused_at;      /* bytes taken by then */
 };
 
 /* Where they go; `fd` as of the source, -1: they are only read. */
@@ -63,6 +66,7 @@ struct sio_segments {
 	int64_t pos;            /* in that */
 	int64_t moved;          /* of all that was: what came from memory */
 	int32_t cork;           /* enum in segments.c: whose TCP_CORK it is */
+	int32_t more;           /* the last bytes went with MSG_MORE */
 };
 
 /* Between files, dst at a position of our own with nothing behind it: see

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define STEP_BYTES (INT64_C(1) << 40)
+#define MAX_PAUSE 32
 
 int64_t sio_idle_for(int64_t *active_ns, int64_t *active_mark, int64_t mark)
 {
@@ -43,6 +44,21 @@ int sio_wait_ms(int64_t slice_end, int64_t idle_ns, int64_t idle)
 		return 0;
 	ns = (ns + 999999) / 1000000;
 	return ns > INT_MAX ? INT_MAX : (int)ns;
+}
+
+int sio_tls_pause(struct sio_transfer *t)
+{
+	struct sio_src *src = &t->src;
+
+	if (!src->tls)
+		return 0;
+	if (src->paused_at != t->taken || !sio_ready(t->faults, src->fd, POLLIN)) {
+		src->paused_at = t->taken;
+		src->pause_ms = 0;
+	} else if (src->pause_ms < MAX_PAUSE) {
+		src->pause_ms = src->pause_ms ? 2 * src->pause_ms : 1;
+	}
+	return src->pause_ms;
 }
 
 int sio_dst_gone(struct sio_transfer *t, int revents)
@@ -90,16 +106,21 @@ static int wait_for(struct sio_transfer *t, int state, int64_t slice_end,
 		{ .fd = t->dst.fd, .events = 0, .revents = 0 },
 		{ .fd = t->wait.wake_fd, .events = POLLIN, .revents = 0 },
 	};
-	int err, n;
+	int ms = sio_wait_ms(slice_end, idle_ns, idle), pause = 0, err, n;
 
+	if (state == SIO_WANT_SRC)
+		pause = sio_tls_pause(t);
+	if (pause) {
+		fds[0].fd = -1;
+		ms = pause < ms ? pause : ms;
+	}
 	if (state == SIO_WANT_DST) {
 		fds[0].fd = -1;
 		fds[1].events = POLLOUT;
 	} else if (t->dst.unwatch) {
 		fds[1].fd = -1;
 	}
-	n = sio_poll(t->faults, fds, t->wait.wake_fd >= 0 ? 3 : 2,
-		     sio_wait_ms(slice_end, idle_ns, idle));
+	n = sio_poll(t->faults, fds, t->wait.wake_fd >= 0 ? 3 : 2, ms);
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
 	if (n < 0) {
@@ -111,8 +132,10 @@ static int wait_for(struct sio_transfer *t, int state, int64_t slice_end,
 	if (n == 0) {
 		idle = sio_idle_for(&t->wait.active_ns, &t->wait.active_mark,
 				    t->taken + t->moved);
-		return idle_ns >= 0 && idle >= idle_ns ? SIO_TIMEOUT :
-							 SIO_BUDGET;
+		if (idle_ns >= 0 && idle >= idle_ns)
+			return SIO_TIMEOUT;
+		t->src.ready = pause && sio_now() < slice_end;
+		return t->src.ready ? SIO_GO : SIO_BUDGET;
 	}
 	if (fds[2].revents)
 		return SIO_INTERRUPTED;

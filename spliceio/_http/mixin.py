@@ -68,8 +68,9 @@ class SendfileMixin(Connection):
     After a GET or HEAD with a body, which is not read, it ends too. A response that is the last of
     its connection says so.
 
-    Not promised: sendfile on a connection with TLS, which is fed by reading; and that a path stays
-    beneath a directory: SimpleHTTPRequestHandler follows symlinks anywhere.
+    Not promised: sendfile on a connection whose TLS is not the kernel's (ssl.OP_ENABLE_KTLS), which
+    is fed by reading; and that a path stays beneath a directory: SimpleHTTPRequestHandler follows
+    symlinks anywhere.
     """
 
     _direct = False

@@ -76,9 +76,9 @@ class FileWrapper:
     ) -> TransferResult:
         """Send `header`, then the file from its position on: `count` bytes, or all to its end.
 
-        A real file goes by `send_file`; anything else, and a `sock` with TLS, by reading and
-        sending: the result then says method "python", and why in `fallbacks`. What goes out is what
-        iterating gives, and no more than `count`. A file with less than
+        A real file goes by `send_file`; anything else, and a `sock` whose TLS is not the kernel's,
+        by reading and sending: the result then says method "python", and why in `fallbacks`. What
+        goes out is what iterating gives, and no more than `count`. A file with less than
         `count` bytes is sent to its end, as reading would. `timeout` is the longest time in seconds
         without any byte moving.
 
@@ -136,28 +136,27 @@ class FileWrapper:
 @contextlib.contextmanager
 def _writer(sock: Any, timeout: float | None) -> Iterator[Callable[[bytes], None]]:
     """Give a function that writes all it is given, to a descriptor or by an object's method."""
+    if is_a(sock, "ssl", "SSLSocket"):
+        kept = sock.gettimeout()
+        if timeout is not None or kept == 0:
+            sock.settimeout(None if timeout is None else min(timeout, _MOST_SECONDS))
+        try:
+            yield functools.partial(_encrypt, sock)
+        finally:
+            sock.settimeout(kept)
+        return
     try:
         real = objects.real(sock, "FileWrapper.send", "sock", sends=True)
     except TypeError:
-        if not is_a(sock, "ssl", "SSLSocket"):
-            put = getattr(sock, "write", None) or getattr(sock, "sendall", None)
-            if put is None:
-                raise
-            yield functools.partial(_put, sock, put)
-            getattr(sock, "flush", lambda: None)()
-            return
+        put = getattr(sock, "write", None) or getattr(sock, "sendall", None)
+        if put is None:
+            raise
+        yield functools.partial(_put, sock, put)
+        getattr(sock, "flush", lambda: None)()
     else:
         if isinstance(real, io.BufferedWriter | io.BufferedRandom):
             real.flush()
         yield functools.partial(_write, real, timeout)
-        return
-    kept = sock.gettimeout()
-    if timeout is not None or kept == 0:
-        sock.settimeout(None if timeout is None else min(timeout, _MOST_SECONDS))
-    try:
-        yield functools.partial(_encrypt, sock)
-    finally:
-        sock.settimeout(kept)
 
 
 def _put(sock: Any, put: Callable[[Any], Any], data: bytes) -> None:

@@ -17,7 +17,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from .._cffi import lib
-from . import ahead, errors, objects, owned
+from . import ahead, errors, objects, owned, tls
 from .arguments import FileDescriptorLike, Window
 from .fdinfo import FdInfo, fd_info
 from .number import number
@@ -53,6 +53,7 @@ class Endpoint:
         "name",
         "offset",
         "owned",
+        "tls",
         "window",
     )
 
@@ -66,6 +67,8 @@ class Endpoint:
         # (offset, length) of the part that may be read; None: all of it, from its position on.
         self.window = (given.offset, len(given)) if isinstance(given, Window) else None
         self.owned: struct_sio_owned_ptr | None = None
+        # The SSLSocket that this is, or is a file of: the kernel has the key of this direction.
+        self.tls = None if isinstance(given, int) else tls.under(given)
         self._resync: Any = None
 
     @property
@@ -82,8 +85,16 @@ class Endpoint:
             sock = sock._sock  # type: ignore[attr-defined]  # of makefile()
         return (sock.gettimeout() or None) if isinstance(sock, socket.socket) else None
 
-    def peek_ahead(self) -> bytes:
-        """Return the bytes that the Python object has read and the caller has not."""
+    def peek_ahead(self, call: str) -> bytes:
+        """Return the bytes that the Python object has read and the caller has not.
+
+        Raises ValueError for what OpenSSL has decrypted, which cannot be looked at.
+        """
+        if self.tls is not None and tls.pending(self.tls):
+            raise ValueError(
+                f"{call}: {self.name} holds {tls.pending(self.tls)} bytes that OpenSSL has "
+                "decrypted, and they come first; recv() them, or use copy()"
+            )
         return b"" if self._buffer is None else ahead.peek_buffer(self._buffer)
 
     def take_ahead(self, most: int | None) -> bytes:
@@ -91,7 +102,10 @@ class Endpoint:
 
         Only once nothing else can fail: from then on they are nowhere else.
         """
-        return b"" if self._buffer is None else ahead.take_buffer(self._buffer, most)
+        taken = b"" if self._buffer is None else ahead.take_buffer(self._buffer, most)
+        if self.tls is None:
+            return taken
+        return taken + tls.take_pending(self.tls, None if most is None else most - len(taken))
 
     def check_not_closed(self, call: str) -> None:
         """Raise ValueError if another thread has closed the object since it was opened here.
@@ -244,7 +258,7 @@ def raw_source(given: FileDescriptorLike, call: str, name: str = "src") -> Endpo
     file = objects.real(given, call, name, sends=False)
     end = Endpoint(file, number(file, f"{call}: {name}"), name)
     _prepare_read(file, end, call)
-    if end.peek_ahead():
+    if end.peek_ahead(call):
         raise ValueError(
             f"{call}: {name} has read ahead, and what it holds comes first; use copy(), or read it"
         )

@@ -22,6 +22,7 @@ __all__ = ["UnexpectedEOF", "closed_meanwhile", "failure", "reason_for"]
 _ALL_FLAGS = 0x0F
 _HAVE_A_TRY = ("splice", "tee", "sendfile")
 _O_DIRECT = os.O_DIRECT
+_IPPROTO_TCP = 6
 
 
 @public
@@ -173,6 +174,15 @@ def _enotconn(case: _Case) -> str | None:
     return None
 
 
+def _eio(case: _Case) -> str:
+    if case.src and case.src.protocol == _IPPROTO_TCP:
+        return (
+            f"the next TLS record of {case.names[0]} is no data (a session ticket, a key update, "
+            "an alert), and only its SSLSocket reads those; recv() from that first"
+        )
+    return "the device or filesystem reported an input/output error"
+
+
 _REASONS = {
     errno.EXDEV: "src and dst are on different filesystems; use copy(), which falls back",
     errno.ENOSYS: "this kernel or sandbox does not have the call; see features()",
@@ -186,7 +196,6 @@ _REASONS = {
     errno.ETIMEDOUT: "the peer did not answer in time",
     errno.EHOSTUNREACH: "there is no route to the peer",
     errno.ENETUNREACH: "the network of the peer cannot be reached",
-    errno.EIO: "the device or filesystem reported an input/output error",
     errno.ENOMEM: "the kernel has no memory for it now; the transfer can be run again",
     errno.ENOBUFS: "the kernel has no buffer for it now; the transfer can be run again",
     errno.EMFILE: "this process has no descriptor left (ulimit -n)",
@@ -213,6 +222,7 @@ _BY_DESCRIPTOR = {
     errno.EAGAIN: _eagain,
     errno.ESPIPE: _espipe,
     errno.EPIPE: _epipe,
+    errno.EIO: _eio,
     errno.ENOTCONN: _enotconn,
 }
 

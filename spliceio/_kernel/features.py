@@ -11,20 +11,28 @@ import contextlib
 import errno
 import os
 import platform
+import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
 from .._public import public
 from . import owned as _owned
-from . import syscalls
+from . import syscalls, tls
 from .pipe import Pipe
 from .vmsplice import vmsplice
+
+if TYPE_CHECKING:
+    from socket import socket
 
 __all__ = ["Features", "Probe", "features"]
 
 _PAGE = 4096
+_IPPROTO_TCP = 6
+_PATIENCE = 5
+"""Seconds; on loopback it takes none."""
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
@@ -66,13 +74,14 @@ class Features:
     vmsplice: Probe
     sendfile: Probe
     copy_file_range: Probe
+    kernel_tls: Probe
     pipe_default: int
     pipe_granted: int
     pipe_max_size: int
     pipe_quota_pages: int
 
     def __str__(self) -> str:
-        names = ("splice", "tee", "vmsplice", "sendfile", "copy_file_range")
+        names = ("splice", "tee", "vmsplice", "sendfile", "copy_file_range", "kernel_tls")
         rows = [(name, str(getattr(self, name)), getattr(self, name).note) for name in names]
         quota = f"{self.pipe_quota_pages} pages a user" if self.pipe_quota_pages else "none"
         if self.pipe_default:
@@ -186,6 +195,47 @@ def _copy_file_range() -> tuple[bool, str]:
     return n == _PAGE, "file to file inside the kernel"
 
 
+def _kernel_tls() -> Probe:
+    if err := tls.is_attachable():
+        if err == errno.ENOENT:
+            return Probe("missing", err, "no tls module, or it may not be loaded: modprobe tls")
+        status = "untried" if err in _SHORTAGES else "blocked"
+        return Probe(status, err, os.strerror(err))
+    with contextlib.ExitStack() as stack:
+        try:
+            near, far = _connection(stack)
+        except OSError as error:
+            return Probe("untried", error.errno or 0, "there is no TCP connection to try it with")
+        return _probe(lambda: _encrypted(near, far))
+
+
+def _connection(stack: contextlib.ExitStack) -> tuple[socket, socket]:
+    """Connect this process with itself."""
+    from socket import create_connection, create_server
+
+    listener = stack.enter_context(create_server(("127.0.0.1", 0), backlog=1))
+    listener.settimeout(_PATIENCE)
+    far = stack.enter_context(create_connection(listener.getsockname(), _PATIENCE))
+    near = stack.enter_context(listener.accept()[0])
+    if near.getpeername() != far.getsockname():
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "somebody else has connected")
+    return near, far
+
+
+def _encrypted(near: socket, far: socket) -> tuple[bool, str]:
+    """Send a file to a connection with a key of its own, and look at what arrives."""
+    plain = os.urandom(64) * (_PAGE // 64)
+    key = struct.pack("=HH", 0x0303, 51) + os.urandom(28) + bytes(8)  # TLS 1.2, AES-128-GCM
+    near.setsockopt(_IPPROTO_TCP, tls.TCP_ULP, b"tls")
+    near.setsockopt(tls.SOL_TLS, tls.TLS_TX, key)
+    with _file(plain) as file:
+        syscalls.sendfile(near.fileno(), file, 0, _PAGE)
+    wire = far.recv(2 * _PAGE)
+    if not wire.startswith(b"\x17\x03\x03") or plain[:16] in wire:
+        raise OSError(errno.EPROTO, "what arrives is no TLS record")
+    return True, "file to connection, encrypted on the way"
+
+
 def _setting(name: str) -> int:
     try:
         with open(f"/proc/sys/fs/{name}", encoding="ascii") as file:
@@ -212,6 +262,7 @@ def features() -> Features:
         vmsplice=_with_pipes(pipe, _vmsplice),
         sendfile=_with_pipes(pipe, _sendfile),
         copy_file_range=_probe(_copy_file_range),
+        kernel_tls=_kernel_tls(),
         pipe_default=default,
         pipe_granted=granted,
         pipe_max_size=_setting("pipe-max-size"),

@@ -17,10 +17,13 @@ from collections.abc import Callable
 from operator import index
 from typing import Any
 
+from . import tls
 from .arguments import FileDescriptorLike, Window
 from .number import in_range, is_a, name_of, number, reraise_from_handler
 
 __all__ = [
+    "ASYNCIO_TLS",
+    "TLS_SENDS",
     "Unreal",
     "UnrealText",
     "UnrealTls",
@@ -32,14 +35,16 @@ __all__ = [
     "resolve",
 ]
 
-_SOL_TLS, _TLS_TX, _TLS_RX = 282, 1, 2
 _READS = frozenset(["read", "read1", "readall", "readinto", "readinto1", "seek", "tell"])
 _WRITES = frozenset(["write", "seek", "tell"])
 _METHODS = _READS | _WRITES | {"fileno", "flush", "peek"}
 _TLS_METHODS = ("do_handshake", "getpeercert", "get_peer_certificate")
+ASYNCIO_TLS = "asyncio does so in memory, where the kernel has no part in it"
+TLS_SENDS = frozenset(["send", "sendall", "sendfile", "write"])
+_TLS_READS = frozenset(["recv", "recv_into", "read"])
 _PLAINTEXT = (
-    "which encrypts in user space: moving bytes through its descriptor would put plaintext on the "
-    "wire. Use its own {}, or end TLS in a proxy in front"
+    "which encrypts in user space{}: moving bytes through its descriptor would put plaintext on "
+    "the wire. Use its own {}, or end TLS in a proxy in front"
 )
 _ITSELF = "pass .fileno() if the descriptor's own bytes are meant"
 
@@ -55,7 +60,9 @@ class UnrealText(Unreal):
 
 
 class UnrealTls(Unreal):
-    """The object encrypts on the way to the descriptor."""
+    """The object encrypts on the way to the descriptor; `reason` is why the kernel does not."""
+
+    reason: str = ""
 
 
 def real(given: Any, call: str, name: str, *, sends: bool) -> Any:
@@ -88,22 +95,37 @@ def resolve(given: Any, sends: bool, *, known: bool = False) -> Any:
     return _of_subclass(given, sends)
 
 
-def fileno_of(fd: FileDescriptorLike, where: str = "fd") -> int:
+def fileno_of(fd: FileDescriptorLike, where: str = "fd", *, sends: bool | None = None) -> int:
     """Return the descriptor number for a raw system call; only TLS is refused.
 
-    Raises TypeError for what has none, and what `number` raises.
+    `sends` says that bytes go to it (or come from it), as far as that is known: where the kernel
+    does TLS, it does it one way or both. Raises TypeError for what has none, ValueError for what
+    OpenSSL has decrypted and comes first, and what `number` raises.
     """
     if _resolvers.get(type(fd)) is not _itself:
         if not has_fileno(fd):
             return in_range(index(fd))  # type: ignore[arg-type]  # the TypeError, and its words, are the standard library's
-        for sends in (False, True):
-            try:
-                resolve(fd, sends)
-            except UnrealTls as why:
-                raise TypeError(f"{where} {why}") from None
-            except Unreal:
-                pass
+        _refuse_tls(fd, where, sends)
     return number(fd, where)
+
+
+def _refuse_tls(fd: Any, where: str, sends: bool | None) -> None:
+    """Raise for an object over TLS, unless the kernel does it in the direction asked for."""
+    for direction in (False, True) if sends is None else (sends, not sends):
+        try:
+            resolve(fd, direction)
+            if sends is not None:
+                break
+        except UnrealTls as why:
+            raise TypeError(f"{where} {why}") from None
+        except Unreal:
+            pass
+    sock = None if sends else tls.under(fd)
+    if sock is not None and tls.pending(sock):
+        raise ValueError(
+            f"{where} holds {tls.pending(sock)} bytes that OpenSSL has decrypted, and they come "
+            "first; recv() them, or use copy()"
+        )
 
 
 def has_fileno(given: Any) -> bool:
@@ -165,8 +187,8 @@ def _socket_io(given: Any, sends: bool, known: bool) -> Any:
     if sock is not None:  # it is closed
         try:
             resolve(sock, sends)
-        except UnrealTls:
-            raise _over_tls("a file over TLS", "read and write") from None
+        except UnrealTls as why:
+            raise _over_tls("a file over TLS", "read and write", why.reason) from None
     return given
 
 
@@ -186,18 +208,26 @@ def _wfile(given: Any, sends: bool, known: bool) -> Any:
         raise Unreal("is what a handler writes to; read from its .rfile")
     try:
         return resolve(given._sock, sends, known=known)
-    except UnrealTls:
-        raise _over_tls("a file over TLS", "write") from None
+    except UnrealTls as why:
+        raise _over_tls("a file over TLS", "write", why.reason) from None
 
 
 def _tls_socket(given: Any, sends: bool, known: bool) -> Any:
-    try:
-        if known:
-            raise OSError
-        given.getsockopt(_SOL_TLS, _TLS_TX if sends else _TLS_RX, 4)
-    except OSError:
-        raise _over_tls("an SSLSocket", "send, recv and sendfile") from None
+    own = _own_methods(given, TLS_SENDS if sends else _TLS_READS)
+    reason = f"its {own} is its own" if own else tls.why_not(given, sends=sends)
+    if reason is not None:
+        raise _over_tls("an SSLSocket", "send, recv and sendfile", reason)
     return given
+
+
+def _own_methods(sock: Any, names: frozenset[str]) -> str | None:
+    """Return a method that stands before the one of SSLSocket, in a subclass or the object."""
+    for cls in type(sock).__mro__:
+        if (cls.__module__, cls.__qualname__) == ("ssl", "SSLSocket"):
+            break
+        if own := names & vars(cls).keys():
+            return min(own)
+    return min(names & vars(sock).keys(), default=None)
 
 
 def _connection(given: Any, sends: bool, known: bool) -> Any:
@@ -282,8 +312,11 @@ def _refuse_own(file: Any, sends: bool, known: bool, wrapped: Any = None) -> Non
             raise Unreal(f"has a {name} of its own; {_ITSELF}")
 
 
-def _over_tls(what: str, methods: str) -> UnrealTls:
-    return UnrealTls(f"is {what}, {_PLAINTEXT.format(methods)}")
+def _over_tls(what: str, methods: str, reason: str = "") -> UnrealTls:
+    why = f" ({reason})" if reason else ""
+    error = UnrealTls(f"is {what}, {_PLAINTEXT.format(why, methods)}")
+    error.reason = reason
+    return error
 
 
 # ---- all others ---------------------------------------------------------------------------------
@@ -312,6 +345,8 @@ def _unknown(given: Any, sends: bool) -> Any:
         raise _over_tls(f"a {name_of(given)}", "methods")
     methods = ("write",) if sends else ("read", "readinto")
     own = {name: method for name in methods if (method := _attribute(given, name)) is not None}
+    if is_a(given, "asyncio.sslproto", "_SSLProtocolTransport"):
+        raise _over_tls("a TLS transport of asyncio", "write", ASYNCIO_TLS)
     fileno = _attribute(given, "fileno")
     if fileno is None:
         end = "writer" if sends else "reader"

@@ -77,7 +77,7 @@ def _splice(
 
     That is what _BAD and -EINTR stand for.
     """
-    src, dst = fileno_of(src), fileno_of(dst)
+    src, dst = fileno_of(src, sends=False), fileno_of(dst, sends=True)
     if n in (_BAD, _EINTR):
         count, flags = count_of(count), flags_of(flags)
         has = 0
@@ -131,7 +131,9 @@ def splice(
             pass
     n = _splice(n, src, dst, count, offset_src, offset_dst, flags)
     if n < 0:
-        raise errors.failure("splice", -n, fileno_of(src), fileno_of(dst), flags=flags)
+        raise errors.failure(
+            "splice", -n, fileno_of(src, sends=False), fileno_of(dst, sends=True), flags=flags
+        )
     return n
 
 
@@ -212,7 +214,7 @@ def try_tee(
 def _do_sendfile(
     out_fd: FileDescriptorLike, in_fd: FileDescriptorLike, offset: int | None, count: int
 ) -> int:
-    out_fd, in_fd = fileno_of(out_fd), fileno_of(in_fd)
+    out_fd, in_fd = fileno_of(out_fd, sends=True), fileno_of(in_fd, sends=False)
     count, has = count_of(count), offset is not None
     offset = 0 if offset is None else offset_of(offset, "offset")
     while True:
@@ -244,7 +246,13 @@ def sendfile(
     """
     n = _do_sendfile(out_fd, in_fd, offset, count)
     if n < 0:
-        raise errors.failure("sendfile", -n, fileno_of(in_fd), fileno_of(out_fd), names=_IN_OUT)
+        raise errors.failure(
+            "sendfile",
+            -n,
+            fileno_of(in_fd, sends=False),
+            fileno_of(out_fd, sends=True),
+            names=_IN_OUT,
+        )
     return n
 
 

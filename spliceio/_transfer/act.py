@@ -1,7 +1,8 @@
 """The first try of a call: one entry into C, on the caller's own descriptors.
 
 Rule 1: only what needs no look at its object goes this way: exact ints, sockets and files without
-methods of their own, numbers that are numbers. All else takes the long way, which has the words.
+methods of their own, numbers that are numbers; and to an exact SSLSocket what the kernel encrypts,
+as `tls` decides. All else takes the long way, which has the words.
 Rule 2: what was tried and is not done goes on the long way with what was done so far, and only
 if both descriptors are still what the C has looked at.
 Rule 3: whatever is raised, what has been moved is counted and what is held is not lost.
@@ -9,6 +10,7 @@ Rule 3: whatever is raised, what has been moved is counted and what is held is n
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from io import BufferedReader, FileIO
 from socket import socket
@@ -16,9 +18,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
-from .._kernel import errors
+from .._kernel import errors, tls
 from .._kernel.arguments import Window
-from .._kernel.objects import has_no_own
+from .._kernel.objects import TLS_SENDS, has_no_own
 from .transfer import Transfer, TransferResult, flow_of, go_on_from
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ def copied(
         from_, at, most = part
     else:
         from_ = plain(src)
-    to = plain(dst)
+    to = _destination(dst)
     if from_ < 0 or to < 0:
         return None
     try:
@@ -172,7 +174,7 @@ def sent(
         from_, offset, most = part
     else:
         from_ = plain(file)
-    to = plain(sock)
+    to = _destination(sock)
     if from_ < 0 or to < 0:
         return None
     try:
@@ -208,6 +210,16 @@ def plain(end: Any) -> int:
     if kind is FileIO and not end.closed and has_no_own(end):
         return end.fileno()  # type: ignore[no-any-return]
     return -1
+
+
+def _destination(end: Any) -> int:
+    """Return the number of an end that is written to, as `plain` does; or -1."""
+    fd = plain(end)
+    if fd >= 0 or (ssl := sys.modules.get("ssl")) is None or type(end) is not ssl.SSLSocket:
+        return fd
+    if vars(end).keys() & TLS_SENDS or tls.why_not(end, sends=True) is not None:
+        return -1
+    return end.fileno()  # type: ignore[no-any-return]
 
 
 def _part_of(window: Window, offset: int, count: int) -> tuple[int, int, int] | None:

@@ -163,7 +163,7 @@ def _read_chunk(flow: Flow, memory: bytearray, limit: int) -> int:
         if n >= 0:
             return n
         check_forked(-n)
-        if n == -lib.SIO_ERROR:
+        if n == -lib.SIO_ERROR and flow.past_record(-n) == lib.SIO_ERROR:
             raise flow.error()
         if n == -lib.SIO_TIMEOUT:
             raise TimeoutError(errno.ETIMEDOUT, f"chunks: nothing came for {limit / 1e9:g} s")

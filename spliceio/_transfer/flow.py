@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
-from .._kernel import endpoint, errors
+from .._kernel import endpoint, errors, tls
 from .._public import public
 from . import plan
 
@@ -225,6 +225,7 @@ class Flow:
         config.src, config.dst = src.fd, -1 if dst is None else dst.fd
         config.src_kind = src.info.kind
         config.dst_kind = lib.SIO_KIND_OTHER if dst is None else dst.info.kind
+        config.src_tls = src.tls is not None
         config.src_is = src.info.dev, src.info.ino
         if dst is not None:
             config.dst_is = dst.info.dev, dst.info.ino
@@ -285,7 +286,37 @@ class Flow:
         # Whoever closes it would have to wait for a long slice that nothing can end.
         if slice_ns > SLICE_NS and lib.sio_transfer_wakeable(self.c):
             slice_ns = SLICE_NS
-        return int(lib.sio_transfer_run(self.c, slice_ns, limit))
+        return self.past_record(int(lib.sio_transfer_run(self.c, slice_ns, limit)))
+
+    def step(self) -> int:
+        """Run without waiting for one slice; return the state."""
+        return self.past_record(int(lib.sio_transfer_try(self.c, SLICE_NS)))
+
+    def past_record(self, state: int) -> int:
+        """Let OpenSSL read what is no data, of a source that the kernel decrypts.
+
+        Session tickets and key updates are its own; the kernel gives them to nobody else. Returns
+        the state to go on with. Raises SSLError, and SSLEOFError for an end without close_notify if
+        that is not suppressed.
+        """
+        sock = self.src.tls
+        if sock is None:
+            return state
+        if state == lib.SIO_DONE and self.left:
+            tls.check_end(sock)
+        if state != lib.SIO_ERROR or not self._is_at_record:
+            return state
+        data = tls.read_past(sock, INT64_MAX if self.left < 0 else self.left)
+        if data == b"":
+            lib.sio_transfer_end(self.c)
+        elif data and lib.sio_transfer_prefix(self.c, data, len(data), len(data)):
+            raise MemoryError(f"no memory for {len(data)} bytes")
+        return int(lib.SIO_BUDGET)
+
+    @property
+    def _is_at_record(self) -> bool:
+        failure = self.failure
+        return bool(failure.err == errno.EIO and failure.side == lib.SIO_SIDE_SRC) and not self.held
 
     def wake(self) -> None:
         """End the slice that another thread runs, if it is a long one."""

@@ -93,7 +93,7 @@ def peek(
         _check_kind(end.info)
         limit = idle_ns(timeout if timeout is not None else end.timeout)
         fd = end.duplicate(owned, "peek")
-        ahead = end.peek_ahead()
+        ahead = end.peek_ahead("peek")
     finally:
         end.close()
     try:

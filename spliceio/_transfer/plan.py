@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._cffi import ffi, lib
-from .._kernel import endpoint
+from .._kernel import endpoint, tls
 from .._kernel.arguments import FileDescriptorLike
 from .._kernel.fdinfo import FdInfo
 from .._public import public
@@ -204,13 +204,29 @@ def plan_of(src: FdInfo, dst: FdInfo, left: int | None = None) -> Plan:
 def explain(src: FileDescriptorLike, dst: FileDescriptorLike) -> Plan:
     """Return how `copy(src, dst)` would move bytes, without moving any.
 
-    Takes what `copy` takes and raises what it raises for objects it refuses. Nothing is read,
-    flushed or moved (a SpooledTemporaryFile in memory goes to disk: before, it has no descriptor).
+    Takes what `copy` takes and raises what it raises for objects it refuses: of an SSLSocket the
+    TypeError says why the kernel does not encrypt for it. Nothing is read, flushed or moved (a
+    SpooledTemporaryFile in memory goes to disk: before, it has no descriptor).
     Not promised: that the kernel agrees; `copy(...).method` says what ran.
     """
     from_ = endpoint.inspect(src, "explain", "src")
-    to = endpoint.info_of(dst, "explain", "dst")
-    return plan_of(from_.info, to, _left(from_))
+    to = endpoint.inspect(dst, "explain", "dst")
+    made = plan_of(from_.info, to.info, _left(from_))
+    return replace(made, notes=(*_tls_notes(from_, to), *made.notes))
+
+
+def _tls_notes(src: endpoint.Endpoint, dst: endpoint.Endpoint) -> list[str]:
+    notes = []
+    if dst.tls is not None:
+        notes.append(
+            f"The kernel encrypts what goes to dst ({tls.key_text(dst.tls, sends=True)}); the end "
+            "of the connection is told by its unwrap(), not by shutdown()."
+        )
+    if src.tls is not None:
+        notes.append(f"The kernel decrypts src ({tls.key_text(src.tls, sends=False)}).")
+        if held := tls.pending(src.tls):
+            notes.append(f"OpenSSL has decrypted {held} bytes of src already; they go first.")
+    return notes
 
 
 def _left(src: endpoint.Endpoint) -> int | None:

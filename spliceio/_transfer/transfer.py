@@ -151,7 +151,7 @@ class Transfer(Closing):
         counts stay readable, and it can be tried again.
         """
         before = self.moved
-        self._slice(lambda: lib.sio_transfer_try(self._flow.c, SLICE_NS))
+        self._slice(self._flow.step)
         return self.moved - before
 
     def run(self, progress: Callable[[int], object] | None = None) -> TransferResult:

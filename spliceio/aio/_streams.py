@@ -27,14 +27,15 @@ import anyio
 import anyio.lowlevel
 
 from .._kernel.number import is_a
+from .._kernel.objects import ASYNCIO_TLS
 from .._kernel.ready import ready
 
 __all__ = ["Streams"]
 
 _CHECK_SECONDS = 1.0
 _PLAINTEXT = (
-    "which encrypts in user space: moving bytes through its socket would put plaintext on the "
-    "wire. End TLS in a proxy in front"
+    f"which encrypts in user space ({ASYNCIO_TLS}): moving bytes through its socket would put "
+    "plaintext on the wire. Take an ssl.SSLSocket with kernel TLS, or end TLS in a proxy in front"
 )
 # What asyncio and uvloop call them.
 _READ_PIPES = ("_UnixReadPipeTransport", "ReadUnixTransport")

@@ -148,12 +148,14 @@ class Outlet:
     async def _send(
         self, flow: Any, fd: int, offset: int, count: int, header: bytes, after: bytes
     ) -> None:
-        sock, tried, limit = self._socket.fileno(), None, self.timeout
+        sock, limit = self._socket.fileno(), self.timeout
+        tried: act.Tried | None = None
         while count <= _AT_ONCE:
             part = min(count, _PART)
             end = after if part == count else b""
-            tried = act.sent(sock, fd, offset, part, header, end, limit, None, cached_only=True)
-            if not isinstance(tried, TransferResult):
+            done = act.sent(sock, fd, offset, part, header, end, limit, None, cached_only=True)
+            if not isinstance(done, TransferResult):
+                tried = done
                 break
             if part == count:
                 return

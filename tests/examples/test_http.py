@@ -7,14 +7,17 @@ import http.client
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from spliceio import features
 from tests.support.programs import need
 from tests.support.states import until
+from tests.support.tls import certificate
 from tests.support.wires import MIB, payload
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -54,7 +57,7 @@ def ask(client, method, path, body=None, headers=()):
     return response
 
 
-@pytest.mark.parametrize("name", ["static_server.py", "upload_server.py"])
+@pytest.mark.parametrize("name", ["static_server.py", "upload_server.py", "https_server.py"])
 def test_an_example_is_short(name):
     """Under 60 lines, with what it is for on top."""
     text = (EXAMPLES / name).read_text()
@@ -181,3 +184,19 @@ def test_a_full_disk(tmp_path):
         assert client.sock is sock
         assert os.listdir(there) == ["small"]
         assert (there / "small").read_bytes() == b"fits too"
+
+
+def test_https(tmp_path):
+    """The same file either way; where the kernel does not encrypt, it says why."""
+    (tmp_path / "big.bin").write_bytes(DATA)
+    cert, key = certificate() / "cert", certificate() / "key"
+    by_kernel = features().kernel_tls.status == "works" and hasattr(ssl, "OP_ENABLE_KTLS")
+    said = r"sendfile" if by_kernel else r"read_write: wfile is a file over TLS, which .*\(.*\).*"
+    with example("https_server.py", tmp_path, cert, key, 0) as (port, process):
+        trusting = ssl.create_default_context(cafile=str(cert))
+        client = http.client.HTTPSConnection("127.0.0.1", port, context=trusting, timeout=HANG)
+        with contextlib.closing(client):
+            for _ in range(2):
+                assert ask(client, "GET", "/big.bin").body == DATA
+                line = process.stdout.readline().decode()
+                assert re.fullmatch(rf"/big\.bin: \d+ bytes by {said}\n", line), line

@@ -636,7 +636,7 @@ def test_the_kernel_may_do_the_encryption(wires, monkeypatch, kind, sends):
             return b"\x04\x03\x33\0"
         raise OSError(errno.ENOPROTOOPT, "none")
 
-    sock = secured(wires)
+    sock, _ = encrypted(wires)
     monkeypatch.setattr(type(sock), "getsockopt", getsockopt)
     file = {
         "socket": lambda: sock,

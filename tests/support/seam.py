@@ -42,6 +42,7 @@ CALLS = {
     "connect": lib.SIO_CALL_CONNECT,
     "peek": lib.SIO_CALL_PEEK,
     "unsent": lib.SIO_CALL_UNSENT,
+    "tls_head": lib.SIO_CALL_TLS_HEAD,
     "epoll_ctl": lib.SIO_CALL_EPOLL_CTL,
     "epoll_wait": lib.SIO_CALL_EPOLL_WAIT,
     "stat": lib.SIO_CALL_STAT,
