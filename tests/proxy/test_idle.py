@@ -23,9 +23,13 @@ from spliceio import Proxy, RelayPool
 def switches():
     own, found = threading.get_native_id(), []
     for tid in os.listdir("/proc/self/task"):
-        if int(tid) != own:
+        if int(tid) == own:
+            continue
+        try:
             with open(f"/proc/self/task/{tid}/status") as status:
                 found += [line for line in status if line.startswith(("State", "voluntary"))]
+        except OSError:  # it has just ended
+            found.append(tid)
     return found
 def watch():
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
