@@ -179,7 +179,7 @@ void sio_pool_release(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
 	if (buf->data && !left) {
 		if (!buf->pooled)
 			free(buf->data);
-		memset(buf, 0, sizeof(*buf));
+		*buf = (struct sio_buf){ .data = NULL };
 	}
 }
 

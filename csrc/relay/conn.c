@@ -180,9 +180,18 @@ static void count_moved(struct sio_engine *e, struct sio_relay_conn *c,
 		  c->relay.ba->methods.moved[SIO_READ_WRITE] - copied);
 }
 
+/* Most turns move one small message: what only a side in trouble needs is not
+ * looked at unless one is. */
+static int in_trouble(const struct sio_relay_conn *c)
+{
+	return (c->seen[0] | c->seen[1] | c->seen[2] | c->seen[3]) &
+	       (EPOLLERR | EPOLLHUP);
+}
+
 static void take_turns(struct sio_engine *e, struct sio_relay_conn *c)
 {
 	struct sio_relay *r = &c->relay;
+	int looks = in_trouble(c);
 	int64_t moved[2] = { r->ab->moved, r->ba->moved };
 	int64_t copied = r->ab->methods.moved[SIO_READ_WRITE] +
 			 r->ba->methods.moved[SIO_READ_WRITE];
@@ -198,14 +207,16 @@ static void take_turns(struct sio_engine *e, struct sio_relay_conn *c)
 		}
 		if (flow(c, d)->taken != taken)
 			c->moved_ns = e->now;
-		look_at_dst(c, d);
+		if (looks)
+			look_at_dst(c, d);
 		if (c->state[d] == SIO_ERROR)
 			fault(e, c);
 		if (c->state[d] == SIO_WANT_DISK)
 			ask_disk(e, c, d);
 	}
 	/* The errors that ba has left unread, because it has just ended. */
-	look_at_dst(c, AB);
+	if (looks)
+		look_at_dst(c, AB);
 	count_moved(e, c, moved, copied);
 }
 
@@ -292,15 +303,16 @@ void sio_relay_conn_run(struct sio_engine *e, struct sio_conn *conn)
 	}
 	if (c->parked)
 		return;
-	if (c->conn.accepted)
+	if (c->conn.accepted && (r->reason || in_trouble(c)))
 		handle_reset(e, c);
-	sio_relay_apply_limit(&c->relay, c->state);
+	if (!r->limit_left)
+		sio_relay_apply_limit(r, c->state);
 	if ((!is_over(c, AB) && c->state[AB] == SIO_BUDGET) ||
 	    (!is_over(c, BA) && c->state[BA] == SIO_BUDGET)) {
 		sio_push_ready(e, &c->conn);
 		return;
 	}
-	for (int d = AB; d <= BA; d++)
+	for (int d = AB; c->muted && d <= BA; d++)
 		if (!is_over(c, d) && c->state[d] == SIO_WANT_SRC)
 			mute(e, c, d, 1);
 	again = e->now + e->stall_ns;
