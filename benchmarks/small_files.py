@@ -118,13 +118,19 @@ def replaced(options: Options, peers: Peers) -> Row:
 
 def tree(options: Options, peers: Peers) -> Row:
     own, least = "copytree as it is (copy2)", "copytree with shutil.copyfile"
+    preserving = "copytree with copy_file, preserve='all'"
     return made(
         options,
         "small_files_tree",
         "a tree of files from 0 B to 900 KiB, by shutil.copytree",
         "tree",
-        [TREE, own, least, "cp -r"],
-        [(TREE, own, 1.0), (TREE, least, 1.0), (TREE, "cp -r", None)],
+        [TREE, preserving, own, least, "cp -r"],
+        [
+            (TREE, own, 1.0),
+            (TREE, least, 1.0),
+            (preserving, own, 1.0),
+            (TREE, "cp -r", None),
+        ],
         "Half of them have no more than 6 KiB. copy2 takes times and attributes along too, "
         "copyfile takes the bytes alone.",
     )

@@ -58,6 +58,7 @@ enum sio_call {
 	SIO_CALL_CHMOD,
 	SIO_CALL_LINK,
 	SIO_CALL_RENAME,
+	SIO_CALL_UTIMES,
 	SIO_CALL_RANDOM,
 	SIO_CALL_TLS_HEAD       /* recvmsg MSG_PEEK: what kind of TLS record is next */
 };
@@ -416,11 +417,20 @@ struct sio_file_copy {
 	unsigned char buf[SIO_FILE_BUF];
 };
 
+/* What becomes of a file: it may replace one; of the source a new one gets ... */
+enum sio_file_option {
+	SIO_FILE_OVERWRITE = 1,
+	SIO_FILE_MODE = 2,
+	SIO_FILE_OWNER = 4,
+	SIO_FILE_TIMES = 8,
+	SIO_FILE_XATTRS = 16
+};
+
 /* Copy it, with its holes, to a name that is free, or to one that such a file has
  * and may be overwritten: the bytes << SIO_ACT_SHIFT | the method, or
  * -SIO_UNTRIED, and nothing is changed. */
 int64_t sio_copy_file(struct sio_file_copy *c, const char *src, const char *dst,
-		      int overwrite);
+		      int options);
 
 /* ---- two ways -------------------------------------------------------------- */
 

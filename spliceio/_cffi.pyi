@@ -568,6 +568,7 @@ class Lib:
     SIO_CALL_CHMOD: Final[int]
     SIO_CALL_LINK: Final[int]
     SIO_CALL_RENAME: Final[int]
+    SIO_CALL_UTIMES: Final[int]
     SIO_CALL_RANDOM: Final[int]
     SIO_CALL_TLS_HEAD: Final[int]
     SIO_PHASE_ANY: Final[int]
@@ -607,6 +608,11 @@ class Lib:
     SIO_HOLES_FILL: Final[int]
     SIO_HOLES_KEEP: Final[int]
     SIO_HOLES_MAKE: Final[int]
+    SIO_FILE_OVERWRITE: Final[int]
+    SIO_FILE_MODE: Final[int]
+    SIO_FILE_OWNER: Final[int]
+    SIO_FILE_TIMES: Final[int]
+    SIO_FILE_XATTRS: Final[int]
     SIO_REASON_NONE: Final[int]
     SIO_REASON_EOF: Final[int]
     SIO_REASON_IDLE: Final[int]
@@ -840,7 +846,7 @@ class Lib:
         c: Pointer[struct_sio_file_copy],
         src: Pointer[Byte] | bytes,
         dst: Pointer[Byte] | bytes,
-        overwrite: int,
+        options: int,
         /,
     ) -> int: ...
     def sio_act_relay(

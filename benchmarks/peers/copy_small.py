@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ CONTESTANTS: dict[str, dict[str, Callable[[Path, Path], Turn]]] = {
     },
     "tree": {
         "copytree with spliceio.copy_file": tree(copy_file),
+        "copytree with copy_file, preserve='all'": tree(partial(copy_file, preserve="all")),
         "copytree as it is (copy2)": tree(shutil.copy2),
         "copytree with shutil.copyfile": tree(shutil.copyfile),
         "cp -r": cp,

@@ -186,6 +186,17 @@ int sio_chmod(struct sio_faults *faults, int fd, uint32_t mode)
 	return (int)chmod_shim(faults, fd, mode, 0);
 }
 
+static int64_t utimes_shim(struct sio_faults *faults, int fd,
+			   const struct timespec times[2], int64_t len)
+{
+	SIO_SHIM(SIO_CALL_UTIMES, -1, fd, 0, futimens(fd, times));
+}
+
+int sio_utimes(struct sio_faults *faults, int fd, const struct timespec times[2])
+{
+	return (int)utimes_shim(faults, fd, times, 0);
+}
+
 /* By its number, which takes a privilege before Linux 6.10; or by its link, which
  * takes a /proc. */
 static int link_file(int fd, const char *path)

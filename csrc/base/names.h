@@ -9,6 +9,7 @@
 #include "api.h"
 
 struct stat;
+struct timespec;
 
 /* linux/stat.h, which not every libc has. */
 #define SIO_ATTR_IMMUTABLE 0x10
@@ -44,6 +45,8 @@ int64_t sio_attribute(struct sio_faults *faults, int fd, const char *name);
 /* How many bytes the names of all attributes take; a NULL path: of an open file. */
 int64_t sio_attributes(struct sio_faults *faults, int fd, const char *path);
 int sio_chmod(struct sio_faults *faults, int fd, uint32_t mode);
+/* Of the last access, and of the last change. */
+int sio_utimes(struct sio_faults *faults, int fd, const struct timespec times[2]);
 /* Give an open file without a name one that is free. */
 int sio_link(struct sio_faults *faults, int fd, const char *path);
 int sio_rename(struct sio_faults *faults, int folder, const char *from, const char *to);

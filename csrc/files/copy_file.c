@@ -13,7 +13,8 @@
  *         that replaces another is made beside it and renamed, since no call
  *         links over a name.
  * Rule 3: who may use it is what the long way makes of it: an ACL, an attribute,
- *         another owner, a special bit, anything that the directory adds is its.
+ *         another owner, a special bit, anything that the directory adds is its;
+ *         and so is what of a source is to be preserved over an old file.
  * Rule 4: the paths of a new file are looked up as often as they are used; its
  *         directory is held open only where something has a name that may have to
  *         be removed.  Each look-up costs less than to open and to close it.
@@ -31,6 +32,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ACL "system.posix_acl_access"
@@ -50,6 +52,7 @@ struct job {
 	struct sio_faults *faults;
 	const char *dst;
 	const char *name;       /* the last part of dst */
+	int options;            /* enum sio_file_option */
 	int src;
 	int to;
 	int folder;             /* of a part; else -1 */
@@ -82,7 +85,7 @@ static int split(struct job *j)
 }
 
 /* What is there, before the source may get the number that it names. */
-static int look_at_target(struct job *j, int overwrite)
+static int look_at_target(struct job *j)
 {
 	const uint64_t fixed = SIO_ATTR_IMMUTABLE | SIO_ATTR_APPEND |
 			       SIO_ATTR_MOUNT_ROOT;
@@ -94,7 +97,7 @@ static int look_at_target(struct job *j, int overwrite)
 	if (err)
 		return j->is_new;
 	/* What the kernel makes up has no blocks. */
-	return overwrite && S_ISREG(j->old.mode) && j->old.blocks &&
+	return j->options == SIO_FILE_OVERWRITE && S_ISREG(j->old.mode) && j->old.blocks &&
 	       !(j->old.mode & (S_ISUID | S_ISGID)) &&
 	       !(j->old.attributes & fixed);
 }
@@ -162,17 +165,22 @@ static int make_part(struct job *j, uint32_t mode)
 /* The mode of the source; but the group bits of one with an ACL are its mask.
  * Where there are only files with a name, and one may be replaced that appears
  * meanwhile, it is made beside. */
-static int make_new(struct job *j, int overwrite)
+static int make_new(struct job *j)
 {
 	uint32_t mode = j->from.st_mode & 0777;
 
 	at(j, SIO_PHASE_FILL);
-	if ((mode & 070) && !has_none(sio_attribute(j->faults, j->src, ACL)))
+	if (((mode & 070) || (j->options & SIO_FILE_MODE)) &&
+	    !has_none(sio_attribute(j->faults, j->src, ACL)))
+		return 0;
+	if ((j->options & SIO_FILE_XATTRS) &&
+	    !has_none(sio_attributes(j->faults, j->src, NULL)))
 		return 0;
 	at(j, SIO_PHASE_DRAIN);
 	j->to = sio_open_at(j->faults, AT_FDCWD, j->c->folder,
 			    O_TMPFILE | O_WRONLY, mode);
-	if ((j->to == -EOPNOTSUPP || j->to == -EISDIR) && overwrite)
+	if ((j->to == -EOPNOTSUPP || j->to == -EISDIR) &&
+	    (j->options & SIO_FILE_OVERWRITE))
 		return make_part(j, mode);
 	return j->to >= 0;
 }
@@ -276,6 +284,26 @@ static int move(struct job *j)
 	return reserve(j) && read_and_write(j) ? SIO_READ_WRITE : 0;
 }
 
+/* The owner has to be right already, and the directory may have added no ACL.
+ * The times last: all else changes them. */
+static int preserve(struct job *j)
+{
+	const struct timespec times[2] = { j->from.st_atim, j->from.st_mtim };
+	struct stat st;
+
+	at(j, SIO_PHASE_DRAIN);
+	if ((j->options & SIO_FILE_OWNER) &&
+	    (sio_fstat(j->faults, j->to, &st) || st.st_uid != j->from.st_uid ||
+	     st.st_gid != j->from.st_gid))
+		return 0;
+	if ((j->options & SIO_FILE_MODE) &&
+	    (!has_none(sio_attribute(j->faults, j->to, ACL)) ||
+	     sio_chmod(j->faults, j->to, j->from.st_mode & 07777)))
+		return 0;
+	return !(j->options & SIO_FILE_TIMES) ||
+	       !sio_utimes(j->faults, j->to, times);
+}
+
 static int publish(struct job *j)
 {
 	at(j, SIO_PHASE_DRAIN);
@@ -289,18 +317,18 @@ static int publish(struct job *j)
 	return 1;
 }
 
-static int whole(struct job *j, const char *src, int overwrite)
+static int whole(struct job *j, const char *src)
 {
 	int method;
 
-	if (!split(j) || !look_at_target(j, overwrite) || !open_source(j, src))
+	if (!split(j) || !look_at_target(j) || !open_source(j, src))
 		return 0;
 	if (j->from.st_blocks * 512 < j->from.st_size && has_hole(j))
 		return 0;
-	if (!(j->is_new ? make_new(j, overwrite) : make_successor(j)))
+	if (!(j->is_new ? make_new(j) : make_successor(j)))
 		return 0;
 	method = move(j);
-	return method && publish(j) ? method : 0;
+	return method && preserve(j) && publish(j) ? method : 0;
 }
 
 /* Of the process's own calls, so that no script of a test leaves anything. */
@@ -317,14 +345,14 @@ static void put_away(struct job *j)
 }
 
 int64_t sio_copy_file(struct sio_file_copy *c, const char *src, const char *dst,
-		      int overwrite)
+		      int options)
 {
 	struct job j = { .c = c, .faults = c->faults, .dst = dst,
-			 .src = -1, .to = -1, .folder = -1 };
+			 .options = options, .src = -1, .to = -1, .folder = -1 };
 	int method;
 
 	c->refused = 0;
-	method = whole(&j, src, overwrite);
+	method = whole(&j, src);
 	put_away(&j);
 	return method ? (int64_t)j.from.st_size << SIO_ACT_SHIFT | method :
 			-SIO_UNTRIED;

@@ -27,6 +27,12 @@ _MASK = (1 << _SHIFT) - 1
 _copy = lib.sio_copy_file
 _blank = CopyResult.__new__
 
+_OPTIONS = {
+    "mode": lib.SIO_FILE_MODE,
+    "ownership": lib.SIO_FILE_OWNER,
+    "timestamps": lib.SIO_FILE_TIMES,
+    "xattr": lib.SIO_FILE_XATTRS,
+}
 _spare: list[struct_sio_file_copy_ptr] = []
 """Structs that nobody uses now: a call takes one, and gives it back when it is done."""
 _MOST_SPARE = 8
@@ -34,8 +40,8 @@ _refusals: dict[int, tuple[Fallback, ...]] = {0: ()}
 """What the result says of a refused reflink, by its errno."""
 
 
-def copied(src: Any, dst: Any, overwrite: bool) -> CopyResult | None:
-    """Copy by the default options; None where that cannot be done here, and nothing has been."""
+def copied(src: Any, dst: Any, overwrite: bool, preserve: frozenset[str]) -> CopyResult | None:
+    """Copy, with these attributes; None where that cannot be done here, and nothing has been."""
     begun = monotonic()
     from_, to = _path(src), _path(dst)
     if from_ is None or to is None:
@@ -44,7 +50,10 @@ def copied(src: Any, dst: Any, overwrite: bool) -> CopyResult | None:
         c = _spare.pop()
     except IndexError:
         c = ffi.new("struct sio_file_copy *")
-    done = _copy(c, from_, to, overwrite)
+    options: int = lib.SIO_FILE_OVERWRITE if overwrite else 0
+    for name in preserve:
+        options |= _OPTIONS[name]
+    done = _copy(c, from_, to, options)
     refused = c.refused
     if len(_spare) < _MOST_SPARE:
         _spare.append(c)

@@ -85,19 +85,18 @@ def copy_file(
     Not promised: a snapshot of a file that is changed while it is copied, that it is on disk when
     this returns (see fsync(2)), or that a process that is killed leaves no ".part".
     """
-    if (
-        reflink == sparse == "auto"
-        and progress is None
-        and preserve == ()
-        and (done := act.copied(src, dst, overwrite))
-    ):
-        return done
     for name, when in (("reflink", reflink), ("sparse", sparse)):
         if when not in _WHEN:
             raise ValueError(f"copy_file: {name} must be one of {', '.join(_WHEN)}, not {when!r}")
     if reflink == "always" and sparse != "auto":
         raise ValueError(f"copy_file: reflink='always' shares holes too: no sparse={sparse!r}")
     attributes = metadata.parse_preserve(preserve)
+    if (
+        reflink == sparse == "auto"
+        and progress is None
+        and (done := act.copied(src, dst, overwrite, attributes.names))
+    ):
+        return done
     _refuse_irregular(src, os.stat(src).st_mode)
     old = None
     if isinstance(dst, str | bytes | os.PathLike):

@@ -113,8 +113,13 @@ def _copy_xattr(src: int, dst: int, name: str) -> None:
     os.setxattr(dst, name, os.getxattr(src, name))
 
 
+_NOTHING = Choice(frozenset(), frozenset())
+
+
 def parse_preserve(preserve: str | Iterable[str]) -> Choice:
     """Parse the `preserve` argument."""
+    if isinstance(preserve, tuple) and not preserve:
+        return _NOTHING
     names = {preserve} if isinstance(preserve, str) else set(preserve)
     unknown = names - {*NAMES, *_SETS}
     if unknown:

@@ -71,7 +71,6 @@ def test_larger_files_do_not(folder, long_way, size):
         {"reflink": "never"},
         {"sparse": "always"},
         {"sparse": "never"},
-        {"preserve": "mode"},
         {"progress": lambda moved: None},
     ],
     ids=lambda options: next(iter(options)),
@@ -80,6 +79,35 @@ def test_what_is_asked_for_takes_the_long_way(folder, long_way, options):
     copy_file(folder / "src", folder / "dst", **options)
     assert long_way
     holds(folder, dst=DATA)
+
+
+PRESERVE = ["mode", "ownership", "timestamps", "xattr", "standard", "all", ("mode", "timestamps")]
+
+
+@pytest.mark.parametrize("preserve", PRESERVE, ids=str)
+@pytest.mark.parametrize("old", [True, False])
+def test_attributes_of_a_new_file_take_one_call(folder, long_way, preserve, old):
+    """Owner, mode and times as asked for; over an old file by the long way."""
+    src, dst = folder / "src", folder / "dst"
+    src.chmod(0o2751)
+    os.utime(src, ns=(1_000_000_000_000_000_001, 999_999_999_999_999_999))
+    if old:
+        dst.write_bytes(OLD)
+    result = copy_file(src, dst, preserve=preserve)
+    assert bool(long_way) == old
+    assert (result.moved, result.not_preserved) == (len(DATA), ())
+    status = dst.stat()  # before it is read
+    holds(folder, dst=DATA)
+    names = {"standard": "mode ownership timestamps", "all": "mode timestamps"}.get(
+        preserve, preserve
+    )
+    assert (status.st_mtime_ns == 999_999_999_999_999_999) == ("timestamps" in names)
+    if "timestamps" in names and not old:
+        assert status.st_atime_ns == 1_000_000_000_000_000_001
+    if "mode" in names:
+        assert stat.S_IMODE(status.st_mode) == 0o2751
+    else:
+        assert stat.S_IMODE(status.st_mode) == (0o644 if old else 0o751 & ~0o022)
 
 
 @pytest.mark.parametrize("form", [str, os.fsencode, Path, lambda path: os.path.basename(path)])
@@ -318,6 +346,34 @@ def test_each_call_fails_once(folder, long_way, monkeypatch, kind, step, err):
     holds(folder, dst=DATA)
     assert stat.S_IMODE(dst.stat().st_mode) == (0o640 if kind == "old" else 0o644)
     assert bool(long_way) == ((step, err) not in ANSWERED)
+
+
+PRESERVING_CALLS = {
+    "its ACL": ("xattr", "fill", 0),
+    "its attributes": ("xattr", "fill", 1),
+    "look at the new file": ("stat", "drain", 1),
+    "the ACL of the new file": ("xattr", "drain", 0),
+    "the mode": ("chmod", "drain", 0),
+    "the times": ("utimes", "drain", 0),
+}
+
+
+@pytest.mark.parametrize("err", ERRORS)
+@pytest.mark.parametrize("step", PRESERVING_CALLS)
+def test_each_call_that_preserves_fails_once(folder, long_way, monkeypatch, step, err):
+    """As of any other: from nothing, by the long way, which says what is not preserved."""
+    call, site, skip = PRESERVING_CALLS[step]
+    (folder / "src").chmod(0o604)
+    rule = fail(call, getattr(errno, err), site=site, skip=skip)
+    with Seam(rule).everywhere(monkeypatch) as seam:
+        result = copy_file(folder / "src", folder / "dst", preserve="all")
+    assert seam.unused() == [0]
+    assert (result.moved, result.not_preserved) == (len(DATA), ())
+    holds(folder, dst=DATA)
+    status, was = (folder / "dst").stat(), (folder / "src").stat()
+    assert (status.st_mode, status.st_mtime_ns) == (was.st_mode, was.st_mtime_ns)
+    answered = call == "xattr" and err in ("EOPNOTSUPP", "ENOSYS")
+    assert bool(long_way) != answered
 
 
 @pytest.mark.parametrize("err", ["EOPNOTSUPP", "EISDIR"])

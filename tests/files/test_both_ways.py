@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 from pathlib import Path
 
 import pytest
@@ -52,6 +51,7 @@ SOURCES = {
     "private": lambda path: make(path, CONTENT, NOBODY, 0o600),
     "for its group": lambda path: make(path, CONTENT, 0, 0o664),
     "all bits": lambda path: make(path, CONTENT, NOBODY, 0o7777),
+    "read-only": lambda path: make(path, CONTENT, NOBODY, 0o444),
     "write-only": lambda path: make(path, CONTENT, 0, 0o222),
     "with an ACL": lambda path: make(path, CONTENT, 0, 0o644, acl=GROUP_READS),
     "with a note": lambda path: make(path, CONTENT, 0, 0o644, note=b"of the source"),
@@ -108,15 +108,17 @@ DIRECTORIES = {
     "not to be entered": (0o700, None),
     "for new files alone": (0o733, None),
 }
+PRESERVE = [(), "mode", "ownership", "timestamps", "xattr", "standard", "all"]
 UMASKS = [0o022, 0o077, 0o000, 0o027]
+WHEN = 999_999_999_999_999_999
 USERS = {"root": 0, "nobody": NOBODY}
 
 
-def told(src, dst, overwrite):
+def told(src, dst, overwrite, preserve):
     """Copy; return what is said of it, without what is another in each copy."""
     inode = os.lstat(dst).st_ino if os.path.lexists(dst) else None
     try:
-        result = copy_file(src, dst, overwrite=overwrite)
+        result = copy_file(src, dst, overwrite=overwrite, preserve=preserve)
     except (OSError, shutil.Error) as error:
         text = str(error).replace(str(dst.parent.parent), "")
         return {"error": type(error).__name__, "errno": error.errno, "text": text}
@@ -132,11 +134,11 @@ def told(src, dst, overwrite):
 
 
 def tree(folder):
-    """All that a directory has."""
+    """All that a directory has; and whether a file has the times of its source."""
     return {
         path.name: ("link", os.readlink(path))
         if path.is_symlink()
-        else (stat.S_IFMT(path.stat().st_mode), path.stat().st_nlink)
+        else (path.stat().st_mode, path.stat().st_nlink, path.stat().st_mtime_ns == WHEN)
         + ((tuple(sorted(state(path).items())),) if path.is_file() else ())
         for path in folder.iterdir()
     }
@@ -151,6 +153,8 @@ def pair(base, number, names):
         (top / "from").mkdir(parents=True)
         (top / "to").mkdir()
         SOURCES[source](top / "from" / "src")
+        if (top / "from" / "src").is_file():
+            os.utime(top / "from" / "src", ns=(WHEN, WHEN))
         TARGETS[target](top / "to" / "dst", top / "from" / "src")
         os.chown(top / "to", 0, GROUP if directory == "setgid" else 0)
         (top / "to").chmod(mode)
@@ -160,15 +164,17 @@ def pair(base, number, names):
 
 @pytest.mark.parametrize("user", USERS)
 def test_what_both_ways_leave(base, user):
-    """Every source, target, directory, umask, with and without overwriting, as both users."""
-    axes = [list(SOURCES), list(TARGETS), list(DIRECTORIES), UMASKS, [True, False]]
-    rows = pairwise(axes)
+    """Every source, target, directory, umask and `preserve`, with and without overwriting."""
+    axes = [list(SOURCES), list(TARGETS), list(DIRECTORIES), UMASKS, [True, False], PRESERVE]
+    rows = [("plain", "nothing", directory, 0o022, True, ()) for directory in DIRECTORIES]
+    rows += pairwise(axes)
     if FULL:
         rows += [
-            (source, target, directory, 0o022, True)
+            (source, target, directory, 0o022, True, preserve)
             for source in SOURCES
             for target in TARGETS
             for directory in DIRECTORIES
+            for preserve in ((), "all")
         ]
     for number, row in enumerate(rows):
         pair(base, number, row[:3])
@@ -180,13 +186,13 @@ def test_what_both_ways_leave(base, user):
             by_call.append(real(*args))
             return by_call[-1]
 
-        for number, (*_names, umask, overwrite) in enumerate(rows):
+        for number, (*_names, umask, overwrite, preserve) in enumerate(rows):
             os.umask(umask)
             said = []
             for way in ("quick", "long"):
                 _act.copied = counted if way == "quick" else lambda *args: None
                 top = base / f"{way}{number}"
-                said.append(told(top / "from" / "src", top / "to" / "dst", overwrite))
+                said.append(told(top / "from" / "src", top / "to" / "dst", overwrite, preserve))
             answers.append((*said, by_call[-1] is not None))
         _act.copied = real
         return answers

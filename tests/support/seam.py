@@ -53,6 +53,7 @@ CALLS = {
     "chmod": lib.SIO_CALL_CHMOD,
     "link": lib.SIO_CALL_LINK,
     "rename": lib.SIO_CALL_RENAME,
+    "utimes": lib.SIO_CALL_UTIMES,
     "random": lib.SIO_CALL_RANDOM,
 }
 SITES = {
