@@ -40,10 +40,10 @@ test-full: test ## the same with every combination of cases, not every pair; tak
 .PHONY: test-oldest
 test-oldest: $(BUILT) ## the tests of spliceio.asgi with the oldest uvicorn that it works with
 	@[ -e build/oldest/.made ] || { $(PYTHON) -m venv build/oldest && \
-		build/oldest/bin/python -m pip install --quiet uvicorn==0.23.0 'httptools<0.6.2' anyio==4.7 \
+		build/oldest/bin/python -m pip install --quiet uvicorn==0.36.0 'httptools==0.6.3' anyio==4.7 \
 		cffi gunicorn hypothesis pytest pytest-xdist starlette trio uvicorn-worker uvloop wsproto && \
 		touch build/oldest/.made; }
-	PYTHONPATH=. build/oldest/bin/python -m pytest $(or $(ARGS),tests/asgi)
+	PYTHONPATH=$(CURDIR) build/oldest/bin/python -m pytest $(or $(ARGS),tests/asgi)
 
 .PHONY: lint
 lint: $(BUILT) $(call group,lint) ## ruff: rules and format; import-linter: the arrows of the house

@@ -54,7 +54,7 @@ else:
 
 __all__ = ["UvicornProtocol"]
 
-OLDEST, NEWEST = "0.23", "0.54"
+OLDEST, NEWEST = "0.36", "0.54"
 """The versions of uvicorn that the test suite runs against."""
 
 Message = MutableMapping[str, Any]

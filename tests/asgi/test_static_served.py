@@ -26,7 +26,7 @@ def test_nasty_requests(tmp_path, parser, table, plain):
     """Each has the status that is right, and the connection is in step afterwards, or closed."""
     with contextlib.ExitStack() as stack:
         app = stack.enter_context(contextlib.closing(StaticFiles(nasty.make_site(tmp_path))))
-        server = stack.enter_context(serving(app, parser, plain=plain))
+        server = stack.enter_context(serving(app, parser, plain=plain, timeout_keep_alive=1))
         found = {
             row.name[:100]: wrong
             for row in nasty.TABLES[table]

@@ -43,7 +43,7 @@ from tests.support.asgis import (
 )
 
 SIZES = [0, 1, 1024, 65536, 65537, 262144, 262145, 5 * MIB + 3]
-BIG = 24 * MIB
+BIG = 12 * MIB
 
 
 @pytest.fixture(params=parsers())
@@ -382,9 +382,9 @@ def test_a_file_that_becomes_shorter(tmp_path, parser):
     with serving(app, parser) as server, slow_reader(server.port) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
         first = sock.recv(1000)
-        os.truncate(path, 20 * MIB)
+        os.truncate(path, 10 * MIB)
         data = first + read_all(sock)
-        assert parsed(data).body == wanted[: 20 * MIB]
+        assert parsed(data).body == wanted[: 10 * MIB]
         assert server.messages() == ["Exception in ASGI application\n"]
         until(lambda: not server.connections)
 
@@ -523,7 +523,8 @@ def test_garbage_behind_a_request_that_gets_a_file(tmp_path, parser, loop, garba
     """
     path = file_of(tmp_path, BIG)
     app = sends(start(length(BIG)), pathsend(path))
-    with serving(app, parser, loop) as server, slow_reader(server.port) as sock:
+    options = {"timeout_keep_alive": 1}
+    with serving(app, parser, loop, **options) as server, slow_reader(server.port) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         data = sock.recv(1000)
         sock.sendall(garbage)
@@ -843,10 +844,10 @@ def test_an_unix_socket(tmp_path, parser, loop):
 def test_an_older_uvicorn_is_refused(parser):
     """In one sentence, with the versions that will do."""
     with pytest.raises(ImportError) as error:
-        _uvicorn.parts_of(base_of(parser), "0.22.0")
+        _uvicorn.parts_of(base_of(parser), "0.35.0")
     assert str(error.value) == (
-        "spliceio.asgi.UvicornProtocol works with uvicorn 0.23 to 0.54 and later versions like "
-        "them; this is uvicorn 0.22.0, which is older"
+        "spliceio.asgi.UvicornProtocol works with uvicorn 0.36 to 0.54 and later versions like "
+        "them; this is uvicorn 0.35.0, which is older"
     )
 
 

@@ -226,7 +226,7 @@ def serving(
 def slow_reader(port: int) -> socket.socket:
     """Connect with a small receive buffer: a server can give little ahead of what is read."""
     sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     sock.connect(("127.0.0.1", port))
     return sock
 
