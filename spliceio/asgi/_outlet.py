@@ -74,11 +74,20 @@ class Outlet:
         """Let what is written next wait for what is written after it."""
         self._next_is_head = True
 
-    def _taken_head(self) -> bytes:
-        head, self._head = self._head, b""
+    def keep_head(self) -> None:
+        """Let the head wait until what it waits for is there, or will not be: `release_head`."""
         if self._release is not None:
             self._release.cancel()
             self._release = None
+
+    def release_head(self) -> None:
+        """Let it wait some turns more, if it still does."""
+        if self._head:
+            self._wait(_TURNS)
+
+    def _taken_head(self) -> bytes:
+        head, self._head = self._head, b""
+        self.keep_head()
         return head
 
     def _wait(self, turns: int) -> None:

@@ -152,7 +152,7 @@ class StaticFiles:
                 return
             held = found
         if self._precompressed:
-            held = await self._coded_form(scope, key, held)
+            held = await self._coded_form(scope, held)
         await self._file(scope, send, held)
 
     async def _find(self, key: tuple[object, ...], wanted: Target) -> HeldFile | bytes | None:
@@ -228,7 +228,7 @@ class StaticFiles:
 
     # -- a coding of it ----------------------------------------------------------------------------
 
-    async def _coded_form(self, scope: Scope, key: tuple[object, ...], held: HeldFile) -> HeldFile:
+    async def _coded_form(self, scope: Scope, held: HeldFile) -> HeldFile:
         """Return the smaller form of a file that the client likes best, or the file."""
         values = Asked(scope["headers"]).get_all("accept-encoding")
         if values is None:
@@ -240,14 +240,13 @@ class StaticFiles:
         for name in sorted(_CODINGS, key=liked.__getitem__, reverse=True):
             if not liked[name] or liked[name] < plain:
                 break
-            found = await self._coded((*key, name), held, name)
+            found = await self._coded(held, name)
             if found is not None:
                 return found
         return held
 
-    async def _coded(
-        self, key: tuple[object, ...], plain: HeldFile, coding: str
-    ) -> HeldFile | None:
+    async def _coded(self, plain: HeldFile, coding: str) -> HeldFile | None:
+        key = (*plain.names, coding)
         held = self._recent.get(key)
         if held is None:
             names = (*plain.names[:-1], plain.names[-1] + _CODINGS[coding].encode())

@@ -162,14 +162,21 @@ class _Response:
             await self._path(message["path"])
         elif kind == _ZEROCOPYSEND:
             await self._file(message)
-        else:
-            if kind == _START:
-                self._outlet.expect_head()
+        elif kind == _START:
+            self._outlet.expect_head()
             await self._send(message)
+        else:
+            await self._send(message)
+            self._outlet.flush()  # of a response without a body
 
     async def _path(self, path: str) -> None:
         if self._takes_file(_PATHSEND):
-            owner = await open_path(path)
+            self._outlet.keep_head()
+            try:
+                owner = await open_path(path)
+            except BaseException:
+                self._outlet.release_head()
+                raise
             try:
                 status = os.fstat(owner.fd)
                 if not stat.S_ISREG(status.st_mode):
@@ -222,6 +229,7 @@ class _Response:
     async def _done(self, more: bool) -> None:
         if not more:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            self._outlet.flush()
 
 
 @public

@@ -801,6 +801,18 @@ def test_a_form_that_is_none(coded, serve):
     assert (got.body, got.fields["content-type"]) == (b"app.gz", "application/gzip")
 
 
+def test_the_form_of_an_index(coded, serve):
+    """It is that of the index page which is sent."""
+    app = serve(precompressed=True)
+    accept = "Accept-Encoding: gzip"
+    (coded / "sub" / "index.html").unlink()
+    for name in ("index.htm", "index.html"):
+        (coded / "sub" / name).write_bytes(b"page")
+        (coded / "sub" / f"{name}.gz").write_bytes(name.encode())
+        for _ in range(2):
+            assert ask(app, "/sub/", "GET", accept).body == name.encode()
+
+
 def test_forms_are_not_looked_for_by_default(coded, serve, opens):
     """Nobody pays for what is not asked for."""
     got = ask(serve(), "/app.js", "GET", "Accept-Encoding: gzip")

@@ -337,6 +337,43 @@ def test_head_and_file_in_one_segment_through_middleware(tmp_path, parser):
         assert segments(sock) == 1
 
 
+def test_head_and_file_in_one_segment_from_a_disk(tmp_path, parser, monkeypatch):
+    """The head waits while another thread looks for the file."""
+    path = file_of(tmp_path, 1024)
+
+    def refuse(*args):
+        raise BlockingIOError(errno.EAGAIN, "not in memory")
+
+    monkeypatch.setattr(_disk.owned, "open_within", refuse)
+    app = sends(start(length(1024)), pathsend(path))
+    with serving(app, parser) as server, server.connect() as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_one(sock).body == path.read_bytes()
+        assert segments(sock) == 1
+
+
+def test_a_response_without_a_body_does_not_wait(tmp_path, parser, monkeypatch):
+    """It leaves as soon as the app has said that there is none."""
+    turns, wait = [], _outlet.Outlet._wait
+
+    def counted(self, left):
+        turns.append(left)
+        wait(self, left)
+
+    monkeypatch.setattr(_outlet.Outlet, "_wait", counted)
+    path = file_of(tmp_path, 0)
+
+    async def app(scope, receive, send):
+        await send(start(length(0), status=304 if scope["path"] == "/known" else 200))
+        await send(pathsend(path) if scope["path"] == "/file" else body())
+
+    with serving(app, parser) as server, server.connect() as sock:
+        for method, target in (("GET", "/known"), ("HEAD", "/"), ("GET", "/file"), ("GET", "/")):
+            sock.sendall(f"{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            read_one(sock, method)
+    assert turns == [8] * 4
+
+
 def test_a_head_without_a_body_does_not_wait(parser, loop):
     """An app that has nothing to send yet: its head is with the client already."""
     release = None
