@@ -95,6 +95,11 @@ int sio_unread(struct sio_faults *faults, int fd);
  * not say so (before 6.2). */
 int sio_window_closed(int fd);
 
+/* What is next in a socket that the kernel decrypts: 0, the end that its peer has
+ * told (close_notify); 1, another record that is no data; else -errno.  The
+ * record stays. */
+int64_t sio_tls_head(struct sio_faults *faults, int fd);
+
 /* Offsets by value, for Python's raw calls; SIO_NO_OFFSET where there is none.
  * A given offset is stated by `has` (bit 0: in, bit 1: out), so that a negative
  * one reaches the kernel and is refused there. */

@@ -37,10 +37,6 @@ int64_t sio_read_cached(struct sio_faults *faults, int fd, int64_t *off,
 /* Whether all of it is in the page cache, or on its way there: 1 or 0; -errno
  * where the kernel does not tell. */
 int sio_pages_cached(int fd, int64_t offset, int64_t len);
-/* What is next in a socket that the kernel decrypts: 0, the end that its peer has
- * told (close_notify); 1, another record that is no data; else -errno.  The
- * record stays. */
-int64_t sio_tls_head(struct sio_faults *faults, int fd);
 /* Let a record leave that was begun with MSG_MORE: the kernel holds it until more
  * comes, however long, and drops it at close().  Nothing on other sockets. */
 void sio_tls_end_record(int fd);

@@ -97,7 +97,7 @@ def peek(
     finally:
         end.close()
     try:
-        return _PeekLoop(fd, end.info, ahead, condition).wait(limit)
+        return _PeekLoop(fd, end, ahead, condition).wait(limit)
     finally:
         _owned.close(owned)
 
@@ -159,10 +159,13 @@ class _Condition:
 class _PeekLoop:
     """Peeks at one descriptor again and again, until the condition is met."""
 
-    def __init__(self, fd: int, info: FdInfo, ahead: bytes, condition: _Condition) -> None:
+    def __init__(
+        self, fd: int, end: endpoint.Endpoint, ahead: bytes, condition: _Condition
+    ) -> None:
         self._fd, self._ahead, self._condition = fd, ahead, condition
-        self._is_pipe = info.is_pipe
-        self._is_tcp = info.protocol == socket.IPPROTO_TCP
+        self._is_pipe = end.info.is_pipe
+        self._is_tcp = end.info.protocol == socket.IPPROTO_TCP
+        self._is_tls = end.tls is not None
         self._state = select.poll()
         self._state.register(fd, select.POLLRDHUP | select.POLLPRI)
 
@@ -209,7 +212,10 @@ class _PeekLoop:
         left = self._condition.count - len(self._ahead)
         if left <= 0:
             return self._ahead[: self._condition.count], True
-        here, final = peek_pipe(self._fd, left) if self._is_pipe else _peek_socket(self._fd, left)
+        if self._is_pipe:
+            here, final = peek_pipe(self._fd, left)
+        else:
+            here, final = _peek_socket(self._fd, left, is_tls=self._is_tls)
         return self._ahead + here, final
 
 
@@ -223,9 +229,10 @@ def _wait(arrivals: select.epoll, seconds: float) -> bool:
     return False
 
 
-def _peek_socket(fd: int, count: int) -> tuple[bytes, bool]:
-    # More unread bytes than a peek shows: something between them stops it.
-    unread = lib.sio_unread(ffi.NULL, fd)
+def _peek_socket(fd: int, count: int, *, is_tls: bool) -> tuple[bytes, bool]:
+    # More unread bytes than a peek shows: something between them stops it. Of TLS these are the
+    # bytes of records, which always are more.
+    unread = 0 if is_tls else lib.sio_unread(ffi.NULL, fd)
     room = min(count, _COUNT)
     while True:
         memory = ffi.new("char[]", room)
@@ -235,6 +242,8 @@ def _peek_socket(fd: int, count: int) -> tuple[bytes, bool]:
         room = min(count, 4 * room)
     if n == -errno.EAGAIN:
         return b"", False
+    if n == -errno.EIO and is_tls and lib.sio_tls_head(ffi.NULL, fd) == 0:
+        return b"", True  # close_notify
     if n < 0:
         raise errors.failure("peek", -n, fd)
     return bytes(ffi.buffer(memory, n)), n == 0 or unread > n

@@ -20,7 +20,7 @@ import anyio
 import pytest
 
 import spliceio
-from spliceio import aio
+from spliceio import aio, explain
 from tests.support import loops
 from tests.support.bodies import content
 from tests.support.loops import ASYNCIO, backends, in_thread, run, turns, until
@@ -416,8 +416,11 @@ def test_tls_is_refused(wires, loop, which):
 
     async def main():
         async with tls_streams() as (reader, writer):
-            with pytest.raises(TypeError, match="TLS"):
+            with pytest.raises(TypeError, match="in memory, where the kernel has no part in it"):
                 await taking(which, reader, writer, file, other)
+            words = "in memory" if loop == "asyncio" else "fileno"  # uvloop's is a class of its own
+            with pytest.raises(TypeError, match=words):
+                explain(file, writer.transport)
             writer.write(b"over TLS\n")
             assert await reader.readline() == b"over TLS\n"
 

@@ -32,7 +32,8 @@ def running(*command, **options):
     """Start a server; end it after the test."""
     options.setdefault("stdout", subprocess.DEVNULL)
     options.setdefault("stderr", subprocess.DEVNULL)
-    process = subprocess.Popen([*map(os.fspath, command)], stdin=subprocess.DEVNULL, **options)
+    options.setdefault("stdin", subprocess.DEVNULL)
+    process = subprocess.Popen([*map(os.fspath, command)], **options)
     with process:
         try:
             yield process

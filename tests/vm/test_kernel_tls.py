@@ -46,6 +46,7 @@ from spliceio._kernel import tls
 from spliceio._transfer.send import make_send_file
 from tests.support import loops
 from tests.support.cases import cases
+from tests.support.programs import need, running
 from tests.support.seam import Seam, fail
 from tests.support.states import Worker, until
 from tests.support.tls import (
@@ -510,6 +511,56 @@ def test_an_end_without_close_notify(wires, version):
         with expected:
             assert copy(server, file).moved == 3
         assert os.pread(file, 10, 0) == b"cut"
+
+
+@cases(version=VERSIONS)
+def test_peek(wires, version):
+    """The first bytes that the kernel decrypts, over several records; close_notify is the end."""
+    server, client = receiving(wires, version)
+    client.sendall(b"one line\nand")
+    assert peek(server, until=b"\n") == b"one line\nand"
+    with pytest.raises(TimeoutError, match="12 bytes are there"):
+        peek(server, until=b"never", timeout=0.1)
+    asked = Worker(lambda: peek(server, until=b" more\n"))
+    client.sendall(b" more\n")
+    assert asked.result() == b"one line\nand more\n"
+    assert server.recv(100) == b"one line\n" + b"and more\n"
+    client.settimeout(0)
+    with contextlib.suppress(ssl.SSLError, OSError):
+        client.unwrap()
+    assert peek(server) == b""
+    server.settimeout(30)
+    assert server.recv(10) == b""
+
+
+@pytest.mark.parametrize("asks", ["k", "K"])
+def test_a_key_update(wires, asks):
+    """What came before is there; then OpenSSL's own error where the kernel changes no key.
+
+    So it is of OpenSSL 3.5 with Linux 6.12. Whatever can do both goes on with the new key.
+    """
+    serving, _ = contexts("TLS 1.3")
+    file = wires.file()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [
+            need("openssl"), "s_client", "-tls1_3", "-connect",
+            f"127.0.0.1:{listener.getsockname()[1]}",
+        ]  # fmt: skip
+        with running(*command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as client:
+            near = wires.ends.sock(listener.accept()[0])
+            sock = wires.ends.sock(serving.wrap_socket(near, server_side=True))
+            needs_decryption(sock)
+            os.write(client.stdin.fileno(), b"before\n")
+            assert receive_file(sock, file, 7).moved == 7
+            os.write(client.stdin.fileno(), f"{asks}\n".encode())
+            select.select([sock], [], [])
+            os.write(client.stdin.fileno(), b"after\n")
+            try:
+                came = receive_file(sock, file, 6).moved
+            except ssl.SSLError as error:
+                came = error.result.moved
+    assert os.pread(file, 20, 0) == b"before\nafter\n"[: 7 + came]
+    assert came in (0, 6)
 
 
 def read_tickets(client, server):
