@@ -18,8 +18,7 @@ See tls(7), Documentation/networking/tls.rst in the kernel's source, SSL_CTX_set
 from __future__ import annotations
 
 import errno
-import re
-import struct
+import io
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +46,9 @@ SOL_TLS, TLS_TX, TLS_RX = 282, 1, 2
 TCP_ULP = 31
 # Python has the name from 3.12 on; the number is OpenSSL's, and its options take it before.
 _OP_ENABLE_KTLS = 1 << 3
-_HEAD = struct.Struct("HH")  # struct tls_crypto_info: version, cipher
+_HEAD = 4  # struct tls_crypto_info: version and cipher, of 16 bits each
 _CIPHERS = {51: "AES-128-GCM", 52: "AES-256-GCM", 53: "AES-128-CCM", 54: "ChaCha20-Poly1305"}
-_KNOWN_CIPHER = re.compile(r"AES_?(128|256)[-_]GCM|AES_?128[-_]CCM(?![-_]?8)|CHACHA20")
+_KNOWN_CIPHER = r"AES_?(128|256)[-_]GCM|AES_?128[-_]CCM(?![-_]?8)|CHACHA20"
 _RECORD = 16384
 
 
@@ -57,10 +56,11 @@ def under(given: Any) -> SSLSocket | None:
     """Return the SSLSocket that an object is, or that it is a file of; None without one."""
     if "ssl" not in sys.modules:
         return None
-    if is_a(given, "ssl", "SSLSocket"):
-        return given  # type: ignore[no-any-return]
-    sock = getattr(getattr(given, "raw", given), "_sock", None)  # of makefile(), or a wfile
-    return sock if is_a(sock, "ssl", "SSLSocket") else None
+    if isinstance(given, io.BufferedReader | io.BufferedWriter):
+        given = given.raw
+    if is_a(given, "socket", "SocketIO") or is_a(given, "socketserver", "_SocketWriter"):
+        given = given._sock
+    return given if is_a(given, "ssl", "SSLSocket") else None
 
 
 def why_not(sock: SSLSocket, *, sends: bool) -> str | None:
@@ -88,6 +88,7 @@ def why_not(sock: SSLSocket, *, sends: bool) -> str | None:
 
 def _why_not_tried(sock: SSLSocket) -> str | None:
     """Return why OpenSSL did not ask the kernel, as far as the connection tells."""
+    import re
     import socket
 
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -95,7 +96,7 @@ def _why_not_tried(sock: SSLSocket) -> str | None:
     if not sock.context.options & _OP_ENABLE_KTLS:
         since = "" if sys.version_info >= (3, 12) else ", which Python has from 3.12 on"
         return f"its SSLContext has no ssl.OP_ENABLE_KTLS among its options{since}"
-    if not _KNOWN_CIPHER.search(_cipher(sock)):
+    if not re.search(_KNOWN_CIPHER, _cipher(sock)):
         return f"{_cipher(sock)} is no cipher of kernel TLS"
     return None
 
@@ -108,11 +109,10 @@ def key_text(sock: SSLSocket, *, sends: bool) -> str:
 
 def _key(sock: SSLSocket, sends: bool) -> tuple[int, int] | None:
     try:
-        head = sock.getsockopt(SOL_TLS, TLS_TX if sends else TLS_RX, _HEAD.size)
+        head = sock.getsockopt(SOL_TLS, TLS_TX if sends else TLS_RX, _HEAD)
     except OSError:  # EBUSY: attached, and without a key
         return None
-    version, cipher = _HEAD.unpack(head)
-    return version, cipher
+    return int.from_bytes(head[:2], sys.byteorder), int.from_bytes(head[2:4], sys.byteorder)
 
 
 def _is_attached(sock: SSLSocket) -> bool:

@@ -257,7 +257,8 @@ async def run_and_close(
                 lambda report, _: transfer.run(report), progress, lambda: transfer.moved
             )
         else:
-            await _by_engine(transfer, progress)
+            while await _by_engine(transfer, progress):
+                pass
         result = checked_result(transfer)
         transfer.close()
         return result
@@ -267,7 +268,11 @@ async def run_and_close(
         raise
 
 
-async def _by_engine(transfer: Transfer, progress: Callable[[int], object] | None) -> None:
+async def _by_engine(transfer: Transfer, progress: Callable[[int], object] | None) -> bool:
+    """Run a transfer until an engine ends it; return whether it has to go on.
+
+    That is so at a TLS record that only OpenSSL reads, as is done then.
+    """
     completions, begun = _Completions(), time.monotonic()
     flow, limit = flow_of(transfer)
     job = Job(completions.c, limit)
@@ -279,7 +284,9 @@ async def _by_engine(transfer: Transfer, progress: Callable[[int], object] | Non
     finally:
         state = _state_of(job) if completions.is_over else lib.SIO_BUDGET
         completions.close()
-        apply_state(transfer, state, time.monotonic() - begun)
+        after = flow.past_record(state)
+        apply_state(transfer, after, time.monotonic() - begun)
+    return bool(state != after)
 
 
 def _state_of(job: Job) -> int:

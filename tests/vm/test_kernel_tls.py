@@ -667,6 +667,46 @@ def test_a_relay_ends_tls(wires, version, engine):
         assert "splice" in result().methods
 
 
+@cases(version=VERSIONS)
+def test_a_relay_to_an_upstream_over_tls(wires, version):
+    """Session tickets come first from it; OpenSSL reads them, and the relay goes on."""
+    server, client = connected(wires, version, client=True)
+    needs_decryption(client)
+    near, far = wires.sockets("tcp4")
+    data = content(500_000)
+    result = Worker(lambda: relay(near, client)).result
+    sent = Worker(lambda: (send_file(server, wires.file(data)), server.shutdown(socket.SHUT_WR)))
+    assert far.recv(len(data), socket.MSG_WAITALL) == data
+    sent.result()
+    far.sendall(b"answer")
+    far.shutdown(socket.SHUT_WR)
+    assert result().b_to_a == len(data)
+    assert result().a_to_b == len(b"answer")
+
+
+@cases(version=VERSIONS, engine=["relay", "pool"])
+def test_a_slow_reader_over_tls(wires, version, engine):
+    """Full again and again, and each time it is told when there is room."""
+    server, client = receiving(wires, version)
+    near, far = wires.sockets("tcp4")
+    data = content(6 << 20)
+    with RelayPool() as pool:
+        if engine == "relay":
+            result = Worker(lambda: relay(server, near)).result
+        else:
+            result = pool.submit(server, near).result
+        sent = Worker(lambda: (far.sendall(data), far.shutdown(socket.SHUT_WR)))
+        got = bytearray()
+        while len(got) < len(data):
+            got += client.recv(5000 if len(got) % (1 << 20) < 100_000 else 1 << 18)
+        assert got == data
+        sent.result()
+        client.settimeout(0)
+        with contextlib.suppress(ssl.SSLError, OSError):
+            client.unwrap()
+        assert result().b_to_a == len(data)
+
+
 def test_fanout_to_tls_and_a_file(wires):
     """A sink over kernel TLS is a socket like others."""
     server, client = connected(wires)
@@ -699,6 +739,27 @@ def test_awaitable(wires, version, call):
         assert got.result() == data
     assert (result.moved, result.method) == (len(data), "sendfile")
     assert_unseen(wire)
+
+
+@cases(version=VERSIONS, size=(1, 500_000))
+def test_awaitable_download(wires, version, size):
+    """Session tickets, the body, and close_notify."""
+    server, client = connected(wires, version, client=True)
+    needs_decryption(client)
+    client.setblocking(False)
+    data = content(size)
+
+    def serve():
+        copy(wires.file(data), server)
+        server.settimeout(0)
+        with contextlib.suppress(ssl.SSLError, OSError):
+            server.unwrap()
+
+    served, file = Worker(serve), wires.file()
+    result = anyio.run(aio.copy, client, file)
+    served.result()
+    assert result.moved == size
+    assert os.pread(file, size + 1, 0) == data
 
 
 # ---- what stands on it --------------------------------------------------------------------------
