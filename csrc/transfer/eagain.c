@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include "transfer/eagain.h"
+#include "base/errno_class.h"
 #include "base/faults.h"
 #include "base/syscalls.h"
 #include "transfer/sockbuf.h"
@@ -124,7 +125,8 @@ static int socket_state(struct sio_transfer *t)
 		n = sio_tls_head(t->faults, t->src.fd);
 		if (n >= 0)
 			return n ? SIO_WANT_DST : SIO_DONE;
-		n = -EIO;
+		if (!sio_is_disconnect((int)-n))
+			n = -EIO;
 	}
 	/* The look has taken the error off the socket. */
 	if (n < 0)

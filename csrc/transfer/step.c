@@ -129,7 +129,10 @@ static int64_t or_end(const struct sio_transfer *t, int64_t answer)
 	if (t->src.kind != SIO_KIND_TCP)
 		return answer;
 	head = sio_tls_head(t->faults, t->src.fd);
-	return head < 0 ? answer : head ? -EIO : 0;
+	if (head >= 0)
+		return head ? -EIO : 0;
+	/* The look has taken it off the socket. */
+	return sio_is_disconnect((int)-head) ? head : answer;
 }
 
 static int64_t read_some(struct sio_transfer *t, void *buf, int64_t len)

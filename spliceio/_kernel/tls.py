@@ -187,12 +187,13 @@ def check_end(sock: SSLSocket) -> None:
 
 
 def _read_now(sock: SSLSocket, most: int) -> bytes | None:
+    # Meanwhile a send() in another thread may say that it would block.
     ssl = sys.modules["ssl"]
     kept = sock.gettimeout()
     sock.settimeout(0)
     try:
         return sock.recv(most)
-    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
         return None
     finally:
         sock.settimeout(kept)

@@ -161,6 +161,8 @@ def _read_chunk(flow: Flow, memory: bytearray, limit: int) -> int:
         )
         slice_ns = next_slice(slice_ns, has_moved=n >= 0)
         if n >= 0:
+            if not n:
+                flow.past_record(lib.SIO_DONE)
             return n
         check_forked(-n)
         if n == -lib.SIO_ERROR and flow.past_record(-n) == lib.SIO_ERROR:

@@ -6,11 +6,11 @@ This kernel may have no TLS; what it would say is put in its place. tests/vm ask
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import re
 import socket
 import ssl
-import struct
 import sys
 
 import pytest
@@ -20,32 +20,15 @@ from spliceio import copy, explain, features, send_file
 from spliceio._kernel import tls
 from spliceio._transfer import act
 from tests.support.states import Worker
-from tests.support.tls import OP_ENABLE_KTLS, connected, contexts
+from tests.support.tls import OP_ENABLE_KTLS, connected, contexts, pretend
 
-KEY = struct.pack("HH", 0x0304, 52)
 MODULE_MISSING = "no tls module, or this process may not load it: modprobe tls"
 
 
 @pytest.fixture
 def kernel(monkeypatch):
-    """Say what a kernel with TLS would: `kernel(attached=..., tx=..., rx=..., module=...)`."""
-
-    def says(*, attached=False, tx=False, rx=False, module=errno.ENOENT):
-        ask = ssl.SSLSocket.getsockopt
-
-        def getsockopt(sock, level, option, *size):
-            if (level, option) == (6, 31):
-                return b"tls\0" if attached else b""
-            if level != 282:
-                return ask(sock, level, option, *size)
-            if tx if option == 1 else rx:
-                return KEY
-            raise OSError(errno.EBUSY if attached else errno.EOPNOTSUPP, "none")
-
-        monkeypatch.setattr(ssl.SSLSocket, "getsockopt", getsockopt)
-        monkeypatch.setattr(tls, "is_attachable", lambda: module)
-
-    return says
+    """Say what a kernel with TLS would: see `pretend`."""
+    return functools.partial(pretend, monkeypatch)
 
 
 def refused(wires, sock) -> str:

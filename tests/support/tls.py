@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import socket
 import ssl
+import struct
 import subprocess
 import tempfile
 import threading
@@ -56,6 +58,26 @@ def connected(wires, version: str = "TLS 1.3", **options):
     server = Worker(lambda: serving.wrap_socket(near, server_side=True))
     client = wires.ends.sock(asking.wrap_socket(far, server_hostname="127.0.0.1"))
     return wires.ends.sock(server.result()), client
+
+
+def pretend(monkeypatch, *, attached=False, tx=False, rx=False, module=errno.ENOENT) -> None:
+    """Let a kernel say that TLS is attached to every SSLSocket, and which keys it has of it.
+
+    `module` is the errno with which it says that it has no TLS, 0 for one that has.
+    """
+    ask = ssl.SSLSocket.getsockopt
+
+    def getsockopt(sock, level, option, *size):
+        if (level, option) == (socket.IPPROTO_TCP, tls.TCP_ULP):
+            return b"tls\0" if attached else b""
+        if level != tls.SOL_TLS:
+            return ask(sock, level, option, *size)
+        if tx if option == tls.TLS_TX else rx:
+            return struct.pack("HH", 0x0304, 52)
+        raise OSError(errno.EBUSY if attached else errno.EOPNOTSUPP, "none")
+
+    monkeypatch.setattr(ssl.SSLSocket, "getsockopt", getsockopt)
+    monkeypatch.setattr(tls, "is_attachable", lambda: module)
 
 
 def has_key(sock: ssl.SSLSocket, *, sends: bool) -> bool:
