@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from ._transfer.copy import discard as discard
     from ._transfer.fileobj import copyfileobj as copyfileobj
     from ._transfer.flow import Fallback as Fallback
+    from ._transfer.flow import TransferResult as TransferResult
     from ._transfer.peek import peek as peek
     from ._transfer.plan import Plan as Plan
     from ._transfer.plan import explain as explain
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
     from ._transfer.send import send_file as send_file
     from ._transfer.send import send_ranges as send_ranges
     from ._transfer.transfer import Transfer as Transfer
-    from ._transfer.transfer import TransferResult as TransferResult
     from ._version import __version__ as __version__
 
 _WHERE = {
@@ -84,9 +84,9 @@ _WHERE = {
     "_proxy.sniff": ("MORE", "http_host", "tls_server_name"),
     "_kernel.duplex": ("Duplex", "pipe_pair"),
     "_transfer.plan": ("Plan", "explain"),
-    "_transfer.flow": ("Fallback",),
+    "_transfer.flow": ("Fallback", "TransferResult"),
     "_memory.page_writer": ("PageWriter",),
-    "_transfer.transfer": ("Transfer", "TransferResult"),
+    "_transfer.transfer": ("Transfer",),
     "_memory.blob": ("Blob",),
     "_transfer.copy": ("chunks", "copy", "discard"),
     "_kernel.errors": ("UnexpectedEOF",),

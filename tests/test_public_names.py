@@ -31,7 +31,10 @@ FUNCTIONS = [name for name in spliceio.__all__ if inspect.isfunction(getattr(spl
 
 ONLY_FOR_CHECKERS = {
     "Buffer": bytes,
+    "ReadTransport": asyncio.ReadTransport,
     "StreamReader": asyncio.StreamReader,
+    "Transport": asyncio.Transport,
+    "WriteTransport": asyncio.WriteTransport,
     "StreamWriter": asyncio.StreamWriter,
 }
 """What only annotations use, and is imported for type checkers alone, or what is like it."""

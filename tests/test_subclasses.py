@@ -31,32 +31,30 @@ class MixedIn(spliceio.SendfileMixin, http.server.SimpleHTTPRequestHandler):
     """The mixin where it is put: by itself it has no base class to hide anything of."""
 
 
-LISTENER = {"daemon_threads", "block_on_close"}
-ACCEPTING = {"serve_forever", "shutdown_request", "handle_error"}
 REQUEST = {"command", "requestline", "raw_requestline", "request_version", "close_connection"}
 STREAMS = {"rfile", "wfile"}
-SETTINGS = {"protocol_version", "default_request_version", "server_version", "server"}
 CONNECTION = {"setup", "finish", "parse_request", "send_response_only", "send_header"}
 CONNECTION |= {"send_error", "end_headers"}
 FILES = {"do_GET", "send_head", "copyfile", "translate_path"}
-ANSWERING = {"setup", "handle_one_request", "handle_expect_100", "send_error", "end_headers"}
-NAMING = {"version_string", "date_time_string", "address_string", "log_request", "log_message"}
 
 FUTURE = {"cancel", "cancelled", "done", "running", "result", "exception", "add_done_callback"}
 FUTURE |= {"set_result", "set_exception", "set_running_or_notify_cancel"}
 FUTURE |= {"_condition", "_state", "_waiters", "_done_callbacks", "_result", "_exception"}
+
+UVICORN = {"app", "transport", "connection_made", "connection_lost", "handle_websocket_upgrade"}
+SERVING = {"data_received", "eof_received", "send_400_response", "on_response_complete"}
+SERVING |= {"timeout_keep_alive_handler"}
 
 ON_PURPOSE = {
     "PageWriter": {"close", "fileno", "writable", "write"},
     "RelayFuture": FUTURE,  # all of it: its lock is what it is there to do without
     "Thread": {"run", "start", "_started"},  # start() waits for _started, whatever it is
     "_Thread": {"run"},
-    "Server": LISTENER | ACCEPTING,
     "Remaining": {"readable", "readinto", "close"},
-    "Handler": CONNECTION | ANSWERING | NAMING | SETTINGS | STREAMS | REQUEST,
     "Parser": {"error", "parse_known_args", "print_help"},
-    "UvicornProtocol": {"app", "transport", "connection_made", "connection_lost"}
-    | {"handle_websocket_upgrade"},
+    "UvicornProtocol": UVICORN,
+    "Connection": UVICORN | SERVING,
+    "_State": {"default_headers"},  # a property in place of what a tick would fill
     "MixedIn": CONNECTION | FILES | STREAMS | REQUEST,
 }
 """What base classes document for subclasses to define, or to set."""

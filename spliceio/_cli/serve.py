@@ -39,6 +39,7 @@ __all__ = ["Server", "run"]
 # Of the client that has gone before it was accepted: the next one may be there.
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EINTR)
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _TURN = 64
 _PAUSE = 0.1
 _ENDING = 5.0
@@ -165,7 +166,9 @@ async def _serve(args: argparse.Namespace, listeners: Listeners) -> list[int]:
         limits = Limits(args.timeout, args.max_head)
         most = min(args.max_connections, _room())
         server = Server(listeners.sockets, app, limits, most=most, quiet=args.quiet)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDS:
+            if signal.getsignal(number) is signal.SIG_IGN:  # by nohup
+                continue
             asyncio.get_running_loop().add_signal_handler(number, stop, number)
         announce(listeners)
         server.start()
@@ -206,5 +209,7 @@ def run(args: argparse.Namespace) -> None:
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+    if signal.SIGHUP in caught:
+        raise signals.Killed(signal.SIGHUP)
     if signal.SIGINT in caught:
         raise KeyboardInterrupt

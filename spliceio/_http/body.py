@@ -19,9 +19,8 @@ from typing import Any
 from .._kernel import objects
 from .._kernel.errors import UnexpectedEOF
 from .._transfer.blocks import BlockCopy, written_whole
-from .._transfer.flow import Fallback
+from .._transfer.flow import Fallback, TransferResult
 from .._transfer.send import send_file, send_ranges
-from .._transfer.transfer import TransferResult
 
 __all__ = ["Body", "Remaining", "rest_of"]
 

@@ -62,7 +62,7 @@ class UnrealText(Unreal):
 class UnrealTls(Unreal):
     """The object encrypts on the way to the descriptor; `reason` is why the kernel does not."""
 
-    reason: str = ""
+    detail: str = ""
 
 
 def real(given: Any, call: str, name: str, *, sends: bool) -> Any:
@@ -188,7 +188,7 @@ def _socket_io(given: Any, sends: bool, known: bool) -> Any:
         try:
             resolve(sock, sends)
         except UnrealTls as why:
-            raise _over_tls("a file over TLS", "read and write", why.reason) from None
+            raise _over_tls("a file over TLS", "read and write", why.detail) from None
     return given
 
 
@@ -209,7 +209,7 @@ def _wfile(given: Any, sends: bool, known: bool) -> Any:
     try:
         return resolve(given._sock, sends, known=known)
     except UnrealTls as why:
-        raise _over_tls("a file over TLS", "write", why.reason) from None
+        raise _over_tls("a file over TLS", "write", why.detail) from None
 
 
 def _tls_socket(given: Any, sends: bool, known: bool) -> Any:
@@ -315,7 +315,7 @@ def _refuse_own(file: Any, sends: bool, known: bool, wrapped: Any = None) -> Non
 def _over_tls(what: str, methods: str, reason: str = "") -> UnrealTls:
     why = f" ({reason})" if reason else ""
     error = UnrealTls(f"is {what}, {_PLAINTEXT.format(why, methods)}")
-    error.reason = reason
+    error.detail = reason
     return error
 
 

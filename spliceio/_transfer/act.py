@@ -21,7 +21,8 @@ from .._cffi import ffi, lib
 from .._kernel import errors, tls
 from .._kernel.arguments import Window
 from .._kernel.objects import TLS_SENDS, has_no_own
-from .transfer import Transfer, TransferResult, flow_of, go_on_from
+from .flow import TransferResult
+from .transfer import Transfer, flow_of, go_on_from
 
 if TYPE_CHECKING:
     from .._cffi import struct_sio_act_ptr

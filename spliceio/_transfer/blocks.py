@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .flow import Fallback
-from .transfer import TransferResult
+from .flow import Fallback, TransferResult
 
 __all__ = ["BlockCopy", "Put", "written_whole"]
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Transfer",
-    "TransferResult",
     "apply_state",
     "checked_result",
     "flow_of",

@@ -43,10 +43,10 @@ from .._relay.relay import Pair, Side
 from .._relay.result import RelayResult
 from .._transfer import act
 from .._transfer.copy import remaining
-from .._transfer.flow import idle_ns
+from .._transfer.flow import TransferResult, idle_ns
 from .._transfer.receive import count_drained, make_receive_file, set_unread
 from .._transfer.send import make_send_file
-from .._transfer.transfer import Transfer, TransferResult
+from .._transfer.transfer import Transfer
 from ._driver import at_once, nothing_unsent, run_and_close, run_fanout, run_relay
 from ._streams import Streams
 

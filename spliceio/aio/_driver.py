@@ -34,9 +34,9 @@ from .._relay.job import Job
 from .._relay.relay import Pair
 from .._relay.result import RelayResult
 from .._transfer.act import Tried, note_nothing
+from .._transfer.flow import TransferResult
 from .._transfer.transfer import (
     Transfer,
-    TransferResult,
     apply_state,
     checked_result,
     flow_of,

@@ -21,8 +21,8 @@ from typing import Any
 
 from .._cffi import lib
 from .._transfer import act
+from .._transfer.flow import TransferResult
 from .._transfer.send import make_send_file
-from .._transfer.transfer import TransferResult
 from ..aio._driver import nothing_unsent, run_and_close
 from ._disk import copy_blocks
 
