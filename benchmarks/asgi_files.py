@@ -15,7 +15,19 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from benchmarks.harness import Contestant, Metric, Options, Row, Sample, Target, WrongBytes
-from benchmarks.http_serve import KIB, MIB, PER_GB, PER_REQUEST, Command, Load, made, serving, timed
+from benchmarks.http_serve import (
+    KIB,
+    MIB,
+    NGINX,
+    PER_GB,
+    PER_REQUEST,
+    Command,
+    Load,
+    made,
+    nginx,
+    serving,
+    timed,
+)
 from benchmarks.peers import Missing, Peers
 from benchmarks.processes import PATIENCE, placements, python
 
@@ -25,7 +37,7 @@ OURS = "our StaticFiles and protocol"
 COPIED = "our StaticFiles, uvicorn"
 STARLETTE = "Starlette's StaticFiles, uvicorn"
 GRANIAN = "granian's static files"
-NGINX = "nginx"
+NOTHING = "an app of uvicorn that does nothing"
 
 UVICORN = {
     RESPONSE: ("response", "ours"),
@@ -33,6 +45,7 @@ UVICORN = {
     OURS: ("ours", "ours"),
     COPIED: ("ours", "plain"),
     STARLETTE: ("starlette", "plain"),
+    NOTHING: ("nothing", "plain"),
 }
 COLD, AT_ONCE = 200, 32
 
@@ -55,10 +68,6 @@ def uvicorn_command(name: str) -> Command:
 def servers(peers: Peers, missing: dict[str, str]) -> dict[str, Command]:
     """Return how to start each; those that this machine lacks go into `missing`."""
 
-    def nginx() -> Command:
-        tool = peers.tool("nginx")
-        return lambda port, folder: [tool, "-e", "stderr", "-c", peers.nginx_config(port, folder)]
-
     def granian() -> Command:
         interpreter = peers.with_package("granian")
         return lambda port, folder: [
@@ -68,7 +77,7 @@ def servers(peers: Peers, missing: dict[str, str]) -> dict[str, Command]:
         ]
 
     found = {name: uvicorn_command(name) for name in UVICORN}
-    for name, make in ((NGINX, nginx), (GRANIAN, granian)):
+    for name, make in ((NGINX, lambda: nginx(peers)), (GRANIAN, granian)):
         try:
             found[name] = make()
         except Missing as why:
@@ -87,6 +96,8 @@ def table(
         return lambda: timed(peers, command, load, 1, place)
 
     found = servers(peers, missing)
+    if load.size != KIB:
+        del found[NOTHING]
     return Row(
         name=name,
         title=f"a file of {size} over ASGI, {load.requests} requests",
@@ -107,6 +118,7 @@ def small(options: Options, peers: Peers) -> Row:
         (OURS, GRANIAN, "cpu_us", ("<=", 0.45)),
         (OURS, NGINX, "cpu_us", None),
         (COPIED, STARLETTE, "cpu_us", None),
+        (NOTHING, GRANIAN, "cpu_us", None),
     ]
     load = made(options, KIB, 10000)
     return table(options, peers, load, "asgi_1k", "1 KiB", PER_REQUEST, bounds)

@@ -147,12 +147,13 @@ def timed(peers: Peers, command: Command, load: Load, connections: int, place: P
     }
 
 
+def nginx(peers: Peers) -> Command:
+    tool = peers.tool("nginx")
+    return lambda port, folder: [tool, "-e", "stderr", "-c", peers.nginx_config(port, folder)]
+
+
 def servers(peers: Peers, missing: dict[str, str]) -> dict[str, Command]:
     """Return how to start each; those that this machine lacks go into `missing`."""
-
-    def nginx() -> Command:
-        tool = peers.tool("nginx")
-        return lambda port, folder: [tool, "-e", "stderr", "-c", peers.nginx_config(port, folder)]
 
     def aiohttp() -> Command:
         interpreter = peers.with_package("aiohttp")
@@ -169,7 +170,7 @@ def servers(peers: Peers, missing: dict[str, str]) -> dict[str, Command]:
             *("--bind", "127.0.0.1", "--directory", folder),
         ],
     }
-    for name, make in ((NGINX, nginx), (AIOHTTP, aiohttp)):
+    for name, make in ((NGINX, lambda: nginx(peers)), (AIOHTTP, aiohttp)):
         try:
             found[name] = make()
         except Missing as why:

@@ -2,10 +2,11 @@
 
 usage: serve_asgi.py PORT FOLDER APP PROTOCOL
 
-APP is "response" (Starlette's FileResponse), "starlette" (its StaticFiles) or "ours"
-(spliceio.asgi.StaticFiles). PROTOCOL is "ours" or "plain": uvicorn's own. GET /stall says how long,
-in milliseconds, the event loop has not come to its turn at the most since it was asked last, not
-counting the time in which the kernel had no processor for it.
+APP is "response" (Starlette's FileResponse), "starlette" (its StaticFiles), "ours"
+(spliceio.asgi.StaticFiles) or "nothing" (the bytes of FOLDER/file, from memory). PROTOCOL is "ours"
+or "plain": uvicorn's own. GET /stall says how long, in milliseconds, the event loop has not come to
+its turn at the most since it was asked last, not counting the time in which the kernel had no
+processor for it.
 """
 
 import asyncio
@@ -60,6 +61,16 @@ elif which == "starlette":
 
 if which == "response":
     app = Starlette(routes=[Route("/stall", meter.answer), Route("/{name}", respond)])
+elif which == "nothing":
+    with open(os.path.join(folder, "file"), "rb") as file:
+        data = file.read()
+    fields = [(b"content-length", b"%d" % len(data))]
+
+    async def app(scope, receive, send) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": fields})
+            await send({"type": "http.response.body", "body": data})
+
 else:
     files = StaticFiles(directory=folder)
     mounted = Starlette(routes=[Route("/stall", meter.answer), Mount("/", files)])

@@ -113,7 +113,7 @@ class Outlet:
         elif not self._head:
             self.under.write(data)
         elif len(data) <= _SMALL:
-            self.under.write(self._taken_head() + data)
+            self.under.write(b"".join((self._taken_head(), data)))  # of any kind of bytes
         else:
             self.under.write(self._taken_head())
             self.under.write(data)

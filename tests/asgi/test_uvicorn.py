@@ -274,6 +274,10 @@ def test_an_app_without_files_is_answered_as_by_uvicorn(parser, loop):
             for n in range(5):
                 await send(body(b"x" * 10**n, True))
             await send(body())
+        elif scope["path"] == "/view":
+            await send(start(length(15)))
+            for kind in (memoryview, bytearray, bytes):
+                await send(body(kind(b"hello"), kind is not bytes))
         elif scope["path"] == "/empty":
             await send(start(status=304))
             await send(body())
@@ -283,6 +287,7 @@ def test_an_app_without_files_is_answered_as_by_uvicorn(parser, loop):
     requests = [
         b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
         b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /view HTTP/1.1\r\nHost: x\r\n\r\n",
         b"HEAD /stream HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /empty HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /error HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
@@ -293,7 +298,7 @@ def test_an_app_without_files_is_answered_as_by_uvicorn(parser, loop):
         with serving(app, parser, loop, plain=plain, **options) as server:
             came.append([server.raw(b"".join(requests[n:])) for n in range(len(requests))])
     assert came[0] == came[1]
-    assert status_lines(came[1][0]) == [200, 200, 200, 304, 500]
+    assert status_lines(came[1][0]) == [200, 200, 200, 200, 304, 500]
 
 
 # -- segments --------------------------------------------------------------------------------------
