@@ -12,6 +12,8 @@ something is missing, one sentence says which versions will do.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import stat
 import sys
@@ -36,6 +38,10 @@ from ._disk import open_path
 from ._framing import Parts, h11_parts, httptools_parts
 from ._held import HeldFile
 from ._outlet import Outlet
+
+# anyio would load this with the first large file, which takes the event loop ten milliseconds.
+with contextlib.suppress(ImportError):
+    importlib.import_module("anyio._backends._asyncio")
 
 if TYPE_CHECKING:
     _Auto = object

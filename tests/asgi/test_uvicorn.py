@@ -15,6 +15,7 @@ import random
 import resource
 import socket
 import subprocess
+import sys
 import types
 
 import pytest
@@ -734,6 +735,33 @@ def test_a_file_that_is_on_its_disk_is_read_elsewhere(tmp_path, parser, methods)
             assert server.get("/").body == wanted
             assert server.get("/").body == wanted
     assert methods == ["sendfile", "read_write at once"]
+
+
+def test_nothing_is_imported_by_the_first_file(tmp_path):
+    """The modules of a large one are there before: to load them takes the loop some time."""
+    path = file_of(tmp_path, 300_000)
+    script = (
+        "import asyncio, os, socket, sys, types, spliceio.asgi\n"
+        "from spliceio.asgi import UvicornProtocol, _outlet\n"
+        "async def main():\n"
+        "    near, far = socket.socketpair()\n"
+        "    loop = asyncio.get_running_loop()\n"
+        "    for sock in (near, far): sock.setblocking(False)\n"
+        "    transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, near)\n"
+        "    reader, writer = await asyncio.open_connection(sock=far)\n"
+        "    outlet = _outlet.Outlet(transport, loop)\n"
+        "    before = set(sys.modules)\n"
+        f"    file = os.open({os.fspath(path)!r}, os.O_RDONLY)\n"
+        "    task = asyncio.ensure_future(outlet.send_file(None, file, 0, 300_000, b'', b''))\n"
+        "    await reader.readexactly(300_000)\n"
+        "    assert await task\n"
+        "    print(sorted(set(sys.modules) - before))\n"
+        "    writer.close()\n"
+        "    transport.close()\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert done.stdout == b"[]\n"
 
 
 @pytest.mark.parametrize("refusal", [errno.EAGAIN, errno.ENOSYS, errno.EPERM, errno.EINVAL])
