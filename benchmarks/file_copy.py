@@ -240,8 +240,8 @@ def small(options: Options, peers: Peers) -> Row:
         missing=missing,
         notes=[
             f"{files} files of {size // KIB} KiB; one cp copies all of them.",
-            "spliceio.copy_file writes beside the target and renames: either the whole file is "
-            "there or none. The others write in place.",
+            "spliceio.copy_file gives the target its name when it is whole: either the whole file "
+            "is there or none. The others write in place.",
             *NOTES,
         ],
     )
