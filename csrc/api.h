@@ -428,7 +428,8 @@ enum sio_file_option {
 	SIO_FILE_MODE = 2,
 	SIO_FILE_OWNER = 4,
 	SIO_FILE_TIMES = 8,
-	SIO_FILE_XATTRS = 16
+	SIO_FILE_XATTRS = 16,
+	SIO_FILE_NAMED = 32     /* never a file without a name */
 };
 
 /* Copy it, with its holes, to a name that is free, or to one that such a file has

@@ -613,6 +613,7 @@ class Lib:
     SIO_FILE_OWNER: Final[int]
     SIO_FILE_TIMES: Final[int]
     SIO_FILE_XATTRS: Final[int]
+    SIO_FILE_NAMED: Final[int]
     SIO_REASON_NONE: Final[int]
     SIO_REASON_EOF: Final[int]
     SIO_REASON_IDLE: Final[int]

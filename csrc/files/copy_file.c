@@ -97,7 +97,7 @@ static int look_at_target(struct job *j)
 	if (err)
 		return j->is_new;
 	/* What the kernel makes up has no blocks. */
-	return j->options == SIO_FILE_OVERWRITE && S_ISREG(j->old.mode) && j->old.blocks &&
+	return (j->options & ~SIO_FILE_NAMED) == SIO_FILE_OVERWRITE && S_ISREG(j->old.mode) && j->old.blocks &&
 	       !(j->old.mode & (S_ISUID | S_ISGID)) &&
 	       !(j->old.attributes & fixed);
 }
@@ -177,8 +177,10 @@ static int make_new(struct job *j)
 	    !has_none(sio_attributes(j->faults, j->src, NULL)))
 		return 0;
 	at(j, SIO_PHASE_DRAIN);
-	j->to = sio_open_at(j->faults, AT_FDCWD, j->c->folder,
-			    O_TMPFILE | O_WRONLY, mode);
+	j->to = j->options & SIO_FILE_NAMED ?
+			-EOPNOTSUPP :
+			sio_open_at(j->faults, AT_FDCWD, j->c->folder,
+				    O_TMPFILE | O_WRONLY, mode);
 	if ((j->to == -EOPNOTSUPP || j->to == -EISDIR) &&
 	    (j->options & SIO_FILE_OVERWRITE))
 		return make_part(j, mode);

@@ -8,6 +8,7 @@ Rule 2: in one call, so that no signal handler can raise between two steps of it
 from __future__ import annotations
 
 import os
+import re
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ _OPTIONS = {
     "timestamps": lib.SIO_FILE_TIMES,
     "xattr": lib.SIO_FILE_XATTRS,
 }
+_KERNEL = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+_ALWAYS: int = 0 if _KERNEL >= (6, 0) else lib.SIO_FILE_NAMED
+"""Before Linux 6.0 a file without a name did not get the umask on every filesystem."""
 _spare: list[struct_sio_file_copy_ptr] = []
 """Structs that nobody uses now: a call takes one, and gives it back when it is done."""
 _MOST_SPARE = 8
@@ -50,7 +54,7 @@ def copied(src: Any, dst: Any, overwrite: bool, preserve: frozenset[str]) -> Cop
         c = _spare.pop()
     except IndexError:
         c = ffi.new("struct sio_file_copy *")
-    options: int = lib.SIO_FILE_OVERWRITE if overwrite else 0
+    options = _ALWAYS | (lib.SIO_FILE_OVERWRITE if overwrite else 0)
     for name in preserve:
         options |= _OPTIONS[name]
     done = _copy(c, from_, to, options)

@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from spliceio import copy_file
+from spliceio._cffi import lib
+from spliceio._files import act as _act
 from tests.support.cases import cases
 from tests.support.programs import need
 from tests.support.seam import ALWAYS, Seam, cap, fail, zero
@@ -395,6 +397,20 @@ def test_a_filesystem_without_unnamed_files(folder, long_way, monkeypatch, err):
             (folder / "dst").unlink()
     finally:
         os.umask(before)
+
+
+def test_a_kernel_that_forgets_the_umask(folder, long_way, monkeypatch):
+    """Before Linux 6.0 no file without a name is asked for: it might be everybody's."""
+    monkeypatch.setattr(_act, "_ALWAYS", lib.SIO_FILE_NAMED)
+    for overwrite in (True, True, False):
+        if not overwrite:
+            (folder / "dst").unlink()
+        with Seam().everywhere(monkeypatch) as seam:
+            result = copy_file(folder / "src", folder / "dst", overwrite=overwrite)
+        assert result.moved == len(DATA)
+        assert bool(long_way) != overwrite
+        assert not seam.calls("link")
+        holds(folder, dst=DATA)
 
 
 @pytest.mark.parametrize("err", ERRORS)
