@@ -34,6 +34,12 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Make one worker more than there are processors: many a test waits for the clock."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_finish():
     """Keep the tests themselves out of the collector: each leak_guard would look through them."""
     gc.collect()
