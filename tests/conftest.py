@@ -121,6 +121,7 @@ def leak_guard(watchdog):
     if descriptors() != fds:  # it takes long, and most tests leave nothing to collect
         gc.collect()
     for thread in set(threading.enumerate()) - threads:
+        thread._started.wait(10)  # it may just be made
         thread.join(10)
     left = sorted(t.name for t in set(threading.enumerate()) - threads)
     assert not left, f"threads left behind: {left}"

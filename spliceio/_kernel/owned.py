@@ -30,7 +30,7 @@ def open_at(
     owned: struct_sio_owned_ptr, path: _Path, flags: int, mode: int = 0, folder: int = -1
 ) -> int:
     """Open a file into `owned`, close-on-exec; raises as os.open does."""
-    where, name = _AT_FDCWD if folder < 0 else folder, os.fsencode(path)
+    where, name = _AT_FDCWD if folder < 0 else folder, _encoded(path)
     err = -errno.EINTR
     while err == -errno.EINTR:
         err = lib.sio_owned_open(owned, where, name, flags, mode)
@@ -44,13 +44,18 @@ def open_within(
 
     Raises OSError, also where the kernel has no such call or no such limit (ENOSYS, EINVAL).
     """
-    where, name = _AT_FDCWD if folder < 0 else folder, os.fsencode(path)
-    if b"\0" in name:
-        raise ValueError("embedded null byte")
+    where, name = _AT_FDCWD if folder < 0 else folder, _encoded(path)
     err = -errno.EINTR
     while err == -errno.EINTR:
         err = lib.sio_owned_open_within(owned, where, name, flags, resolve)
     return _number(owned, err, path)
+
+
+def _encoded(path: _Path) -> bytes:
+    name = os.fsencode(path)
+    if b"\0" in name:  # where the C would take it for ended
+        raise ValueError("embedded null byte")
+    return name
 
 
 def duplicate(owned: struct_sio_owned_ptr, fd: int) -> int:
