@@ -139,13 +139,12 @@ class Connection(Sending, _Base):
     def __init__(self, site: Site) -> None:
         super().__init__(config=site.config, server_state=site.state, app_state={})
         self._site, self._ahead, self._scanned = site, bytearray(), 0
-        self._is_deaf = self._has_ended = self._was_closed = False
+        self._is_deaf = self._has_ended = False
         self._begun: float | None = None
         self._active = self._moved = 0.0
         self._unsent = 0
         self._refusal: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._lines: dict[int, str] = {}
 
     # -- the connection ----------------------------------------------------------------------------
 
@@ -245,10 +244,11 @@ class Connection(Sending, _Base):
         self._outlet.lingers = found.has_body or (self._is_deaf and bool(self._ahead))
         # As every parser takes it, and without what nobody wants.
         kept = [one for one in lines[1:-1] if one.partition(b":")[0].lower() not in _UNUSED]
-        first = b"%b %b HTTP/1.%d\n" % (method, where, not is_old)
+        first, before = b"%b %b HTTP/1.%d\n" % (method, where, not is_old), self.cycle
         super().data_received(b"\r\n".join(one.rstrip(b"\r\n") for one in (first, *kept, b"", b"")))
-        self.cycle.keep_alive, self.cycle.is_old = stays, is_old
-        self.cycle.line = self._line
+        if self.cycle is not before:  # the parser has taken it
+            self.cycle.keep_alive, self.cycle.is_old = stays, is_old
+            self.cycle.line = self._line
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser does."""
@@ -274,6 +274,9 @@ class Connection(Sending, _Base):
             self._outlet.under.abort()
             if not cycle.response_started:
                 cycle.disconnected = True
+        except Exception as error:
+            self._site.log(f"spliceio: serve: {type(error).__name__}: {error}")
+            raise
         else:
             if cycle.disconnected and not cycle.response_complete:
                 self._log("response broken off: the client has gone")

@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from spliceio._cli import main as cli
 from spliceio._cli.serve import Server
@@ -658,6 +659,41 @@ def test_an_accept_that_is_refused_does_not_spin(root, err):
     asyncio.run(main())
     assert pauses == [0.1] * 3
     assert [os.strerror(err) in line for line in logged] == ([] if err == errno.EMFILE else [True])
+
+
+@pytest.mark.parametrize("what", ["parser", "app"])
+def test_what_nobody_expects(root, monkeypatch, what):
+    """A head that only the parser refuses is 400; an error of the app is a line, and 500."""
+    logged = []
+
+    def refused(protocol, data):
+        protocol.send_400_response("what the parser says")
+
+    async def broken(scope, receive, send):
+        raise ZeroDivisionError("oh no")
+
+    if what == "parser":
+        monkeypatch.setattr(HttpToolsProtocol, "data_received", refused)
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = Server([listener], broken, Limits(10), most=10)
+            server.site.log = logged.append
+            server.start()
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(GOOD + b"\r\n")
+            answer = await reader.read(10_000)
+            writer.close()
+            await server.stop()
+        return answer
+
+    answer = asyncio.run(main())
+    if what == "parser":
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.endswith(b"400: what the parser says\n")
+    else:
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert any("ZeroDivisionError: oh no" in line for line in logged)
 
 
 def test_nothing_is_done_while_nothing_happens(root):
