@@ -264,7 +264,7 @@ def test_each_sink_failing_at_its_first_write(wires, monkeypatch, src, method):
 def test_the_last_sink_fails_in_the_middle_of_a_step(wires, monkeypatch):
     """What it had taken from its own pipe and what is still there are told apart."""
     data = payload(900_000)
-    source = wires.source("unix", data)
+    source = wires.source("file", data)
     dead_r, dead_w = wires.pipe()
     near, far = wires.sockets("unix")
     rules = [cap("splice", 1_000, site="direct", times=0), fail("splice", errno.EPIPE, times=0)]

@@ -139,11 +139,16 @@ def started(*args, **options):
 
 
 def listening(process: subprocess.Popen) -> str:
-    """Wait until a command says where it listens; return the address."""
-    line = process.stderr.readline().decode()
-    match = re.fullmatch(r"listening on (.+)\n", line)
-    assert match, line + process.stderr.read().decode()
-    return match[1]
+    """Wait until a command says where it listens; return the address.
+
+    `process.said_before` is what it has said of other things by then.
+    """
+    process.said_before = ""
+    while line := process.stderr.readline().decode():
+        if match := re.fullmatch(r"listening on (.+)\n", line):
+            return match[1]
+        process.said_before += line
+    raise AssertionError(process.said_before)
 
 
 def said(done: subprocess.CompletedProcess) -> str:

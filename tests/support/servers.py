@@ -41,7 +41,7 @@ class Proxy:
     def stop(self, number: int = signal.SIGTERM) -> None:
         os.kill(self.pid, number)
         out, err = self.process.communicate(timeout=HANG)
-        self.stderr = err.decode()
+        self.stderr = self.process.said_before + err.decode()
         self.stats = json.loads(out)
 
 
