@@ -55,4 +55,5 @@ def say(text: str) -> None:
     """Print a line to standard error; errors of that are ignored, as the data matters more."""
     if sys.stderr is not None:  # it is None when closed, and print() would take standard output
         with contextlib.suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+            # In one write: a line of another thread may come behind it, and not within it.
+            print(f"{text}\n", end="", file=sys.stderr, flush=True)

@@ -228,7 +228,7 @@ def slow(script: str, path: Path, *inject: str, argument: str = "") -> str:
     return done.stdout
 
 
-SLOW = "pread64:delay_enter=1000000:when=1"
+SLOW = "pread64:delay_enter=3000000:when=1"
 VERY_SLOW = "pread64:delay_enter=5000000:when=1"
 
 OTHERS = """

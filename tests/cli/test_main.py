@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 import spliceio
+from spliceio._cli import progress
 from spliceio._cli import types as _words
 from spliceio._proxy import address as _address
 from tests.support.commands import (
@@ -562,6 +563,22 @@ def test_send_and_recv_through_standard_streams():
         assert (done.returncode, done.stderr) == (0, b"")
         assert receiver.stdout.read() == b"typed"
         assert receiver.wait(HANG) == 0
+
+
+def test_a_line_is_written_at_once(monkeypatch):
+    """With its newline: another thread that writes has no chance to get in between."""
+    written = []
+
+    class Stream:
+        def write(self, text):
+            written.append(text)
+
+        def flush(self):
+            pass
+
+    monkeypatch.setattr(sys, "stderr", Stream())
+    progress.say("listening on x")
+    assert [text for text in written if text] == ["listening on x\n"]
 
 
 @pytest.mark.parametrize("command", ["send", "connect"])
