@@ -89,10 +89,12 @@ static void wait_for(int fd, short events)
 /* What is read of a running relay only ever grows. */
 static long look(const struct job *j, long before)
 {
-	long moved = (long)sio_transfer_moved(&j->ab);
-	long by = (long)(sio_transfer_moved_by(&j->ab, SIO_SPLICE_PIPE) +
-			 sio_transfer_moved_by(&j->ab, SIO_READ_WRITE));
+	long moved = (long)sio_transfer_moved(&j->ab), by;
+	struct sio_transfer_report report;
 
+	sio_transfer_report(&j->ab, &report);
+	by = (long)(report.moved_by[SIO_SPLICE_PIPE] +
+		    report.moved_by[SIO_READ_WRITE]);
 	if (moved < before || moved > MOST || by > MOST) {
 		fprintf(stderr, "moved %ld after %ld\n", moved, before);
 		exit(1);
