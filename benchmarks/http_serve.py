@@ -181,7 +181,7 @@ def servers(peers: Peers, missing: dict[str, str]) -> dict[str, Command]:
 def made(options: Options, size: int, requests: int) -> Load:
     """Make the file, and leave it in the page cache with nothing to write back."""
     folder = options.workdir / f"http-{size}"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     body = os.urandom(size)
     with open(folder / "file", "wb") as file:
         file.write(body)
