@@ -429,6 +429,25 @@ def test_the_kernel_sends_it(path, monkeypatch):
     assert sum(row.result for row in seam.calls("write")) == results[0].by_method["send"] < 500
 
 
+def test_a_flask_app_needs_no_change(path):
+    """Its send_file returns what the server's wrapper has made, and a 304 as before."""
+    flask = pytest.importorskip("flask")
+    app = flask.Flask(__name__)
+
+    @app.route("/")
+    def file():
+        return flask.send_file(path)
+
+    with serving(app) as (ask, results):
+        reply = ask()
+        assert (reply.status, reply.body) == (200, DATA)
+        assert [result.method for result in results] == [method_of(len(DATA))]
+        assert ask(**{"If-None-Match": reply.headers["ETag"]}).status == 304
+        part = ask(Range="bytes=5-9")
+        assert (part.status, part.body) == (206, DATA[5:10])
+        assert len(results) == 1
+
+
 def test_head_has_no_body(path):
     """What a server does with it, and the file is closed all the same."""
     file = Closing(path.open("rb"))
