@@ -185,6 +185,9 @@ struct sio_fdinfo {
 };
 
 void sio_fdinfo(int fd, struct sio_fdinfo *about);
+/* Of a regular file: whether st_size is what it holds.  The kernel makes up some of
+ * them when they are read. */
+int sio_has_size(int64_t filesystem, int64_t size);
 /* STATX_ATTR_* of a descriptor, O_PATH too; 0 where the kernel does not tell. */
 uint64_t sio_statx_attributes(int fd);
 
@@ -389,8 +392,13 @@ struct sio_act {
 	int64_t held;           /* the end of what was read into buf, not given */
 	int64_t held_at;        /* where in buf that begins */
 	struct sio_error error; /* a connection has ended; told once by the kernel */
-	struct sio_identity src;        /* what was looked at */
+	int32_t looked;         /* both ends are what a transfer takes, */
+	struct sio_identity src;        /* and are these */
 	struct sio_identity dst;
+	struct sio_transfer *rest;      /* of what is left, once it has been made */
+	int32_t state;                  /* in which its first slice ended */
+	int64_t whole;                  /* what it has to move, or less is an error; -1: any */
+	struct sio_segment parts[3];    /* what it sends */
 	unsigned char buf[SIO_ACT_BUF + 1];
 };
 
@@ -404,8 +412,20 @@ int64_t sio_act_copy(struct sio_act *a, int src, int dst, int64_t count,
 int64_t sio_act_send(struct sio_act *a, int sock, int file, int64_t offset,
 		     int64_t count, const void *header, int64_t header_len,
 		     const void *trailer, int64_t trailer_len);
-/* Count what an act has done in the transfer of the rest, before its first step. */
-void sio_transfer_resume(struct sio_transfer *t, const struct sio_act *a);
+/* Go on where an act has stopped: make a->rest, the transfer of what is left, with
+ * duplicates of what was looked at.  0, -SIO_ERROR with a->error, or -SIO_UNTRIED:
+ * then nothing is made.  The arguments are those of the act; header and trailer are
+ * the caller's as long as a->rest is. */
+int sio_act_copy_rest(struct sio_act *a, int src, int dst, int64_t count,
+		      int64_t off_src);
+int sio_act_send_rest(struct sio_act *a, int sock, int file, int64_t offset,
+		      int64_t count, const void *header, int64_t header_len,
+		      const void *trailer, int64_t trailer_len);
+/* Run it for a slice: what is answered is as of the act, and when all is done,
+ * a->rest is no more. */
+int64_t sio_act_run(struct sio_act *a, int64_t slice_ns, int64_t idle_ns);
+/* With what a->rest owns; a is the caller's. */
+void sio_act_close(struct sio_act *a);
 
 /* ---- a small file to a path -------------------------------------------------- */
 

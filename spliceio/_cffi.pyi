@@ -181,8 +181,16 @@ class _struct_sio_act:
     held: int
     held_at: int
     error: Member[struct_sio_error, struct_sio_error | Fields]
+    looked: int
     src: Member[struct_sio_identity, struct_sio_identity | Fields]
     dst: Member[struct_sio_identity, struct_sio_identity | Fields]
+    rest: Member[struct_sio_transfer_ptr, Pointer[struct_sio_transfer]]
+    state: int
+    whole: int
+    parts: Member[
+        Array[struct_sio_segment],
+        Array[struct_sio_segment] | Sequence[struct_sio_segment | Fields],
+    ]
     buf: Member[Array[c_unsigned_char], Array[c_unsigned_char] | Sequence[int] | bytes]
 
 class struct_sio_act(_struct_sio_act, Struct[struct_sio_act_ptr]): ...
@@ -734,6 +742,7 @@ class Lib:
     def sio_sockbuf_free(self, fd: int, tcp: int, /) -> int: ...
     def sio_sockbuf_fits(self, free: int, slots: int, /) -> int: ...
     def sio_fdinfo(self, fd: int, about: Pointer[struct_sio_fdinfo], /) -> None: ...
+    def sio_has_size(self, filesystem: int, size: int, /) -> int: ...
     def sio_statx_attributes(self, fd: int, /) -> int: ...
     def sio_transfer_new(
         self,
@@ -837,12 +846,30 @@ class Lib:
         trailer_len: int,
         /,
     ) -> int: ...
-    def sio_transfer_resume(
+    def sio_act_copy_rest(
         self,
-        t: Pointer[struct_sio_transfer],
         a: Pointer[struct_sio_act],
+        src: int,
+        dst: int,
+        count: int,
+        off_src: int,
         /,
-    ) -> None: ...
+    ) -> int: ...
+    def sio_act_send_rest(
+        self,
+        a: Pointer[struct_sio_act],
+        sock: int,
+        file: int,
+        offset: int,
+        count: int,
+        header: Address | bytes,
+        header_len: int,
+        trailer: Address | bytes,
+        trailer_len: int,
+        /,
+    ) -> int: ...
+    def sio_act_run(self, a: Pointer[struct_sio_act], slice_ns: int, idle_ns: int, /) -> int: ...
+    def sio_act_close(self, a: Pointer[struct_sio_act], /) -> None: ...
     def sio_copy_file(
         self,
         c: Pointer[struct_sio_file_copy],

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -21,6 +22,10 @@
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
+
+/* linux/magic.h has not all of them. */
+#define CONFIGFS 0x62656570
+#define FUSE 0x65735546
 
 static int32_t option(int fd, int name)
 {
@@ -122,6 +127,30 @@ void sio_fdinfo(int fd, struct sio_fdinfo *about)
 		about->filesystem = filesystem(fd);
 	else
 		ask_for_calls(fd, about);
+}
+
+int sio_has_size(int64_t filesystem, int64_t size)
+{
+	switch (filesystem) {
+	case PROC_SUPER_MAGIC:
+	case SYSFS_MAGIC:
+	case DEBUGFS_MAGIC:
+	case TRACEFS_MAGIC:
+	case SECURITYFS_MAGIC:
+	case CGROUP_SUPER_MAGIC:
+	case CGROUP2_SUPER_MAGIC:
+	case CONFIGFS:
+	case BPF_FS_MAGIC:
+	case EFIVARFS_MAGIC:
+	case PSTOREFS_MAGIC:
+	case SELINUX_MAGIC:
+	case BINFMTFS_MAGIC:
+		return 0;
+	case FUSE:
+		return size != 0;
+	default:
+		return 1;
+	}
 }
 
 uint64_t sio_statx_attributes(int fd)

@@ -3,7 +3,7 @@
  *
  * Most work is small: one call takes the bytes, another gives them, and all is
  * done.  So nothing is duplicated, made or waited for before that was tried.
- * Whoever is told SIO_BUDGET goes on with a transfer of its own descriptors.
+ * What is left when it says SIO_BUDGET goes on in rest.c.
  *
  * Rule 1: one call that takes and one that gives, or one that does both; what
  *         more there is to do may wait, and what waits is duplicated first.
@@ -18,13 +18,13 @@
 #include "base/errno_class.h"
 #include "base/faults.h"
 #include "base/syscalls.h"
+#include "transfer/act.h"
 #include "transfer/look.h"
 #include "transfer/plan.h"
 #include "transfer/segments.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -41,8 +41,9 @@ static int look(struct sio_act *a, int src, int dst, struct stat *from,
 {
 	a->moved = a->from_memory = a->held = a->error.err = 0;
 	a->method = SIO_READ_WRITE;
-	return sio_look(src, &a->src, from) && sio_look(dst, &a->dst, to) &&
-	       !sio_is_same(&a->src, to);
+	a->looked = sio_look(src, &a->src, from) && sio_look(dst, &a->dst, to) &&
+		    !sio_is_same(&a->src, to);
+	return a->looked;
 }
 
 /* Told once by the kernel, so that it has to be told on. */
@@ -144,7 +145,7 @@ static int by_sendfile(struct sio_act *a, int src, int dst, int64_t offset,
 
 	if (a->cached_only)
 		return SIO_UNTRIED;
-	room = sio_sockbuf_free(dst, sio_option(dst, SO_PROTOCOL) == IPPROTO_TCP);
+	room = sio_sockbuf_free(dst, sio_is_tcp(dst));
 	if (!room || sio_sockbuf_fits(room, 0) < want + header_len)
 		return SIO_UNTRIED;
 	if (header_len) {
@@ -250,7 +251,7 @@ static int copy(struct sio_act *a, int src, int dst, int64_t count,
 	}
 }
 
-static int64_t told(const struct sio_act *a, int state)
+int64_t sio_act_told(const struct sio_act *a, int state)
 {
 	return state == SIO_DONE ? a->moved << SIO_ACT_SHIFT | a->method : -state;
 }
@@ -258,7 +259,7 @@ static int64_t told(const struct sio_act *a, int state)
 int64_t sio_act_copy(struct sio_act *a, int src, int dst, int64_t count,
 		     int64_t off_src)
 {
-	return told(a, copy(a, src, dst, count, off_src));
+	return sio_act_told(a, copy(a, src, dst, count, off_src));
 }
 
 static int send_parts(struct sio_act *a, int sock, int file, int64_t offset,
@@ -311,6 +312,6 @@ int64_t sio_act_send(struct sio_act *a, int sock, int file, int64_t offset,
 		     int64_t count, const void *header, int64_t header_len,
 		     const void *trailer, int64_t trailer_len)
 {
-	return told(a, send_parts(a, sock, file, offset, count, header,
+	return sio_act_told(a, send_parts(a, sock, file, offset, count, header,
 				  header_len, trailer, trailer_len));
 }

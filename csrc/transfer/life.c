@@ -154,16 +154,6 @@ int sio_transfer_prefix(struct sio_transfer *t, const void *data, int64_t len,
 	return 0;
 }
 
-void sio_transfer_resume(struct sio_transfer *t, const struct sio_act *a)
-{
-	t->moved += a->moved;
-	t->taken += a->moved;
-	t->segments.moved += a->from_memory;
-	t->methods.moved[a->method] += a->moved - a->from_memory;
-	if (a->error.err)
-		t->error = a->error;
-}
-
 void sio_transfer_expect(struct sio_transfer *t, int64_t known)
 {
 	t->src.known = known;

@@ -7,10 +7,15 @@
 #include "transfer/look.h"
 
 #include <linux/magic.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 
 int sio_option(int fd, int name)
 {
@@ -19,6 +24,13 @@ int sio_option(int fd, int name)
 
 	(void)getsockopt(fd, SOL_SOCKET, name, &value, &size);
 	return value;
+}
+
+int sio_is_tcp(int fd)
+{
+	int protocol = sio_option(fd, SO_PROTOCOL);
+
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
 }
 
 int sio_is_same(const struct sio_identity *one, const struct stat *st)

@@ -12,6 +12,9 @@ struct stat;
 int sio_look(int fd, struct sio_identity *id, struct stat *st);
 int sio_is_same(const struct sio_identity *one, const struct stat *st);
 
+/* Of a stream socket: whether it is TCP, Multipath TCP too. */
+int sio_is_tcp(int fd);
+
 /* A number that a socket has at SOL_SOCKET; -1: it has none. */
 int sio_option(int fd, int name);
 

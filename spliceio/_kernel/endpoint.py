@@ -14,6 +14,7 @@ import io
 import os
 import socket
 import stat
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._cffi import lib
@@ -45,11 +46,11 @@ class Endpoint:
 
     __slots__ = (
         "_buffer",
+        "_info",
         "_number",
         "_resync",
         "fd",
         "given",
-        "info",
         "name",
         "offset",
         "owned",
@@ -58,18 +59,47 @@ class Endpoint:
     )
 
     def __init__(self, given: object, fd: int, name: str) -> None:
-        self.given = given
-        self.fd = self._number = fd
-        self.name = name
-        self.info = fd_info(fd)
-        self._buffer: io.BufferedReader | None = None
+        self._set(given, fd, name)
+        self._info: FdInfo | None = fd_info(fd)
         self.offset: int | None = None
         # (offset, length) of the part that may be read; None: all of it, from its position on.
         self.window = (given.offset, len(given)) if isinstance(given, Window) else None
         self.owned: struct_sio_owned_ptr | None = None
         # The SSLSocket that this is, or is a file of: the kernel has the key of this direction.
         self.tls = None if isinstance(given, int) else tls.under(given)
+
+    def _set(self, given: object, fd: int, name: str) -> None:
+        self.given = given
+        self.fd = self._number = fd
+        self.name = name
+        self._buffer: io.BufferedReader | None = None
         self._resync: Any = None
+
+    @classmethod
+    def known(
+        cls, given: object, fd: int, name: str, resync: Callable[[int], object] | None
+    ) -> Endpoint:
+        """Return the end of a transfer that C has made: `fd` is its own duplicate.
+
+        Its bytes are its descriptor's, and it is looked at when somebody asks what it is. `resync`
+        puts the position of a buffered object where it is after so many bytes.
+        """
+        end = cls.__new__(cls)
+        end._set(given, fd, name)
+        end._resync = resync
+        end._info = end.offset = end.window = end.owned = end.tls = None
+        return end
+
+    @property
+    def info(self) -> FdInfo:
+        """What the kernel says of the descriptor."""
+        if self._info is None:
+            self._info = fd_info(self.fd)
+        return self._info
+
+    @info.setter
+    def info(self, info: FdInfo) -> None:
+        self._info = info
 
     @property
     def text(self) -> str:

@@ -15,23 +15,6 @@ from .._cffi import ffi, lib
 __all__ = ["PROC", "FdInfo", "fd_info", "is_open"]
 
 PROC = 0x00009FA0
-# Their files are made up when they are read, and st_size is 0 or a page: linux/magic.h.
-_GENERATED = {
-    PROC,
-    0x62656572,  # sysfs
-    0x64626720,  # debugfs
-    0x74726163,  # tracefs
-    0x73636673,  # securityfs
-    0x0027E0EB,  # cgroup
-    0x63677270,  # cgroup2
-    0x62656570,  # configfs
-    0xCAFE4A11,  # bpf
-    0xDE5E81E4,  # efivarfs
-    0x6165676C,  # pstore
-    0xF97CFF8C,  # selinuxfs
-    0x42494E4D,  # binfmt_misc
-}
-_FUSE = 0x65735546
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET = 1, 2, 5
 
@@ -94,8 +77,9 @@ class FdInfo(NamedTuple):
     @property
     def size_is_known(self) -> bool:
         """Whether `size` is how many bytes a file or block device has."""
-        is_generated = self.filesystem in _GENERATED or (self.filesystem == _FUSE and not self.size)
-        return stat.S_ISBLK(self.mode) or (stat.S_ISREG(self.mode) and not is_generated)
+        return stat.S_ISBLK(self.mode) or (
+            stat.S_ISREG(self.mode) and bool(lib.sio_has_size(self.filesystem, self.size))
+        )
 
     def same_file(self, other: FdInfo) -> bool:
         return (self.dev, self.ino) == (other.dev, other.ino)

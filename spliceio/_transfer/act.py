@@ -3,13 +3,14 @@
 Rule 1: only what needs no look at its object goes this way: exact ints, sockets and files without
 methods of their own, numbers that are numbers; and to an exact SSLSocket what the kernel encrypts,
 as `tls` decides. All else takes the long way, which has the words.
-Rule 2: what was tried and is not done goes on the long way with what was done so far, and only
-if both descriptors are still what the C has looked at.
+Rule 2: what was tried and is not done goes on in C, in a transfer of duplicates of what it has
+looked at; if that is not done within a slice, it is driven as any other.
 Rule 3: whatever is raised, what has been moved is counted and what is held is not lost.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from io import BufferedReader, FileIO
@@ -20,56 +21,32 @@ from typing import TYPE_CHECKING, Any
 from .._cffi import ffi, lib
 from .._kernel import errors, tls
 from .._kernel.arguments import Window
+from .._kernel.endpoint import Endpoint
 from .._kernel.objects import TLS_SENDS, has_no_own
-from .flow import TransferResult
-from .transfer import Transfer, flow_of, go_on_from
+from .flow import SLICE_NS, Flow, TransferResult, idle_ns
+from .transfer import Transfer, from_flow, run_and_close
 
 if TYPE_CHECKING:
     from .._cffi import struct_sio_act_ptr
 
-__all__ = ["Tried", "copied", "note_nothing", "plain", "sent"]
+__all__ = ["copied", "note_nothing", "plain", "sent"]
 
-_NAMES = {lib.SIO_READ_WRITE: "read_write", lib.SIO_SENDFILE: "sendfile", lib.SIO_SPLICE: "splice"}
+_NAMES = {
+    lib.SIO_READ_WRITE: "read_write",
+    lib.SIO_SENDFILE: "sendfile",
+    lib.SIO_SPLICE: "splice",
+    lib.SIO_SPLICE_PIPE: "splice",
+}
 _SHIFT: int = lib.SIO_ACT_SHIFT
 _MASK = (1 << _SHIFT) - 1
-_MOST_FD = 1 << 31
+_MOST_FD, _BEYOND = 1 << 31, 1 << 62
+_LEFT: int = -lib.SIO_BUDGET
 _copy, _send = lib.sio_act_copy, lib.sio_act_send
+_copy_rest, _send_rest, _run = lib.sio_act_copy_rest, lib.sio_act_send_rest, lib.sio_act_run
 _blank = TransferResult.__new__
 
 _spare: list[struct_sio_act_ptr] = []
 """Structs that nobody uses now: a call takes one, and gives it back when it is done."""
-_BEYOND = 1 << 62
-
-
-class Tried:
-    """What has been tried and is not done: `rest` goes on from there."""
-
-    __slots__ = ("_begun", "_c")
-
-    def __init__(self, c: struct_sio_act_ptr, begun: float) -> None:
-        self._c, self._begun = c, begun
-
-    def rest(self, call: str, make: Callable[[int, bytes], Transfer]) -> Transfer:
-        """Return the transfer of what is left, by the bytes moved and the bytes held.
-
-        Whatever `make` raises gets the counts and the held bytes.
-        """
-        c, transfer = self._c, None
-        try:
-            transfer = make(c.moved, _held(c))
-            flow, _ = flow_of(transfer)
-            for end, was in ((flow.src, c.src), (flow.dst, c.dst)):
-                if end is not None and (end.info.dev, end.info.ino) != (was.dev, was.ino):
-                    raise errors.closed_meanwhile(call, end.name)
-            go_on_from(transfer, c, monotonic() - self._begun)
-        except BaseException as error:
-            if transfer is not None:
-                transfer.close()
-            _salvage(c, error, self._begun)
-            raise
-        c.held = 0
-        _spare.append(c)
-        return transfer
 
 
 def copied(
@@ -81,10 +58,15 @@ def copied(
     progress: Callable[[int], object] | None,
     *,
     cached_only: bool = False,
-) -> TransferResult | Tried | None:
+    call: str = "copy",
+    names: tuple[str, str] = ("src", "dst"),
+    expected: int | None = None,
+    made: Callable[[Transfer], object] | None = None,
+) -> TransferResult | Transfer | None:
     """Copy in one go; None where that cannot be tried, and nothing has been.
 
-    With `cached_only` no file is read from its disk.
+    What is not done at once is driven to its end, by a Transfer that `made` is told. With
+    `cached_only` no file is read from its disk, nothing is waited for, and the Transfer returned.
     """
     begun = monotonic()
     if timeout is not None and not _is_seconds(timeout):
@@ -122,20 +104,36 @@ def copied(
         c = _spare.pop()
     except IndexError:
         c = _new()
-    c.cached_only, c.moved, result = cached_only, 0, None
+    c.cached_only, c.moved, result, transfer = cached_only, 0, None, None
     try:
         done = _copy(c, from_, to, most, at)
+        if done < 0:
+            limit, ends = _limit(timeout, src, dst), ((src, from_), (dst, to))
+            if not _is_made(_copy_rest(c, from_, to, most, at), c, call, names, ends):
+                _spare.append(c)
+                return None
+            if expected is not None:
+                c.whole = expected
+            done = _LEFT if cached_only else _run(c, SLICE_NS, limit)
+        if done < 0:
+            resync = None if reader is None else lambda moved: reader.seek(at + moved)
+            transfer = _rest(c, call, names, ends, limit, begun, expected, resync)
+            if cached_only:
+                return transfer
+            if made is not None:
+                made(transfer)
+            return run_and_close(transfer, progress)
         if reader is not None:
             reader.seek(at + c.moved)
-        if done < 0:
-            return _not_done(c, done, begun)
         method = _NAMES[done & _MASK]
         moved = done >> _SHIFT
         result = _made(moved, method, monotonic() - begun, {method: moved})
         if progress is not None:
             progress(moved)
     except BaseException as error:
-        _salvage(c, error, begun, result)
+        _salvage(c, error, begun, result, transfer)
+        if reader is not None and not reader.closed:
+            reader.seek(at + error.result.moved)  # type: ignore[attr-defined]
         raise
     _spare.append(c)
     return result
@@ -152,8 +150,13 @@ def sent(
     progress: Callable[[int], object] | None,
     *,
     cached_only: bool = False,
-) -> TransferResult | Tried | None:
-    """Send a header, a piece of a file and a trailer in one go; None where nothing was tried."""
+    most: int = _BEYOND,
+) -> TransferResult | Transfer | None:
+    """Send a header, a piece of a file and a trailer in one go; None where nothing was tried.
+
+    What is not done at once goes on as in `copied`. Of a longer piece `most` bytes are all that is
+    tried, without the trailer: then that is what has been done, or a Transfer of everything.
+    """
     begun = monotonic()
     if type(header) is not bytes or type(trailer) is not bytes:
         return None
@@ -162,17 +165,17 @@ def sent(
     if timeout is not None and not _is_seconds(timeout):
         return None
     if count is None:
-        most = -1
+        whole = -1
     elif type(count) is int and 0 < count < _BEYOND:
-        most = count
+        whole = count
     else:
         return None
     if type(file) is BufferedReader:
         file = _unbuffered(file)
     if isinstance(file, Window):
-        if (part := _part_of(file, offset, most)) is None:
+        if (part := _part_of(file, offset, whole)) is None:
             return None
-        from_, offset, most = part
+        from_, offset, whole = part
     else:
         from_ = plain(file)
     to = _destination(sock)
@@ -182,20 +185,33 @@ def sent(
         c = _spare.pop()
     except IndexError:
         c = _new()
-    memory = len(header) + len(trailer)
-    c.cached_only, c.moved, result = cached_only, 0, None
+    names = "file", "sock"
+    first, end = (most, b"") if whole > most else (whole, trailer)
+    c.cached_only, c.moved, result, transfer = cached_only, 0, None, None
     try:
-        done = _send(c, to, from_, offset, most, header, len(header), trailer, len(trailer))
+        done = _send(c, to, from_, offset, first, header, len(header), end, len(end))
         if done < 0:
-            return _not_done(c, done, begun)
+            limit, ends = _limit(timeout, file, sock), ((file, from_), (sock, to))
+            around = ffi.from_buffer(header), ffi.from_buffer(trailer)
+            parts = around[0], len(header), around[1], len(trailer)
+            err = _send_rest(c, to, from_, offset, whole, *parts)
+            if not _is_made(err, c, "send_file", names, ends):
+                _spare.append(c)
+                return None
+            done = _LEFT if cached_only else _run(c, SLICE_NS, limit)
+        if done < 0:
+            expected = None if c.whole < 0 else c.whole - len(header) - len(trailer)
+            transfer = _rest(c, "send_file", names, ends, limit, begun, expected, memory=around)
+            return transfer if cached_only else run_and_close(transfer, progress)
         method = _NAMES[done & _MASK]
         moved = done >> _SHIFT
+        memory = c.from_memory
         by_method = {method: moved - memory, "send": memory} if memory else {method: moved}
         result = _made(moved, method, monotonic() - begun, by_method)
         if progress is not None:
             progress(moved)
     except BaseException as error:
-        _salvage(c, error, begun, result)
+        _salvage(c, error, begun, result, transfer)
         raise
     _spare.append(c)
     return result
@@ -255,17 +271,75 @@ def _is_seconds(timeout: object) -> bool:
     return type(timeout) in (int, float) and timeout >= 0  # type: ignore[operator]
 
 
+def _limit(timeout: float | None, src: Any, dst: Any) -> int:
+    """Return how long it may wait, in nanoseconds: by `timeout`, or those that sockets have."""
+    if timeout is None:
+        set_ = [end.gettimeout() for end in (src, dst) if isinstance(end, socket)]
+        timeout = min((seconds for seconds in set_ if seconds), default=None)
+    return idle_ns(timeout)
+
+
 def _new() -> struct_sio_act_ptr:
-    c = ffi.new("struct sio_act *")
+    c = ffi.gc(ffi.new("struct sio_act *"), lib.sio_act_close)
     c.method = lib.SIO_READ_WRITE  # of the nothing that it has moved
     return c
 
 
-def _not_done(c: struct_sio_act_ptr, state: int, begun: float) -> Tried | None:
-    if state != -lib.SIO_UNTRIED:
-        return Tried(c, begun)
-    _spare.append(c)
-    return None
+_Ends = tuple[tuple[Any, int], tuple[Any, int]]
+"""Source and destination, each as it was given and by number."""
+
+
+def _is_made(
+    answer: int, c: struct_sio_act_ptr, call: str, names: tuple[str, str], ends: _Ends
+) -> bool:
+    """Return whether there is a transfer of what is left; raises if it cannot be made.
+
+    From then on another thread may close what it likes. But what it has closed before, while the
+    number was on its way to the C, may have been another's when it was duplicated.
+    """
+    if answer == -lib.SIO_ERROR:
+        err, is_src = int(c.error.err), c.error.side == lib.SIO_SIDE_SRC
+        if err == errno.ESTALE:
+            raise errors.closed_meanwhile(call, names[0 if is_src else 1])
+        raise errors.failure(call, err, ends[0][1], ends[1][1], names=names)
+    if answer:
+        return False
+    for (end, fd), name in zip(ends, names, strict=True):
+        if type(end) is not int and _number(end) != fd:
+            raise errors.closed_meanwhile(call, name)
+    return True
+
+
+def _number(end: Any) -> int:
+    """Return the number that an object has now; -1 once it is closed."""
+    try:
+        return end.fileno()  # type: ignore[no-any-return]
+    except ValueError:
+        return -1
+
+
+def _rest(
+    c: struct_sio_act_ptr,
+    call: str,
+    names: tuple[str, str],
+    ends: _Ends,
+    limit: int,
+    begun: float,
+    expected: int | None,
+    resync: Callable[[int], object] | None = None,
+    memory: object = None,
+) -> Transfer:
+    """Return the transfer of what is left, to be driven as any other."""
+    (src, _), (dst, _) = ends
+    fd = lib.sio_transfer_fd
+    flow = Flow.of_rest(
+        c,
+        Endpoint.known(src, fd(c.rest, lib.SIO_SIDE_SRC), names[0], resync),
+        Endpoint.known(dst, fd(c.rest, lib.SIO_SIDE_DST), names[1], None),
+        known=expected or 0,
+        memory=memory,
+    )
+    return from_flow(flow, limit, call, expected, monotonic() - begun)
 
 
 def _made(moved: int, method: str, seconds: float, by_method: dict[str, int]) -> TransferResult:
@@ -287,9 +361,22 @@ def note_nothing(error: BaseException) -> None:
 
 
 def _salvage(
-    c: struct_sio_act_ptr, error: BaseException, begun: float, result: TransferResult | None = None
+    c: struct_sio_act_ptr,
+    error: BaseException,
+    begun: float,
+    result: TransferResult | None,
+    transfer: Transfer | None,
 ) -> None:
     """Give an exception what was done, and the bytes that are nowhere else."""
+    if transfer is not None and transfer.closed:
+        return  # it has done so
+    if c.rest != ffi.NULL:
+        if transfer is None:
+            ends = (None, -1), (None, -1)
+            transfer = _rest(c, "", ("src", "dst"), ends, -1, begun, None)
+        with transfer:
+            transfer.salvage(error)
+        return
     if result is None:
         moved, method = c.moved, _NAMES[c.method]
         memory = c.from_memory if moved else 0

@@ -9,20 +9,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 from operator import index
 
 from .._cffi import ffi, lib
 from .._kernel import endpoint
 from .._kernel import owned as _owned
-from .._kernel.arguments import FileDescriptorLike, Window, at_most
+from .._kernel.arguments import FileDescriptorLike, at_most
 from .._public import public
 from . import act
 from .build import apply_window, checked_count, make_transfer
 from .flow import INT64_MAX, SLICE_NS, Flow, TransferResult, check_forked, idle_ns, next_slice
 from .transfer import Transfer, from_flow, run_and_close
 
-__all__ = ["chunks", "copy", "discard", "remaining"]
+__all__ = ["chunks", "copy", "discard"]
 
 
 @public
@@ -49,39 +48,20 @@ def copy(
     Not promised: a snapshot of a file that is edited while it is sent, or that nothing is copied;
     the result says which method ran.
     """
-    can_try = method == "auto" and offset_dst is None
-    tried = act.copied(src, dst, count, offset_src, timeout, progress) if can_try else None
-    if isinstance(tried, TransferResult):
-        return tried
-    make = partial(remaining, src, dst, count, offset_src, offset_dst, method, timeout)
-    transfer = make(0, b"") if tried is None else tried.rest("copy", make)
-    return run_and_close(transfer, progress)
-
-
-def remaining(
-    src: FileDescriptorLike,
-    dst: FileDescriptorLike,
-    count: int | None,
-    offset_src: int | None,
-    offset_dst: int | None,
-    method: str,
-    timeout: float | None,
-    moved: int,
-    held: bytes,
-) -> Transfer:
-    """Make the transfer of what is left, after `moved` bytes, and those held."""
-    if moved and isinstance(src, Window):
-        offset_src = offset_src or 0  # it has no position that has gone on
-    return Transfer(
+    if method == "auto" and offset_dst is None:
+        done = act.copied(src, dst, count, offset_src, timeout, progress)
+        if isinstance(done, TransferResult):
+            return done
+    transfer = Transfer(
         src,
         dst,
-        count - moved if moved and count is not None else count,
-        offset_src=offset_src + moved if moved and offset_src is not None else offset_src,
+        count,
+        offset_src=offset_src,
         offset_dst=offset_dst,
         method=method,
         timeout=timeout,
-        ahead=held,
     )
+    return run_and_close(transfer, progress)
 
 
 @public

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Array,
         Pointer,
         c_unsigned_char,
+        struct_sio_act_ptr,
         struct_sio_error_ptr,
         struct_sio_refusal_ptr,
         struct_sio_segment,
@@ -184,9 +185,22 @@ def _segments_for_c(
 
 
 class Flow:
-    """A transfer from one endpoint to another, or into memory when `dst` is None."""
+    """A transfer from one endpoint to another, or into memory when `dst` is None.
 
-    __slots__ = ("_segments", "_shared", "c", "dst", "is_in_engine", "known", "src")
+    `waits` says whether one of the two is not a file, which is always ready.
+    """
+
+    __slots__ = (
+        "_memory",
+        "_shared",
+        "_state",
+        "c",
+        "dst",
+        "is_in_engine",
+        "known",
+        "src",
+        "waits",
+    )
 
     def __init__(
         self,
@@ -221,6 +235,9 @@ class Flow:
         """
         self.src, self.dst = src, dst
         self.is_in_engine, self.known = False, 0
+        self._state: int | None = None
+        kinds = {src.info.kind, None if dst is None else dst.info.kind}
+        self.waits = kinds != {lib.SIO_KIND_FILE}
         config = ffi.new("struct sio_transfer_config *")
         config.src, config.dst = src.fd, -1 if dst is None else dst.fd
         config.src_kind = src.info.kind
@@ -237,8 +254,9 @@ class Flow:
         config.pipe_size = PRIVATE_PIPE
         config.adaptive = adaptive
         config.small = config.level_poll = interactive
-        self._segments = _segments_for_c(segments)
-        config.segments, config.segment_count = self._segments[0], len(segments)
+        laid, memories = _segments_for_c(segments)
+        self._memory: object = laid, memories
+        config.segments, config.segment_count = laid, len(segments)
         config.holes, config.reserve, config.extent = holes, reserve, extent
         # In one call, so that no signal handler can raise before the collector is in place.
         self.c = next(map(ffi.gc, map(lib.sio_transfer_new, [config]), [lib.sio_transfer_free]))
@@ -261,6 +279,28 @@ class Flow:
         if not ahead_later:
             self.take_ahead(call, prefix, count)
 
+    @classmethod
+    def of_rest(
+        cls,
+        act: struct_sio_act_ptr,
+        src: endpoint.Endpoint,
+        dst: endpoint.Endpoint,
+        *,
+        known: int,
+        memory: object,
+    ) -> Flow:
+        """Make the flow of what a first try has left, which has run for its first slice.
+
+        `act` is to be of no other use; the bytes in `memory` are sent. The source has been `known`
+        to have so much.
+        """
+        flow = cls.__new__(cls)
+        flow.c, flow._memory = act.rest, (act, memory)
+        flow._state, flow._shared = int(act.state), None
+        flow.src, flow.dst, flow.known = src, dst, known
+        flow.is_in_engine, flow.waits = False, True
+        return flow
+
     def take_ahead(self, call: str, prefix: bytes = b"", count: int | None = None) -> None:
         """Take `prefix`, and what the source's object has read ahead, to be sent first.
 
@@ -278,11 +318,20 @@ class Flow:
         lib.sio_transfer_expect(self.c, known)
 
     def restart(self) -> None:
-        """Let the time in which nothing moves begin now."""
-        lib.sio_transfer_restart(self.c)
+        """Let the time in which nothing moves begin now, but for one that is under way."""
+        if not self.is_under_way:
+            lib.sio_transfer_restart(self.c)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has run for a slice already, of which `run` will tell."""
+        return self._state is not None
 
     def run(self, slice_ns: int, limit: int) -> int:
         """Run for one slice, waiting with poll(2); return the state."""
+        if (state := self._state) is not None:
+            self._state = None
+            return state
         # Whoever closes it would have to wait for a long slice that nothing can end.
         if slice_ns > SLICE_NS and lib.sio_transfer_wakeable(self.c):
             slice_ns = SLICE_NS

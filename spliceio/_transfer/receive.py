@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from .._kernel.arguments import FileDescriptorLike
 from .._public import public
@@ -57,15 +56,27 @@ def receive_file(
     Not promised: that the file is left without what came before a failure; write beside it and
     rename if that matters. See splice(2).
     """
-    transfer = None
-    make = partial(make_receive_file, sock, file, count, offset, timeout)
+    made: list[Transfer] = []
     try:
-        tried = act.copied(sock, file, count, None, timeout, progress) if offset is None else None
-        if isinstance(tried, TransferResult):
-            return tried
-        transfer = make() if tried is None else tried.rest("receive_file", make)
-        return run_and_close(transfer, progress)
+        if offset is None:
+            result = act.copied(
+                sock,
+                file,
+                count,
+                None,
+                timeout,
+                progress,
+                call="receive_file",
+                names=("sock", "file"),
+                expected=count,
+                made=made.append,
+            )
+            if isinstance(result, TransferResult):
+                return result
+        made.append(make_receive_file(sock, file, count, offset, timeout))
+        return run_and_close(made[0], progress)
     except BaseException as error:
+        transfer = made[0] if made else None
         unread = set_unread(error, transfer, count)
         if drain and transfer is not None and transfer.failed_at == "dst":
             with count_drained(error, unread) as done:
@@ -79,17 +90,16 @@ def make_receive_file(
     count: int | None,
     offset: int | None,
     timeout: float | None,
-    moved: int = 0,
     ahead: bytes = b"",
 ) -> Transfer:
     """Make the transfer of a `receive_file`, for a driver that waits by other means.
 
-    `moved` bytes are in the file; `ahead` have been taken from the connection besides.
+    `ahead` has been taken from the connection.
     """
     flow, limit = make_transfer(
         sock,
         file,
-        count - moved if moved and count is not None else count,
+        count,
         offset_dst=offset,
         timeout=timeout,
         call="receive_file",

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from operator import index
 from typing import TYPE_CHECKING
 
@@ -73,11 +72,10 @@ def send_file(
     Not promised: that the receiver sees the file as it was at one moment, see sendfile(2); and that
     bytes in the socket's buffer arrive.
     """
-    tried = act.sent(sock, file, offset, count, header, trailer, timeout, progress)
-    if isinstance(tried, TransferResult):
-        return tried
-    make = partial(make_send_file, sock, file, offset, count, header, trailer, timeout)
-    transfer = make() if tried is None else tried.rest("send_file", make)
+    done = act.sent(sock, file, offset, count, header, trailer, timeout, progress)
+    if isinstance(done, TransferResult):
+        return done
+    transfer = make_send_file(sock, file, offset, count, header, trailer, timeout)
     return run_and_close(transfer, progress)
 
 
@@ -89,15 +87,10 @@ def make_send_file(
     header: Buffer,
     trailer: Buffer,
     timeout: float | None,
-    moved: int = 0,
-    held: bytes = b"",
 ) -> Transfer:
-    """Make the transfer of a `send_file`, for a driver that waits by other means.
-
-    `moved` bytes have been sent. Nothing is ever held: it would be read from the file again.
-    """
+    """Make the transfer of a `send_file`, for a driver that waits by other means."""
     wanted = [(checked_offset(offset), checked_count(count))]
-    return _send("send_file", sock, file, wanted, [b""], header, trailer, timeout, moved)
+    return _send("send_file", sock, file, wanted, [b""], header, trailer, timeout)
 
 
 @public
@@ -144,7 +137,6 @@ def _send(
     header: Buffer,
     trailer: Buffer,
     timeout: float | None,
-    moved: int = 0,
 ) -> Transfer:
     from_ = endpoint.source(file, call, "file")
     if from_.info.kind != lib.SIO_KIND_FILE:
@@ -166,23 +158,10 @@ def _send(
         refuse_overlap(call, from_, to, sum(abs(length) for _, _, length in segments))
         limit = idle_ns(timeout if timeout is not None else min_timeout(to.timeout))
         methods = plan.order(from_.info, to.info)
-        flow = Flow(from_, to, methods, call=call, count=0, segments=_after(segments, moved))
+        flow = Flow(from_, to, methods, call=call, count=0, segments=segments)
     finally:
         to.close()
     return from_flow(flow, limit, call, expected)
-
-
-def _after(segments: list[Segment], moved: int) -> list[Segment]:
-    """Return what is left of the segments when so many bytes of them have been sent."""
-    left: list[Segment] = []
-    for memory, offset, length in segments:
-        sent = min(moved, length) if length >= 0 else moved
-        moved -= sent
-        if memory is not None:
-            left.append((memory[sent:], 0, length - sent))
-        else:
-            left.append((None, offset + sent, length - sent if length >= 0 else length))
-    return [part for part in left if part[2]]
 
 
 def _size(file: endpoint.Endpoint) -> int | None:

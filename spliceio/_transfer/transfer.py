@@ -16,7 +16,6 @@ import errno
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from .._cffi import lib
 from .._kernel.arguments import FileDescriptorLike
@@ -27,17 +26,12 @@ from .._public import public
 from .build import make_transfer
 from .flow import SLICE_NS, Fallback, Flow, TransferResult, check_forked, next_slice
 
-if TYPE_CHECKING:
-    from .._cffi import struct_sio_act_ptr
-
 __all__ = [
     "Transfer",
     "apply_state",
     "checked_result",
     "flow_of",
     "from_flow",
-    "go_on_from",
-    "is_file_to_file",
     "run_and_close",
 ]
 
@@ -185,7 +179,7 @@ class Transfer(Closing):
         self._flow.restart()
         try:
             while True:
-                before = self._flow.progress
+                before = None if self._flow.is_under_way else self._flow.progress
                 self._slice(partial(self._flow.run, slice_ns, self._idle_ns))
                 self._seconds = spent + time.monotonic() - begun
                 yield
@@ -255,8 +249,8 @@ class Transfer(Closing):
         came = self.moved - self._flow.from_memory
         if came >= self._expected:
             return
-        src = self._flow.src
-        had_them = src.info.size_is_known and src.info.size >= self._expected
+        src, known = self._flow.src, self._flow.known
+        had_them = src.info.size_is_known and max(known, src.info.size) >= self._expected
         raise UnexpectedEOF(
             errno.ENODATA,
             f"{self._call}: {src.name} ended after {came} of the {self._expected} bytes asked for"
@@ -282,14 +276,17 @@ class Transfer(Closing):
         return f"<Transfer {state}, {self.moved} bytes moved; {self._endpoints_text}>"
 
 
-def from_flow(flow: Flow, limit: int, call: str, expected: int | None = None) -> Transfer:
+def from_flow(
+    flow: Flow, limit: int, call: str, expected: int | None = None, seconds: float = 0.0
+) -> Transfer:
     """Make a Transfer of a flow that another call has made.
 
-    `call` is what its errors are named after; `expected`, how many bytes `finished` must see come
-    from the source.
+    `call` is what its errors are named after; `expected`, how many bytes have to come from the
+    source; `seconds`, for how long it has run.
     """
     transfer = Transfer.__new__(Transfer)
     transfer._init(flow, limit, call, expected)
+    transfer._seconds = seconds
     return transfer
 
 
@@ -312,19 +309,6 @@ def run_and_close(
 def flow_of(transfer: Transfer) -> tuple[Flow, int]:
     """Return the flow, and its idle limit in nanoseconds (-1: none)."""
     return transfer._flow, transfer._idle_ns
-
-
-def go_on_from(transfer: Transfer, act: struct_sio_act_ptr, seconds: float) -> None:
-    """Count what was done before the transfer was made."""
-    lib.sio_transfer_resume(transfer._flow.c, act)
-    transfer._seconds = seconds
-
-
-def is_file_to_file(transfer: Transfer) -> bool:
-    """Return whether both endpoints are files, which are always ready."""
-    flow = transfer._flow
-    kinds = {flow.src.info.kind, None if flow.dst is None else flow.dst.info.kind}
-    return kinds == {lib.SIO_KIND_FILE}
 
 
 def apply_state(transfer: Transfer, state: int, seconds: float) -> None:

@@ -42,7 +42,6 @@ from .._proxy.router import Chosen, ClientAddress, Route
 from .._relay.relay import Pair, Side
 from .._relay.result import RelayResult
 from .._transfer import act
-from .._transfer.copy import remaining
 from .._transfer.flow import TransferResult, idle_ns
 from .._transfer.receive import count_drained, make_receive_file, set_unread
 from .._transfer.send import make_send_file
@@ -84,9 +83,7 @@ async def copy(
         if isinstance(tried, TransferResult):
             return tried
         if tried is not None:
-            plain = cast(Any, src), cast(Any, dst)  # no streams: those are not tried
-            make = partial(remaining, *plain, count, offset_src, offset_dst, method, timeout)
-            return await run_and_close(tried.rest("copy", make), progress, nothing_unsent)
+            return await run_and_close(tried, progress, nothing_unsent)
     with Streams() as streams:
         from_, ahead = streams.take(src, "src", count)
         to, _ = streams.take(dst, "dst", reads=False)
@@ -125,10 +122,7 @@ async def send_file(
     if isinstance(tried, TransferResult):
         return tried
     if tried is not None:
-        make = partial(
-            make_send_file, cast(Any, sock), file, offset, count, header, trailer, timeout
-        )
-        return await run_and_close(tried.rest("send_file", make), progress, nothing_unsent)
+        return await run_and_close(tried, progress, nothing_unsent)
     with Streams() as streams:
         to, _ = streams.take(sock, "sock", reads=False)
         transfer = make_send_file(to, file, offset, count, header, trailer, timeout)

@@ -33,14 +33,13 @@ from .._relay.engine import Engines
 from .._relay.job import Job
 from .._relay.relay import Pair
 from .._relay.result import RelayResult
-from .._transfer.act import Tried, note_nothing
+from .._transfer.act import note_nothing
 from .._transfer.flow import TransferResult
 from .._transfer.transfer import (
     Transfer,
     apply_state,
     checked_result,
     flow_of,
-    is_file_to_file,
 )
 from ._worker import Pace, run_in_thread
 
@@ -211,8 +210,8 @@ def _reap() -> None:
 
 
 async def at_once(
-    trying: Callable[..., TransferResult | Tried | None],
-) -> TransferResult | Tried | None:
+    trying: Callable[..., TransferResult | Transfer | None],
+) -> TransferResult | Transfer | None:
     """Try, without a wait, and from memory only; a task that is cancelled tries nothing.
 
     Under asyncio what goes at once does not give way to other tasks, as in its own `sock_sendall`;
@@ -252,7 +251,7 @@ async def run_and_close(
     try:
         for broken in (await sent()).values():
             raise broken
-        if is_file_to_file(transfer):
+        if not flow_of(transfer)[0].waits:
             await run_in_thread(
                 lambda report, _: transfer.run(report), progress, lambda: transfer.moved
             )

@@ -16,13 +16,13 @@ import asyncio
 import errno
 import logging
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 from .._cffi import lib
 from .._transfer import act
 from .._transfer.flow import TransferResult
 from .._transfer.send import make_send_file
+from .._transfer.transfer import Transfer
 from ..aio._driver import nothing_unsent, run_and_close
 from ._disk import copy_blocks
 
@@ -158,20 +158,20 @@ class Outlet:
         self, flow: Any, fd: int, offset: int, count: int, header: bytes, after: bytes
     ) -> None:
         sock, limit = self._socket.fileno(), self.timeout
-        tried: act.Tried | None = None
-        while count <= _AT_ONCE:
-            part = min(count, _PART)
-            end = after if part == count else b""
-            done = act.sent(sock, fd, offset, part, header, end, limit, None, cached_only=True)
-            if not isinstance(done, TransferResult):
-                tried = done
-                break
-            if part == count:
-                return
-            offset, count, header = offset + part, count - part, b""
-        make = partial(make_send_file, sock, fd, offset, count, header, after, limit)
+        transfer: Transfer | None = None
         try:
-            transfer = make() if tried is None else tried.rest("send_file", make)
+            while count <= _AT_ONCE:
+                given = sock, fd, offset, count, header, after, limit, None
+                done = act.sent(*given, cached_only=True, most=_PART)
+                if not isinstance(done, TransferResult):
+                    transfer = done
+                    break
+                part = min(count, _PART)
+                if part == count:
+                    return
+                offset, count, header = offset + part, count - part, b""
+            if transfer is None:
+                transfer = make_send_file(sock, fd, offset, count, header, after, limit)
         except OSError as error:
             result = getattr(error, "result", None)
             if error.errno not in _FULL or (result is not None and result.moved):

@@ -158,8 +158,8 @@ class Seam:
 
         with monkeypatch.context() as patch:
             patch.setattr(_flow.Flow, "__init__", made)
-            patch.setattr(_act, "_copy", acting(_act._copy))
-            patch.setattr(_act, "_send", acting(_act._send))
+            for act in ("_copy", "_send", "_copy_rest", "_send_rest"):
+                patch.setattr(_act, act, acting(getattr(_act, act)))
             patch.setattr(_file_act, "_copy", acting(_file_act._copy))
             patch.setattr(_fan_act, "_fanout", acting(_fan_act._fanout))
             patch.setattr(_relay_act, "_act", acting(_relay_act._act))

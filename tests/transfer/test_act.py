@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -20,6 +21,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -240,7 +242,7 @@ def test_a_header_a_file_and_a_trailer(wires, long_way, kind, around, size):
     method = "read_write" if size <= SMALL else "sendfile"
     assert result.by_method == {method: size, **({"send": memory} if memory else {})}
     assert received(far, len(whole)) == whole
-    assert bool(long_way) == (size > SMALL and bool(trailer))
+    assert not long_way
     assert os.lseek(file, 0, os.SEEK_CUR) == 0
 
 
@@ -511,13 +513,13 @@ def test_a_number_that_has_become_anothers_before_the_rest(wires, monkeypatch, s
     file = wires.file(DATA[:1000])
     own = os.dup(near.fileno())
     stranger = wires.file(b"a stranger's")
-    rest = _act.Tried.rest
+    rest = _act._copy_rest
 
-    def late(tried, call, make):
+    def late(*args):
         os.dup2(stranger, file if swapped == "src" else own)
-        return rest(tried, call, make)
+        return rest(*args)
 
-    monkeypatch.setattr(_act.Tried, "rest", late)
+    monkeypatch.setattr(_act, "_copy_rest", late)
     with (
         Seam(cap("write", 400)).everywhere(monkeypatch),
         pytest.raises(OSError, match="closed by another thread") as caught,
@@ -527,6 +529,115 @@ def test_a_number_that_has_become_anothers_before_the_rest(wires, monkeypatch, s
     assert (caught.value.result.moved, caught.value.held) == (400, b"")
     assert received(far, 400) == DATA[:400]
     assert os.pread(stranger, 100, 0) == b"a stranger's"
+
+
+def reading(end, size):
+    """Read so many bytes in a thread, after a while; `result()` joins it."""
+    got = []
+
+    def read():
+        data = b""
+        while len(data) < size:
+            data += os.read(end.fileno(), size - len(data))
+            time.sleep(0.001)
+        got.append(data)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+
+    def result():
+        thread.join()
+        return got[0]
+
+    return result
+
+
+@pytest.mark.parametrize("call", ["copy", "send_file", "Blob"])
+@pytest.mark.parametrize("kind", ["unix", "tcp4"])
+def test_what_has_to_wait_goes_on_in_the_same_call(wires, long_way, call, kind):
+    """Duplicates are made in C, and nothing in Python, while it takes less than a slice."""
+    near, far = wires.sockets(kind)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+    data = payload(1 << 19, seed=5)
+    file = wires.file(data)
+    told = []
+    got = reading(far, len(data) + (len(HEAD + TAIL) if call == "send_file" else 0))
+    if call == "copy":
+        result, whole = copy(file, near, progress=told.append), data
+    elif call == "send_file":
+        result = send_file(near, file, header=HEAD, trailer=TAIL, progress=told.append)
+        whole = HEAD + data + TAIL
+    else:
+        with spliceio.Blob(data) as blob:
+            result, whole = copy(blob, near, progress=told.append), data
+    assert got() == whole
+    assert result.moved == len(whole) == told[-1]
+    assert result.method == "sendfile"
+    assert result.by_method["sendfile"] == len(data)
+    assert not long_way or result.seconds > 0.08
+
+
+@pytest.mark.parametrize("given", ["reader", "number"])
+@pytest.mark.parametrize("after", [0.01, 0.15])
+def test_a_signal_that_raises_while_the_rest_waits(wires, given, after):
+    """In the first slice or in a later one: what has arrived is counted, the position is there."""
+    near, far = wires.sockets("unix")
+    path = wires.tmp_path / "file"
+    data = payload(1 << 21, seed=6)
+    path.write_bytes(data)
+    before = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(InterruptedError("x")))
+    with open(path, "rb") as file:
+        assert file.read(10) == data[:10]
+        if given == "number":
+            os.lseek(file.fileno(), 10, os.SEEK_SET)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, after)
+            with pytest.raises(InterruptedError) as caught:
+                copy(file if given == "reader" else file.fileno(), near)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        moved = caught.value.result.moved
+        assert (caught.value.held, 0 < moved < len(data)) == (b"", True)
+        assert received(far, moved) == data[10 : 10 + moved]
+        at = file.tell() if given == "reader" else os.lseek(file.fileno(), 0, os.SEEK_CUR)
+        assert at == 10 + moved
+        assert given == "number" or file.read(5) == data[at : at + 5]
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_no_descriptor_for_the_rest(wires, left):
+    """The error says so, and what went before it is counted."""
+    near, far = wires.sockets("unix")
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 13)
+    two, source = wires.sockets("unix")
+    two.sendall(DATA[:30000])
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + left, before[1]))
+    try:
+        with pytest.raises(OSError, match="copy: ") as caught:
+            copy(source, near, 30000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert caught.value.errno == errno.EMFILE
+    error = caught.value
+    got = received(far, error.result.moved)
+    assert error.held
+    assert got + error.held == DATA[:30000]
+
+
+def test_a_timeout_begins_with_the_last_byte(wires):
+    """Of the socket, or of the call; in the first slice or in a later one."""
+    for seconds in (0.02, 0.2):
+        near, far = wires.sockets("unix")
+        near.settimeout(seconds)
+        begun = time.monotonic()
+        with pytest.raises(TimeoutError, match=f"copy: nothing moved for {seconds:g} s") as caught:
+            copy(wires.file(payload(1 << 21)), near)
+        assert seconds <= time.monotonic() - begun
+        assert caught.value.result.moved == len(received(far, caught.value.result.moved)) > 0
 
 
 # -- what is not touched ---------------------------------------------------------------------------

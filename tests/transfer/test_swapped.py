@@ -16,6 +16,7 @@ import spliceio
 from spliceio import PageWriter, Pipe, RelayPool, Transfer
 from spliceio._kernel import endpoint as _fds
 from spliceio._kernel import owned as _owned
+from spliceio._transfer import act as _act
 from spliceio._transfer import flow as _flow
 from tests.support.states import syscall_of, until
 from tests.support.wires import payload
@@ -66,6 +67,21 @@ def before_the_duplicate(monkeypatch, swap):
 
     _flow_lib = _flow.lib
     monkeypatch.setattr(_flow, "lib", Lib())
+    before_each(monkeypatch, swap, "_copy_rest", "_send_rest")
+
+
+def before_each(monkeypatch, swap, *entries):
+    """Swap before C is asked for a first try, or for what it has left."""
+
+    def late(entry):
+        def call(*args):
+            swap.now()
+            return entry(*args)
+
+        return call
+
+    for name in entries:
+        monkeypatch.setattr(_act, name, late(getattr(_act, name)))
 
 
 def before_the_look(monkeypatch, swap):
@@ -78,6 +94,7 @@ def before_the_look(monkeypatch, swap):
         return look(fd)
 
     monkeypatch.setattr(_fds, "fd_info", about)
+    before_each(monkeypatch, swap, "_copy", "_send")
 
 
 def file_object(wires, name, mode):
