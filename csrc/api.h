@@ -383,6 +383,28 @@ struct sio_pair {
 /* The methods to try, best first: how many of the six they are. */
 int32_t sio_plan(const struct sio_pair *pair, int32_t *order);
 
+#define SIO_ANY_FILESYSTEM -100000      /* nobody has asked yet; no errno */
+
+/* The same for a file that is copied from its beginning to its end. */
+struct sio_file_pair {
+	int32_t dst_kind;
+	int32_t may_share;      /* its blocks: dst is empty */
+	int32_t sees_zeros;     /* every byte has to be looked at */
+	int32_t in_one_call;    /* a first try, which may ask for no dst_filesystem */
+	int64_t src_filesystem; /* f_type; 0: of a disk, or not known */
+	int64_t dst_filesystem;
+	int64_t size;           /* 0: nothing, or not known */
+};
+
+int32_t sio_plan_file(const struct sio_file_pair *pair, int32_t *order);
+
+/* From this size on a file of an ext4 is written faster, when its blocks are
+ * allocated before (measured). */
+#define SIO_FILE_RESERVE 131072
+
+/* Is that so of this one?  Of any filesystem: on one of them. */
+int32_t sio_plan_reserves(int64_t filesystem, int64_t size);
+
 struct sio_act {
 	struct sio_faults *faults;
 	int32_t cached_only;    /* a file's bytes are read from memory or not at all */
@@ -431,9 +453,6 @@ void sio_act_close(struct sio_act *a);
 
 #define SIO_FILE_MOST 1048576
 #define SIO_FILE_BUF 262144
-/* From this size on a file of an ext4 is written faster, when its blocks are
- * allocated before (measured). */
-#define SIO_FILE_RESERVE 131072
 
 struct sio_file_copy {
 	struct sio_faults *faults;

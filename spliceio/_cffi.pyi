@@ -317,6 +317,18 @@ class _struct_sio_file_copy:
 class struct_sio_file_copy(_struct_sio_file_copy, Struct[struct_sio_file_copy_ptr]): ...
 class struct_sio_file_copy_ptr(_struct_sio_file_copy, Items[struct_sio_file_copy]): ...
 
+class _struct_sio_file_pair:
+    dst_kind: int
+    may_share: int
+    sees_zeros: int
+    in_one_call: int
+    src_filesystem: int
+    dst_filesystem: int
+    size: int
+
+class struct_sio_file_pair(_struct_sio_file_pair, Struct[struct_sio_file_pair_ptr]): ...
+class struct_sio_file_pair_ptr(_struct_sio_file_pair, Items[struct_sio_file_pair]): ...
+
 class _struct_sio_identity:
     dev: int
     ino: int
@@ -538,10 +550,11 @@ class Lib:
     SIO_RESOLVE_CACHED: Final[int]
     SIO_ACT_SMALL: Final[int]
     SIO_ACT_BUF: Final[int]
+    SIO_ANY_FILESYSTEM: Final[int]
+    SIO_FILE_RESERVE: Final[int]
     SIO_ACT_SHIFT: Final[int]
     SIO_FILE_MOST: Final[int]
     SIO_FILE_BUF: Final[int]
-    SIO_FILE_RESERVE: Final[int]
     SIO_FAN_MOST: Final[int]
     SIO_ACT_TEE: Final[int]
     SIO_PAGE_GIFT_REGION: Final[int]
@@ -824,6 +837,13 @@ class Lib:
         /,
     ) -> int: ...
     def sio_plan(self, pair: Pointer[struct_sio_pair], order: Pointer[c_int32_t], /) -> int: ...
+    def sio_plan_file(
+        self,
+        pair: Pointer[struct_sio_file_pair],
+        order: Pointer[c_int32_t],
+        /,
+    ) -> int: ...
+    def sio_plan_reserves(self, filesystem: int, size: int, /) -> int: ...
     def sio_act_copy(
         self,
         a: Pointer[struct_sio_act],
@@ -1290,6 +1310,20 @@ class FFI(_FFI):
     @overload
     def new(
         self,
+        cdecl: Literal["struct sio_file_pair *"],
+        init: struct_sio_file_pair | Fields = ...,
+        /,
+    ) -> struct_sio_file_pair_ptr: ...
+    @overload
+    def new(
+        self,
+        cdecl: Literal["struct sio_file_pair[]"],
+        init: int | Array[struct_sio_file_pair] | Sequence[struct_sio_file_pair | Fields],
+        /,
+    ) -> Array[struct_sio_file_pair]: ...
+    @overload
+    def new(
+        self,
         cdecl: Literal["struct sio_identity *"],
         init: struct_sio_identity | Fields = ...,
         /,
@@ -1672,6 +1706,13 @@ class FFI(_FFI):
     @overload
     def cast(
         self,
+        cdecl: Literal["struct sio_file_pair *"],
+        value: CData | int,
+        /,
+    ) -> struct_sio_file_pair_ptr: ...
+    @overload
+    def cast(
+        self,
         cdecl: Literal["struct sio_identity *"],
         value: CData | int,
         /,
@@ -1901,6 +1942,7 @@ class FFI(_FFI):
             "struct sio_fanout_report",
             "struct sio_fdinfo",
             "struct sio_file_copy",
+            "struct sio_file_pair",
             "struct sio_identity",
             "struct sio_job_config",
             "struct sio_job_report",

@@ -134,6 +134,7 @@ OPEN = {
     "fanout_report",
     "fdinfo",
     "file_copy",
+    "file_pair",
     "identity",
     "job_config",
     "job_report",

@@ -24,10 +24,10 @@
 #include "base/faults.h"
 #include "base/names.h"
 #include "base/syscalls.h"
+#include "transfer/plan.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -38,11 +38,6 @@
 #define ACL "system.posix_acl_access"
 /* The least that a filesystem makes a hole of. */
 #define BLOCK 512
-/* Above this, those who keep the files elsewhere may copy them there. */
-#define SMALL (64 << 10)
-#define BTRFS_MAGIC 0x9123683E
-#define XFS_MAGIC 0x58465342
-#define OVERLAY_MAGIC 0x794c7630
 /* How much of the name is in that of the part, and how long it gets. */
 #define MOST_NAME 200
 #define PART_NAME (MOST_NAME + sizeof("..12345678.part"))
@@ -60,6 +55,7 @@ struct job {
 	int is_solid;           /* it has no hole, as far as can be told */
 	struct sio_found old;
 	struct stat from;
+	int32_t order[6];       /* the methods to try */
 	char part[PART_NAME];   /* "": there is none */
 };
 
@@ -102,19 +98,32 @@ static int look_at_target(struct job *j)
 	       !(j->old.attributes & fixed);
 }
 
+/* Are the best methods for it those that are here? */
+static int suits(struct job *j, int64_t filesystem)
+{
+	const struct sio_file_pair pair = {
+		.dst_kind = SIO_KIND_FILE,
+		.may_share = 1,
+		.in_one_call = 1,
+		.src_filesystem = filesystem,
+		.size = j->from.st_size,
+	};
+	int32_t n = sio_plan_file(&pair, j->order);
+
+	return n == 1 || (n == 2 && j->order[0] == SIO_CLONE);
+}
+
 /* Is st_size how much a file has, and is it here?  What the kernel makes up has
- * no blocks; on these filesystems neither has a file that is empty, or lies in
- * its inode.  Network filesystems have no device. */
+ * no blocks; on some filesystems neither has a file that is empty, or lies in its
+ * inode.  Network filesystems have no device. */
 static int is_plain(struct job *j)
 {
-	int64_t type;
+	int64_t filesystem = major(j->from.st_dev) ? 0 : SIO_ANY_FILESYSTEM;
 
-	if (j->from.st_blocks &&
-	    (j->from.st_size <= SMALL || major(j->from.st_dev)))
+	if (j->from.st_blocks && suits(j, filesystem))
 		return 1;
-	type = sio_filesystem(j->faults, j->src);
-	return type == EXT4_SUPER_MAGIC || type == TMPFS_MAGIC ||
-	       type == BTRFS_MAGIC || type == XFS_MAGIC || type == OVERLAY_MAGIC;
+	filesystem = sio_filesystem(j->faults, j->src);
+	return sio_is_local(filesystem) && suits(j, filesystem);
 }
 
 /* Looked at before it is opened, because that lets a FIFO's writer go and a
@@ -230,10 +239,10 @@ static int reserve(struct job *j)
 {
 	int err;
 
-	if (j->from.st_size < SIO_FILE_RESERVE)
+	if (!sio_plan_reserves(SIO_ANY_FILESYSTEM, j->from.st_size))
 		return 1;
 	at(j, SIO_PHASE_DIRECT);
-	if (sio_filesystem(j->faults, j->to) != EXT4_SUPER_MAGIC)
+	if (!sio_plan_reserves(sio_filesystem(j->faults, j->to), j->from.st_size))
 		return 1;
 	err = sio_fallocate(j->faults, j->to, j->from.st_size);
 	return err != -ENOSPC && err != -EDQUOT && err != -EFBIG && err != -EINTR;
@@ -254,8 +263,7 @@ static int share(struct job *j)
 	return -1;
 }
 
-/* All up to its end, which has to be where it was: one byte more is asked for.
- * Measured: no slower than sendfile at any of these sizes, and faster on ext4. */
+/* All up to its end, which has to be where it was: one byte more is asked for. */
 static int read_and_write(struct job *j)
 {
 	int64_t size = j->from.st_size, done = 0, len, n;
@@ -279,7 +287,7 @@ static int read_and_write(struct job *j)
 /* The method, or 0. */
 static int move(struct job *j)
 {
-	int shared = j->from.st_size ? share(j) : -1;
+	int shared = j->order[0] == SIO_CLONE ? share(j) : -1;
 
 	if (shared >= 0)
 		return shared ? SIO_CLONE : 0;

@@ -10,4 +10,7 @@
  * st_mode: as near as the order of methods needs it; else -1. */
 int sio_plain_kind(uint32_t mode);
 
+/* A filesystem whose files are here, and as long as st_size says. */
+int sio_is_local(int64_t filesystem);
+
 #endif

@@ -247,7 +247,7 @@ class _Job:
             holes = lib.SIO_HOLES_MAKE
         elif free and self.sparse == "auto" and sparse:
             holes = lib.SIO_HOLES_KEEP
-        elif free and plan.should_preallocate(to.info, size):
+        elif free and lib.sio_plan_reserves(to.info.filesystem, size):
             reserve = size
         return Flow(
             from_,
@@ -270,13 +270,13 @@ class _Job:
                     "with bytes in it, or no regular file; copy with reflink='auto'",
                 )
             return [lib.SIO_CLONE]
-        shares = empty and size and not (sparse and self.sparse == "never")
+        fills_holes = sparse and self.sparse == "never"
         return plan.whole_file_order(
             from_.info,
             to.info,
             size=size,
-            reflink=self.reflink if shares else "never",
-            zeros=self.sparse == "always",
+            may_share=empty and self.reflink == "auto" and not fills_holes,
+            sees_zeros=self.sparse == "always",
         )
 
     def _has_holes(self, info: FdInfo, size: int) -> bool:

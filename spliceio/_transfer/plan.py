@@ -47,41 +47,19 @@ def order(
     return list(found[0 : lib.sio_plan(pair, found)])
 
 
-_EXT4 = 0xEF53
-# There copy_file_range is more than a loop of splices: the server or the daemon may do the work.
-_OFFLOADS = {0x6969, 0xFF534D42, 0xFE534D42, 0x65735546, 0x00C36400}  # NFS, CIFS, SMB, FUSE, Ceph
-# Below this, making a pipe costs more than it saves (measured).
-_SMALL_FILE = 512 << 10
-
-
 def whole_file_order(
-    src: FdInfo, dst: FdInfo, *, size: int, reflink: str, zeros: bool
+    src: FdInfo, dst: FdInfo, *, size: int, may_share: bool, sees_zeros: bool
 ) -> list[int]:
     """Return the methods to try for a file that is copied from its beginning to its end.
 
-    With `zeros`, every byte has to be looked at.
+    With `may_share`, dst is empty and its blocks may be those of src; with `sees_zeros`, every byte
+    has to be looked at.
     """
-    if zeros:
-        return [lib.SIO_READ_WRITE]
-    if dst.is_pipe:
-        return [lib.SIO_SPLICE, lib.SIO_READ_WRITE]
-    # sendfile and copy_file_range go by 64 KiB inside the kernel, a pipe of 1 MiB takes more.
-    methods = [lib.SIO_SPLICE_PIPE, lib.SIO_SENDFILE, lib.SIO_READ_WRITE]
-    if 0 < size <= _SMALL_FILE:
-        methods = [lib.SIO_SENDFILE, lib.SIO_SPLICE_PIPE, lib.SIO_READ_WRITE]
-    if reflink != "never":
-        if src.filesystem == dst.filesystem and src.filesystem in _OFFLOADS:
-            methods.insert(0, lib.SIO_COPY_FILE_RANGE)
-        methods.insert(0, lib.SIO_CLONE)
-    return methods
-
-
-def should_preallocate(dst: FdInfo, size: int) -> bool:
-    """Return whether a file is written faster when its blocks are allocated before.
-
-    On tmpfs that fills the pages with zeros first, and costs more than it saves.
-    """
-    return dst.filesystem == _EXT4 and size >= lib.SIO_FILE_RESERVE
+    pair, found = ffi.new("struct sio_file_pair *"), ffi.new("int32_t[]", 6)
+    pair.src_filesystem, pair.dst_filesystem = src.filesystem, dst.filesystem
+    pair.dst_kind, pair.size = dst.kind, size
+    pair.may_share, pair.sees_zeros = may_share, sees_zeros
+    return list(found[0 : lib.sio_plan_file(pair, found)])
 
 
 def methods_for(method: str, src: FdInfo, dst: FdInfo, *, offset_dst: bool = False) -> list[int]:

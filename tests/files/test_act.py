@@ -13,6 +13,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,22 @@ def test_what_the_kernel_makes_up_is_not_read_twice(folder, long_way, monkeypatc
         "stat",
         "open",
     }
+
+
+@pytest.mark.parametrize(("size", "is_left"), [(65536, False), (65537, True)])
+def test_what_others_might_copy_is_left_to_the_long_way(monkeypatch, tmp_path, size, is_left):
+    """Without a device, and of a filesystem that is none of those whose files are here."""
+    with tempfile.TemporaryDirectory(dir=PLACES["memory"]) as made:
+        src, dst = Path(made) / "src", Path(made) / "dst"
+        src.write_bytes(payload(size))
+        asked = []
+        with Seam(fail("statfs", errno.EPERM)).everywhere(monkeypatch) as seam:
+            real = _act.copied
+            monkeypatch.setattr(_act, "copied", lambda *a: asked.append(real(*a)) or asked[-1])
+            assert copy_file(src, dst).moved == size
+        assert [result is None for result in asked] == [is_left]
+        assert seam.unused() == [0 if is_left else 1]
+        holds(Path(made), dst=payload(size))
 
 
 # ---- how many system calls ----------------------------------------------------------------------

@@ -8,15 +8,20 @@ Rule 3: a directory has after a copy what it had before, and the destination.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from spliceio import copy_file
+from spliceio._cffi import ffi, lib
 from spliceio._files import act as _act
-from tests.support.cases import FULL, pairwise
+from spliceio._kernel.fdinfo import fd_info
+from spliceio._transfer.plan import NAMES
+from tests.support.cases import FULL, cases, pairwise
 from tests.support.rights import (
     DEFAULT,
     GROUP,
@@ -30,6 +35,8 @@ from tests.support.rights import (
     make,
     state,
 )
+from tests.support.seam import Seam, fail
+from tests.support.small_files import PLACES, SIZES
 from tests.support.wires import payload
 
 CONTENT = payload(16384)
@@ -220,6 +227,46 @@ def test_what_both_ways_leave(base, user):
     never = {(1, "setuid"), (1, "with an ACL"), (1, "a link"), (1, "empty"), (0, "with a hole")}
     never |= {(0, "too large"), (0, "a FIFO"), (1, "the source"), (1, "another's")}
     assert not quickly & never
+
+
+def planned(folder, size, in_one_call):
+    """Return the methods for a file that replaces nothing there, best first."""
+    there = filesystem(folder)
+    pair, order = ffi.new("struct sio_file_pair *"), ffi.new("int32_t[]", 6)
+    pair.dst_kind, pair.size = lib.SIO_KIND_FILE, size
+    pair.may_share, pair.in_one_call = True, in_one_call
+    pair.src_filesystem = pair.dst_filesystem = there
+    methods = [NAMES[number] for number in order[0 : lib.sio_plan_file(pair, order)]]
+    return methods, bool(lib.sio_plan_reserves(there, size))
+
+
+def filesystem(folder):
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return fd_info(file.fileno()).filesystem
+
+
+@pytest.mark.parametrize("refused", [(), ("clone",)])
+@cases(folder=PLACES, size=[*SIZES[1:], 524288, 524289]).with_args(indirect=["folder"])
+def test_both_ways_ask_the_same_plan(folder, monkeypatch, size, refused):
+    """What each tried, in its order, what moved the bytes, and whether it allocated blocks before.
+
+    Each by what the plan says of its way: to share the blocks and to allocate them, it is the same.
+    """
+    (folder / "src").write_bytes(payload(size))
+    took, plans = [], []
+    for way in ("quick", "long"):
+        with Seam(*(fail(call, errno.EXDEV) for call in refused)).everywhere(monkeypatch) as seam:
+            if way == "long":
+                monkeypatch.setattr(_act, "copied", lambda *args: None)
+            result = copy_file(folder / "src", folder / way)
+        assert (folder / way).read_bytes() == payload(size)
+        tried = [fallback.method for fallback in result.fallbacks]
+        took.append(([*tried, result.method], bool(seam.calls("fallocate"))))
+        methods, reserves = planned(folder, size, way == "quick")
+        plans.append((methods[: len(tried) + 1], reserves))
+    assert took == plans
+    assert [methods[0] for methods, _ in took] == ["reflink", "reflink"]
+    assert took[0][1] == took[1][1]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ OLD = b"the old content"
 PIECES = [payload(2 * KIB64, 1), payload(3 * KIB64, 2), payload(5001, 3)]
 CONTENT = bytes(KIB64).join(PIECES) + bytes(KIB64)
 IN_BLOCKS = sum(-len(piece) % 4096 + len(piece) for piece in PIECES)
-EXT4, TMPFS = 0xEF53, 0x01021994
+EXT4, NFS = 0xEF53, 0x6969
 CHUNK = 32 << 10
 # What class each errno is of, tests/transfer/test_errno_classes.py holds.
 REFUSALS = ("EINVAL", "EPERM", "ENOSYS", "EOPNOTSUPP", "EXDEV", "EBADF")[: None if FULL else 2]
@@ -147,7 +147,14 @@ def scripted(places, monkeypatch, loop, answers, *, position="first", old=None):
     """Play the answers at a call of a loop, after some calls of a chunk each."""
     src, dst, options, refused, call, site = LOOPS[loop]
     if call == "copy_file_range":
-        monkeypatch.setattr(_plan, "_OFFLOADS", {EXT4, TMPFS})
+        plan = _plan.whole_file_order
+        monkeypatch.setattr(
+            _plan,
+            "whole_file_order",
+            lambda src, dst, **asked: plan(
+                src._replace(filesystem=NFS), dst._replace(filesystem=NFS), **asked
+            ),
+        )
     # The other half of the loop must not hand over everything at once.
     other = {"drain": "splice", "write": "read"}.get("write" if call == "write" else site)
     rules = [*never(*refused), *([cap(other, CHUNK, site="fill")] if other else [])]
