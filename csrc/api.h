@@ -164,6 +164,7 @@ enum sio_kind {
 	SIO_KIND_OTHER          /* character devices and the rest */
 };
 
+/* Python reads it at one stroke (spliceio/_kernel/fdinfo.py). */
 struct sio_fdinfo {
 	int32_t err;            /* not 0: the descriptor is not open */
 	int32_t kind;           /* enum sio_kind */
@@ -172,16 +173,16 @@ struct sio_fdinfo {
 	int32_t domain;         /* of a socket; else 0 */
 	int32_t type;
 	int32_t protocol;
-	int32_t listening;
-	int32_t connected;
+	uint8_t listening;
+	uint8_t connected;
 	int32_t seals;          /* F_GET_SEALS; 0 where there are none */
 	uint64_t dev;
 	uint64_t rdev;
 	uint64_t ino;
 	int64_t size;           /* st_size, or that of a block device */
 	int64_t filesystem;     /* f_type of statfs, for regular files and directories */
-	int32_t no_read;        /* a kernel object that has no such call */
-	int32_t no_write;
+	uint8_t no_read;        /* a kernel object that has no such call */
+	uint8_t no_write;
 };
 
 void sio_fdinfo(int fd, struct sio_fdinfo *about);

@@ -46,7 +46,7 @@ static int socket_kind(int fd, struct sio_fdinfo *about)
 	about->domain = option(fd, SO_DOMAIN);
 	about->type = option(fd, SO_TYPE);
 	about->protocol = option(fd, SO_PROTOCOL);
-	about->listening = option(fd, SO_ACCEPTCONN);
+	about->listening = option(fd, SO_ACCEPTCONN) != 0;
 	about->connected = !getpeername(fd, (struct sockaddr *)&peer, &size) ||
 			   errno != ENOTCONN;
 	inet = about->domain == AF_INET || about->domain == AF_INET6;

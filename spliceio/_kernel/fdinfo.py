@@ -8,9 +8,13 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from typing import NamedTuple
+import struct
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._cffi import ffi, lib
+
+if TYPE_CHECKING:
+    from .._cffi import Memory, struct_sio_fdinfo_ptr
 
 __all__ = ["PROC", "FdInfo", "fd_info", "is_open"]
 
@@ -142,30 +146,29 @@ def _device_name(rdev: int) -> str:
     return f" (/dev/{name})" if name else ""
 
 
+_fields = struct.Struct("iiI4i2?i3Q2q2?0Q").unpack
+"""What the C struct holds, in the order of FdInfo.
+
+At one stroke, measured, it is 1 µs less than field by field. Reading each when it is asked for was
+rejected: a transfer asks some 25 times, and loses more by it than is saved.
+"""
+_spare: list[tuple[struct_sio_fdinfo_ptr, Memory]] = []
+"""Structs that nobody uses now, and their bytes: a call takes one, and gives it back."""
+_blank = tuple.__new__
+
+
 def fd_info(fd: int) -> FdInfo:
     """Return type, mode and flags of a descriptor; never raises, `err` is EBADF if it is closed."""
-    found = ffi.new("struct sio_fdinfo *")
+    try:
+        slot = _spare.pop()
+    except IndexError:
+        made = ffi.new("struct sio_fdinfo *")
+        slot = made, ffi.buffer(made)
+    found, held = slot
     lib.sio_fdinfo(fd, found)
-    return FdInfo(
-        fd,
-        found.err,
-        found.kind,
-        found.mode,
-        found.flags,
-        found.domain,
-        found.type,
-        found.protocol,
-        bool(found.listening),
-        bool(found.connected),
-        found.seals,
-        found.dev,
-        found.rdev,
-        found.ino,
-        found.size,
-        found.filesystem,
-        bool(found.no_read),
-        bool(found.no_write),
-    )
+    info = _blank(FdInfo, (fd, *_fields(held)))
+    _spare.append(slot)
+    return info
 
 
 def is_open(fd: int) -> bool:
