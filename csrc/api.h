@@ -406,9 +406,15 @@ int32_t sio_plan_file(const struct sio_file_pair *pair, int32_t *order);
 /* Is that so of this one?  Of any filesystem: on one of them. */
 int32_t sio_plan_reserves(int64_t filesystem, int64_t size);
 
+enum sio_act_known {
+	SIO_KNOWN_SRC = 1,      /* it is a stream socket, and its object is asked for */
+	SIO_KNOWN_DST = 2,      /* its number once more before a transfer runs */
+	SIO_CACHED_ONLY = 4     /* a file's bytes are read from memory or not at all */
+};
+
 struct sio_act {
 	struct sio_faults *faults;
-	int32_t cached_only;    /* a file's bytes are read from memory or not at all */
+	int32_t known;          /* enum sio_act_known */
 	int32_t method;         /* that moved them */
 	int64_t moved;          /* in all */
 	int64_t from_memory;    /* of them, from header and trailer */
@@ -416,7 +422,7 @@ struct sio_act {
 	int64_t held_at;        /* where in buf that begins */
 	struct sio_error error; /* a connection has ended; told once by the kernel */
 	int32_t looked;         /* both ends are what a transfer takes, */
-	struct sio_identity src;        /* and are these */
+	struct sio_identity src;        /* and are these; 0 where that is known */
 	struct sio_identity dst;
 	struct sio_transfer *rest;      /* of what is left, once it has been made */
 	int32_t state;                  /* in which its first slice ended */
@@ -430,11 +436,11 @@ struct sio_act {
 /* Copy, or send a header, a piece of a file and a trailer, without waiting: when
  * all is done, the bytes moved << SIO_ACT_SHIFT | the method; -SIO_BUDGET with
  * what was done so far in a, or -SIO_UNTRIED. */
-int64_t sio_act_copy(struct sio_act *a, int src, int dst, int64_t count,
-		     int64_t off_src);
-int64_t sio_act_send(struct sio_act *a, int sock, int file, int64_t offset,
-		     int64_t count, const void *header, int64_t header_len,
-		     const void *trailer, int64_t trailer_len);
+int64_t sio_act_copy(struct sio_act *a, int known, int src, int dst,
+		     int64_t count, int64_t off_src);
+int64_t sio_act_send(struct sio_act *a, int known, int sock, int file,
+		     int64_t offset, int64_t count, const void *header,
+		     int64_t header_len, const void *trailer, int64_t trailer_len);
 /* Go on where an act has stopped: make a->rest, the transfer of what is left, with
  * duplicates of what was looked at.  0, -SIO_ERROR with a->error, or -SIO_UNTRIED:
  * then nothing is made.  The arguments are those of the act; header and trailer are
@@ -625,7 +631,8 @@ struct sio_fan_act {
 };
 
 /* Without waiting: the bytes that every sink has got, when all is done;
- * -SIO_BUDGET with what was done so far in a, or -SIO_UNTRIED. */
+ * -SIO_BUDGET with what was done so far in a, or -SIO_UNTRIED.  `known` has the bits of enum
+ * sio_act_known. */
 int64_t sio_act_fanout(struct sio_fan_act *a, int src, int64_t count,
 		       const int32_t *sinks, int32_t sink_count);
 /* Take what some sink has got and the source still has; what was taken in all. */

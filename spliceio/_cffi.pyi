@@ -174,7 +174,7 @@ class c_uint8_t(Scalar[int]): ...
 
 class _struct_sio_act:
     faults: Member[struct_sio_faults_ptr, Pointer[struct_sio_faults]]
-    cached_only: int
+    known: int
     method: int
     moved: int
     from_memory: int
@@ -629,6 +629,9 @@ class Lib:
     SIO_HOLES_FILL: Final[int]
     SIO_HOLES_KEEP: Final[int]
     SIO_HOLES_MAKE: Final[int]
+    SIO_KNOWN_SRC: Final[int]
+    SIO_KNOWN_DST: Final[int]
+    SIO_CACHED_ONLY: Final[int]
     SIO_FILE_OVERWRITE: Final[int]
     SIO_FILE_MODE: Final[int]
     SIO_FILE_OWNER: Final[int]
@@ -847,6 +850,7 @@ class Lib:
     def sio_act_copy(
         self,
         a: Pointer[struct_sio_act],
+        known: int,
         src: int,
         dst: int,
         count: int,
@@ -856,6 +860,7 @@ class Lib:
     def sio_act_send(
         self,
         a: Pointer[struct_sio_act],
+        known: int,
         sock: int,
         file: int,
         offset: int,

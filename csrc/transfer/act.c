@@ -36,14 +36,30 @@ static void at(struct sio_act *a, int phase)
 		a->faults->phase = phase;
 }
 
+static int look_at(int fd, int is_known, struct sio_identity *is, struct stat *st)
+{
+	if (!is_known)
+		return sio_look(fd, is, st);
+	is->ino = 0;
+	st->st_mode = S_IFSOCK;
+	return 1;
+}
+
 static int look(struct sio_act *a, int src, int dst, struct stat *from,
 		struct stat *to)
 {
 	a->moved = a->from_memory = a->held = a->error.err = 0;
 	a->method = SIO_READ_WRITE;
-	a->looked = sio_look(src, &a->src, from) && sio_look(dst, &a->dst, to) &&
-		    !sio_is_same(&a->src, to);
+	a->looked = src != dst &&
+		    look_at(src, a->known & SIO_KNOWN_SRC, &a->src, from) &&
+		    look_at(dst, a->known & SIO_KNOWN_DST, &a->dst, to) &&
+		    (!a->src.ino || !a->dst.ino || !sio_is_same(&a->src, to));
 	return a->looked;
+}
+
+static int is_cached_only(const struct sio_act *a)
+{
+	return a->known & SIO_CACHED_ONLY;
 }
 
 /* Told once by the kernel, so that it has to be told on. */
@@ -65,8 +81,10 @@ static int64_t read_file(struct sio_act *a, int fd, int dst, int64_t *offset,
 
 	at(a, SIO_PHASE_FILL);
 	n = sio_read_cached(a->faults, fd, offset, a->buf, len);
-	if (n >= 0 || (a->cached_only && !(n == -EOPNOTSUPP && sio_is_in_memory(fd))))
+	if (n >= 0 || (is_cached_only(a) && !(n == -EOPNOTSUPP && sio_is_in_memory(fd))))
 		return n;
+	if (!a->dst.ino && !sio_look(dst, &a->dst, &st))
+		return -ESTALE;
 	n = sio_read(a->faults, fd, offset, a->buf, len);
 	if (n > 0 && (fstat(dst, &st) || !sio_is_same(&a->dst, &st))) {
 		if (!offset)
@@ -128,7 +146,7 @@ static int first_method(const struct sio_act *a, const struct stat *from,
 	struct sio_pair pair = {
 		.src_kind = sio_plain_kind(from->st_mode),
 		.dst_kind = sio_plain_kind(to->st_mode),
-		.cached_only = a->cached_only,
+		.cached_only = is_cached_only(a) != 0,
 		.left = left,
 	};
 	int32_t order[6];
@@ -143,7 +161,7 @@ static int by_sendfile(struct sio_act *a, int src, int dst, int64_t offset,
 {
 	int64_t room, n;
 
-	if (a->cached_only)
+	if (is_cached_only(a))
 		return SIO_UNTRIED;
 	room = sio_sockbuf_free(dst, sio_is_tcp(dst));
 	if (!room || sio_sockbuf_fits(room, 0) < want + header_len)
@@ -211,7 +229,7 @@ static int from_file(struct sio_act *a, int src, int dst, int64_t count,
 			       SIO_UNTRIED;
 	case SIO_SPLICE:
 		/* It may have to wait for the disk. */
-		return a->cached_only ? SIO_UNTRIED :
+		return is_cached_only(a) ? SIO_UNTRIED :
 					by_splice(a, src, dst, off_src, left);
 	default:
 		return SIO_UNTRIED;
@@ -256,9 +274,10 @@ int64_t sio_act_told(const struct sio_act *a, int state)
 	return state == SIO_DONE ? a->moved << SIO_ACT_SHIFT | a->method : -state;
 }
 
-int64_t sio_act_copy(struct sio_act *a, int src, int dst, int64_t count,
-		     int64_t off_src)
+int64_t sio_act_copy(struct sio_act *a, int known, int src, int dst,
+		     int64_t count, int64_t off_src)
 {
+	a->known = known;
 	return sio_act_told(a, copy(a, src, dst, count, off_src));
 }
 
@@ -308,10 +327,11 @@ static int send_parts(struct sio_act *a, int sock, int file, int64_t offset,
 	return n == whole ? SIO_DONE : SIO_BUDGET;
 }
 
-int64_t sio_act_send(struct sio_act *a, int sock, int file, int64_t offset,
-		     int64_t count, const void *header, int64_t header_len,
-		     const void *trailer, int64_t trailer_len)
+int64_t sio_act_send(struct sio_act *a, int known, int sock, int file,
+		     int64_t offset, int64_t count, const void *header,
+		     int64_t header_len, const void *trailer, int64_t trailer_len)
 {
+	a->known = known;
 	return sio_act_told(a, send_parts(a, sock, file, offset, count, header,
 				  header_len, trailer, trailer_len));
 }

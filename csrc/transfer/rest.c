@@ -48,10 +48,10 @@ static int has_size(int fd, const struct stat *st)
 }
 
 /* Another thread may have closed a number, and opened something else. */
-static int is_stale(struct sio_act *a, int fd, const struct sio_identity *is,
+static int is_stale(struct sio_act *a, int fd, struct sio_identity *is,
 		    struct stat *st, int side)
 {
-	if (!fstat(fd, st) && sio_is_same(is, st))
+	if (is->ino ? !fstat(fd, st) && sio_is_same(is, st) : sio_look(fd, is, st))
 		return 0;
 	a->error = (struct sio_error){ ESTALE, side, SIO_CALL_READ, 0 };
 	return 1;

@@ -3,6 +3,7 @@
 Rule 1: only what needs no look at its object goes this way: exact ints, sockets and files without
 methods of their own, numbers that are numbers; and to an exact SSLSocket what the kernel encrypts,
 as `tls` decides. All else takes the long way, which has the words.
+Of an exact socket the type is known, and is not asked for: as in its own `sendfile`.
 Rule 2: what was tried and is not done goes on in C, in a transfer of duplicates of what it has
 looked at; if that is not done within a slice, it is driven as any other.
 Rule 3: whatever is raised, what has been moved is counted and what is held is not lost.
@@ -10,11 +11,12 @@ Rule 3: whatever is raised, what has been moved is counted and what is held is n
 
 from __future__ import annotations
 
+import _socket
 import errno
 import sys
 from collections.abc import Callable
 from io import BufferedReader, FileIO
-from socket import socket
+from socket import SOCK_STREAM, socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,11 @@ _NAMES = {
 }
 _SHIFT: int = lib.SIO_ACT_SHIFT
 _MASK = (1 << _SHIFT) - 1
+_CACHED_ONLY: int = lib.SIO_CACHED_ONLY
+_KNOWN_SRC: int = lib.SIO_KNOWN_SRC
+_KNOWN_DST: int = lib.SIO_KNOWN_DST
+_type_of = _socket.socket.type.__get__  # of the class in C: a number, not an enum
+_STREAM = int(SOCK_STREAM)
 _MOST_FD, _BEYOND = 1 << 31, 1 << 62
 _LEFT: int = -lib.SIO_BUDGET
 _copy, _send = lib.sio_act_copy, lib.sio_act_send
@@ -56,7 +63,6 @@ def copied(
     offset: int | None,
     timeout: float | None,
     progress: Callable[[int], object] | None,
-    *,
     cached_only: bool = False,
     call: str = "copy",
     names: tuple[str, str] = ("src", "dst"),
@@ -91,22 +97,34 @@ def copied(
             src = _unbuffered(src)
     else:
         return None
-    if isinstance(src, Window):
+    known = _CACHED_ONLY if cached_only else 0
+    if type(src) is int and 0 <= src < _MOST_FD:
+        from_ = src
+    elif type(src) is socket:
+        from_ = src.fileno()
+        if _type_of(src) == _STREAM:
+            known |= _KNOWN_SRC
+    elif isinstance(src, Window):
         if (part := _part_of(src, at, most)) is None:
             return None
         from_, at, most = part
     else:
         from_ = plain(src)
-    to = _destination(dst)
+    if type(dst) is socket:
+        to = dst.fileno()
+        if _type_of(dst) == _STREAM:
+            known |= _KNOWN_DST
+    else:
+        to = _destination(dst)
     if from_ < 0 or to < 0:
         return None
     try:
         c = _spare.pop()
     except IndexError:
         c = _new()
-    c.cached_only, c.moved, result, transfer = cached_only, 0, None, None
+    c.moved, result, transfer = 0, None, None
     try:
-        done = _copy(c, from_, to, most, at)
+        done = _copy(c, known, from_, to, most, at)
         if done < 0:
             limit, ends = _limit(timeout, src, dst), ((src, from_), (dst, to))
             if not _is_made(_copy_rest(c, from_, to, most, at), c, call, names, ends):
@@ -127,7 +145,11 @@ def copied(
             reader.seek(at + c.moved)
         method = _NAMES[done & _MASK]
         moved = done >> _SHIFT
-        result = _made(moved, method, monotonic() - begun, {method: moved})
+        result = _blank(TransferResult)  # by hand: _made() would be a tenth of a small call
+        told = result.__dict__
+        told["moved"], told["method"] = moved, method
+        told["seconds"], told["fallbacks"] = monotonic() - begun, ()
+        told["by_method"] = {method: moved}
         if progress is not None:
             progress(moved)
     except BaseException as error:
@@ -172,13 +194,21 @@ def sent(
         return None
     if type(file) is BufferedReader:
         file = _unbuffered(file)
-    if isinstance(file, Window):
+    known = _CACHED_ONLY if cached_only else 0
+    if type(file) is int and 0 <= file < _MOST_FD:
+        from_ = file
+    elif isinstance(file, Window):
         if (part := _part_of(file, offset, whole)) is None:
             return None
         from_, offset, whole = part
     else:
         from_ = plain(file)
-    to = _destination(sock)
+    if type(sock) is socket:
+        to = sock.fileno()
+        if _type_of(sock) == _STREAM:
+            known |= _KNOWN_DST
+    else:
+        to = _destination(sock)
     if from_ < 0 or to < 0:
         return None
     try:
@@ -187,9 +217,9 @@ def sent(
         c = _new()
     names = "file", "sock"
     first, end = (most, b"") if whole > most else (whole, trailer)
-    c.cached_only, c.moved, result, transfer = cached_only, 0, None, None
+    c.moved, result, transfer = 0, None, None
     try:
-        done = _send(c, to, from_, offset, first, header, len(header), end, len(end))
+        done = _send(c, known, to, from_, offset, first, header, len(header), end, len(end))
         if done < 0:
             limit, ends = _limit(timeout, file, sock), ((file, from_), (sock, to))
             around = ffi.from_buffer(header), ffi.from_buffer(trailer)
@@ -303,6 +333,8 @@ def _is_made(
             raise errors.closed_meanwhile(call, names[0 if is_src else 1])
         raise errors.failure(call, err, ends[0][1], ends[1][1], names=names)
     if answer:
+        if c.moved or c.held:  # then it was something else
+            raise errors.closed_meanwhile(call, names[1])
         return False
     for (end, fd), name in zip(ends, names, strict=True):
         if type(end) is not int and _number(end) != fd:
@@ -345,9 +377,10 @@ def _rest(
 def _made(moved: int, method: str, seconds: float, by_method: dict[str, int]) -> TransferResult:
     """Make a frozen dataclass without its __init__, which takes as long as the system call."""
     result = _blank(TransferResult)
-    result.__dict__.update(
-        moved=moved, method=method, seconds=seconds, fallbacks=(), by_method=by_method
-    )
+    told = result.__dict__
+    told["moved"], told["method"] = moved, method
+    told["seconds"], told["fallbacks"] = seconds, ()
+    told["by_method"] = by_method
     return result
 
 

@@ -50,7 +50,7 @@ def copy(
     """
     if method == "auto" and offset_dst is None:
         done = act.copied(src, dst, count, offset_src, timeout, progress)
-        if isinstance(done, TransferResult):
+        if type(done) is TransferResult:
             return done
     transfer = Transfer(
         src,

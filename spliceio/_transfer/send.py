@@ -73,7 +73,7 @@ def send_file(
     bytes in the socket's buffer arrive.
     """
     done = act.sent(sock, file, offset, count, header, trailer, timeout, progress)
-    if isinstance(done, TransferResult):
+    if type(done) is TransferResult:
         return done
     transfer = make_send_file(sock, file, offset, count, header, trailer, timeout)
     return run_and_close(transfer, progress)

@@ -300,11 +300,11 @@ for turn in range(3):
     far.recv(9999) if {reads} else None
 """
 CALLS = {
-    "send_file": (6, "", "spliceio.send_file(near, file, header=b'h' * 100)", 1),
-    "copy file tcp": (7, "file.seek(0)", "spliceio.copy(file, near)", 1),
-    "copy file tcp offset": (6, "", "spliceio.copy(file, near, 1024, offset_src=0)", 1),
-    "copy pipe pipe": (5, "os.write(from_w, b'x' * 1000)", "spliceio.copy(from_r, to_w, 1000)", 0),
-    "copy tcp tcp": (7, "far.sendall(b'x' * 1000)", "spliceio.copy(near, target, 1000)", 0),
+    "send_file": (4, "", "spliceio.send_file(near, file, header=b'h' * 100)", 1),
+    "copy file tcp": (4, "file.seek(0)", "spliceio.copy(file, near)", 1),
+    "copy file tcp offset": (3, "", "spliceio.copy(file, near, 1024, offset_src=0)", 1),
+    "copy pipe pipe": (3, "os.write(from_w, b'x' * 1000)", "spliceio.copy(from_r, to_w, 1000)", 0),
+    "copy tcp tcp": (2, "far.sendall(b'x' * 1000)", "spliceio.copy(near, target, 1000)", 0),
 }
 
 
@@ -641,6 +641,32 @@ def test_a_timeout_begins_with_the_last_byte(wires):
 
 
 # -- what is not touched ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kinds", ["file dgram", "dgram unix", "file seqpacket", "file listener"])
+def test_a_socket_of_another_type_is_told_from_a_stream(wires, kinds):
+    """By its object or by its number; nothing is sent, and nothing taken."""
+    src, dst = kinds.split()
+    made = {"file": wires.file(DATA[:100]), "unix": wires.sockets("unix")[0]}
+    if "listener" in kinds:
+        made["listener"] = wires.ends.sock(socket.create_server(("127.0.0.1", 0)))
+    else:
+        kind = socket.SOCK_DGRAM if "dgram" in kinds else socket.SOCK_SEQPACKET
+        one, two = map(wires.ends.sock, socket.socketpair(socket.AF_UNIX, kind))
+        two.send(b"message")
+        made["dgram"] = made["seqpacket"] = one
+    for number in (False, True):
+        ends = [made[end] for end in (src, dst)]
+        if number:
+            ends = [end if isinstance(end, int) else end.fileno() for end in ends]
+        error = OSError if "listener" in kinds else ValueError
+        with pytest.raises(error, match=r"listening|messages a byte stream"):
+            copy(*ends, 50)
+    if "listener" not in kinds:
+        assert one.recv(100) == b"message"
+        two.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            two.recv(100)
 
 
 @pytest.mark.parametrize("bad", [-1.0, "soon", float("nan")])
