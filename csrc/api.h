@@ -215,7 +215,7 @@ enum sio_state {
 	SIO_EVENT,              /* said by a relay: look at `finished` */
 	SIO_FORKED,             /* by the drivers: opened by another process */
 	SIO_UNTRIED,            /* by an act: nothing was touched */
-	SIO_WANT_DISK           /* said to an engine only: see cached.c */
+	SIO_WANT_DISK           /* said to who waits for no disk: see cached.c */
 };
 
 enum sio_side { SIO_SIDE_NONE, SIO_SIDE_SRC, SIO_SIDE_DST };
@@ -349,6 +349,9 @@ void sio_transfer_refresh(struct sio_transfer *t);
 
 /* Refresh, then one step: for a driver that waits by other means. */
 int sio_transfer_try(struct sio_transfer *t, int64_t ns);
+/* The same, of about so many bytes, in a thread that waits for no disk either, and
+ * whose poll tells again what is left. */
+int sio_transfer_turn(struct sio_transfer *t, int64_t bytes);
 /* Steps and poll() for ns nanoseconds; SIO_TIMEOUT when nothing moved for
  * idle_ns (-1: no limit).  A slice that ends while it waits is gone on with in
  * the poll(), without a look at either side. */
@@ -426,7 +429,7 @@ struct sio_act {
 	struct sio_identity dst;
 	struct sio_transfer *rest;      /* of what is left, once it has been made */
 	int32_t state;                  /* in which its first slice ended */
-	int64_t whole;                  /* what it has to move, or less is an error; -1: any */
+	int64_t whole;                  /* what there is to move in all; -1: not known */
 	struct sio_segment parts[3];    /* what it sends */
 	unsigned char buf[SIO_ACT_BUF + 1];
 };

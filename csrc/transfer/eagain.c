@@ -90,14 +90,20 @@ int sio_blocked_side(struct sio_transfer *t, int phase)
 /* The file has no more at the position, as a read that takes nothing says. */
 static int file_has_ended(const struct sio_transfer *t)
 {
-	int64_t at = t->src.offset;
+	int64_t at = t->src.offset, n;
 	char byte;
 
 	if (t->taken < t->src.known)
 		return 0;
 	if (at < 0)
 		at = lseek(t->src.fd, 0, SEEK_CUR);
-	return at >= 0 && sio_read(NULL, t->src.fd, &at, &byte, 1) == 0;
+	if (at < 0)
+		return 0;
+	n = sio_read_cached(NULL, t->src.fd, &at, &byte, 1);
+	/* On its disk, or where that is not told, there may be more. */
+	if (n < 0 && !t->src.cached_only)
+		n = sio_read(NULL, t->src.fd, &at, &byte, 1);
+	return n == 0;
 }
 
 /* Of a pipe, a terminal or a device. */

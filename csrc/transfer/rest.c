@@ -159,9 +159,9 @@ int sio_act_copy_rest(struct sio_act *a, int src, int dst, int64_t count,
 {
 	struct sio_transfer_config config = { 0 };
 	struct stat from;
-	int err;
+	int64_t has;
+	int err = look(a, src, dst, &config, &from);
 
-	err = look(a, src, dst, &config, &from);
 	if (err != SIO_GO)
 		return err;
 	if (off_src >= 0) {
@@ -173,11 +173,11 @@ int sio_act_copy_rest(struct sio_act *a, int src, int dst, int64_t count,
 	config.left = count < 0 ? -1 : count - a->moved;
 	a->whole = -1;
 	err = make(a, &config);
-	if (err)
+	if (err || config.src_kind != SIO_KIND_FILE || !has_size(src, &from))
 		return err;
-	if (config.src_kind == SIO_KIND_FILE && has_size(src, &from))
-		sio_transfer_expect(a->rest, a->moved +
-				    sio_file_rest(src, &from, off_src));
+	has = a->moved + sio_file_rest(src, &from, off_src);
+	sio_transfer_expect(a->rest, has);
+	a->whole = count >= 0 && count < has ? count : has;
 	return 0;
 }
 

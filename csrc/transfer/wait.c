@@ -189,6 +189,21 @@ int sio_transfer_try(struct sio_transfer *t, int64_t ns)
 	return sio_transfer_step(t, STEP_BYTES, ns);
 }
 
+int sio_transfer_turn(struct sio_transfer *t, int64_t bytes)
+{
+	int state;
+
+	if (t->pid != getpid())
+		return SIO_FORKED;
+	sio_transfer_refresh(t);
+	t->eagain.level_poll = t->src.cached_only = 1;
+	state = sio_transfer_step(t, bytes, -1);
+	if (state == SIO_WANT_DISK)
+		t->src.cached = 0; /* which nobody reads into memory here */
+	t->eagain.level_poll = t->src.cached_only = 0;
+	return state;
+}
+
 int sio_transfer_run(struct sio_transfer *t, int64_t ns, int64_t idle_ns)
 {
 	int64_t end = sio_now() + ns, left = ns;

@@ -187,7 +187,8 @@ def _segments_for_c(
 class Flow:
     """A transfer from one endpoint to another, or into memory when `dst` is None.
 
-    `waits` says whether one of the two is not a file, which is always ready.
+    `waits` says whether one of the two is not a file, which is always ready; `whole` is what there
+    is to move in all, from a file, or -1 where that is not known.
     """
 
     __slots__ = (
@@ -200,6 +201,7 @@ class Flow:
         "known",
         "src",
         "waits",
+        "whole",
     )
 
     def __init__(
@@ -234,7 +236,7 @@ class Flow:
         data, the `extent`.
         """
         self.src, self.dst = src, dst
-        self.is_in_engine, self.known = False, 0
+        self.is_in_engine, self.known, self.whole = False, 0, -1
         self._state: int | None = None
         kinds = {src.info.kind, None if dst is None else dst.info.kind}
         self.waits = kinds != {lib.SIO_KIND_FILE}
@@ -297,7 +299,7 @@ class Flow:
         flow = cls.__new__(cls)
         flow.c, flow._memory = act.rest, (act, memory)
         flow._state, flow._shared = int(act.state), None
-        flow.src, flow.dst, flow.known = src, dst, known
+        flow.src, flow.dst, flow.known, flow.whole = src, dst, known, int(act.whole)
         flow.is_in_engine, flow.waits = False, True
         return flow
 
@@ -336,6 +338,10 @@ class Flow:
         if slice_ns > SLICE_NS and lib.sio_transfer_wakeable(self.c):
             slice_ns = SLICE_NS
         return self.past_record(int(lib.sio_transfer_run(self.c, slice_ns, limit)))
+
+    def turn(self, most: int) -> int:
+        """Move about so many bytes without waiting for peer or disk; return the state."""
+        return self.past_record(int(lib.sio_transfer_turn(self.c, most)))
 
     def step(self) -> int:
         """Run without waiting for one slice; return the state."""

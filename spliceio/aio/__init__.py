@@ -1,7 +1,9 @@
 """Async functions: `copy`, `send_file`, `receive_file`, `fanout`, `relay`, `serve_proxy`.
 
 They work alike under asyncio, uvloop and trio, through anyio: `pip install 'spliceio[aio]'`. The
-bytes move in threads of C, so a busy event loop delays only the return of the call.
+bytes move in threads of C, so a busy event loop delays only the return of the call. What is small,
+and under asyncio and uvloop up to a MiB of a file that is in memory, goes from the loop's own
+thread, without waiting, as long as the peer takes it within 10 ms: then it is not worth a thread.
 
 Where a function takes a descriptor it also takes an asyncio StreamReader or StreamWriter, and
 `relay` the pair of both: what they hold goes first, and they are paused meanwhile. A transport that

@@ -3,14 +3,16 @@
 A transfer or relay is handed over to an engine, whose completions wake the event loop by an
 eventfd: one wake-up for each, however many bytes. Under asyncio, uvloop and trio alike, by anyio.
 
-Rule 1: bytes never wait for the event loop. What waits for no peer, file to file, and a fan-out run
-        in a thread; everything else in an engine.
+Rule 1: bytes do not wait for the event loop, but for those of the first milliseconds (`_turns`).
+        What waits for no peer, file to file, and a fan-out run in a thread; everything else in an
+        engine.
 Rule 2: a cancelled task makes the engine release the job, and waits until it has; then nothing is
         in flight, and the exception has `result`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import math
@@ -41,6 +43,7 @@ from .._transfer.transfer import (
     checked_result,
     flow_of,
 )
+from ._turns import run_in_turns
 from ._worker import Pace, run_in_thread
 
 if TYPE_CHECKING:
@@ -228,6 +231,15 @@ async def at_once(
     return tried
 
 
+def _is_asyncio() -> bool:
+    """Whether this task is one of an event loop of asyncio."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return not _is_trio()
+
+
 def _is_trio() -> bool:
     """Whether this task is one of trio, which is not imported for that."""
     if (trio := sys.modules.get("trio")) is None:
@@ -255,9 +267,11 @@ async def run_and_close(
             await run_in_thread(
                 lambda report, _: transfer.run(report), progress, lambda: transfer.moved
             )
-        else:
+        elif not (_is_asyncio() and await run_in_turns(transfer)):
             while await _by_engine(transfer, progress):
                 pass
+        elif progress is not None:
+            progress(transfer.moved)
         result = checked_result(transfer)
         transfer.close()
         return result
