@@ -247,6 +247,14 @@ struct sio_identity {
 	uint64_t ino;           /* 0: any */
 };
 
+/* Empty pipes that the blocking calls of this process share.  It is never freed. */
+struct sio_spare_pipes;
+
+/* NULL: no memory. */
+struct sio_spare_pipes *sio_spare_pipes_new(void);
+/* In a forked child, whose parent goes on using them: close the copies. */
+void sio_spare_pipes_reset(struct sio_spare_pipes *shared);
+
 /* What a flow is made from; zeroed, but for what is said here. */
 struct sio_transfer_config {
 	struct sio_faults *faults;  /* NULL outside the tests */
@@ -268,6 +276,7 @@ struct sio_transfer_config {
 	int64_t src_offset;     /* SIO_NO_OFFSET: the file position */
 	int64_t dst_offset;
 	int64_t pipe_size;      /* what to ask for; 0: the kernel's default */
+	struct sio_spare_pipes *spares; /* to take one from; NULL: a new one each */
 	const struct sio_segment *segments;   /* after `left`, which is 0; the caller's */
 	int32_t segment_count;
 	int32_t holes;          /* enum sio_holes */
@@ -606,6 +615,7 @@ void sio_fanout_detach(struct sio_fanout *f, int32_t i);
  * not all have got; and take it: a count, or -errno. */
 int64_t sio_fanout_rest(const struct sio_fanout *f);
 int64_t sio_fanout_take_rest(struct sio_fanout *f, void *buf, int64_t len);
+/* What it owns, and the pipe that `in` fills; before `in` is closed. */
 void sio_fanout_close(struct sio_fanout *f);
 
 #define SIO_FAN_MOST 64 /* sinks of a first try */

@@ -1,6 +1,6 @@
 /*
- * races.c: threads that submit, cancel and use relays of one engine, under
- * ThreadSanitizer (`make races`).
+ * races.c: threads that submit, cancel and use relays of one engine, and threads
+ * that share the spare pipes, under ThreadSanitizer (`make races`).
  *
  * Python is not in it: what is looked for is in csrc/ alone, between an engine
  * thread and those that talk to it.  Each relay's bytes are counted at its far
@@ -14,11 +14,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define SUBMITTERS 3
 #define RELAYS 200
+#define TAKERS 6
+#define PIPES 2000
 #define BYTES 40000
 #define CHUNK 8192
 #define MOST (BYTES + CHUNK)
@@ -203,6 +206,51 @@ static int take(void)
 	return over;
 }
 
+static struct sio_spare_pipes *spares;
+
+/* A pipe that is taken is empty, and its bytes are one thread's. */
+static void *take_pipes(void *arg)
+{
+	unsigned char own = (unsigned char)(size_t)arg, found;
+
+	for (int i = 0; i < PIPES; i++) {
+		struct sio_pipe pipe = { .reader = -1, .writer = -1 };
+		int unread;
+
+		if (sio_spare_take(spares, NULL, 0, &pipe))
+			abort();
+		if (ioctl(pipe.reader, FIONREAD, &unread) || unread ||
+		    write(pipe.writer, &own, 1) != 1) {
+			fprintf(stderr, "a spare pipe is not empty\n");
+			exit(1);
+		}
+		pipe.held = i % 5 == 0;
+		if (!pipe.held && (read(pipe.reader, &found, 1) != 1 || found != own)) {
+			fprintf(stderr, "a spare pipe has two users\n");
+			exit(1);
+		}
+		sio_spare_give(spares, &pipe, 0);
+		if (i % 100 == 0)
+			sio_spare_trim(spares);
+	}
+	return NULL;
+}
+
+static void share_pipes(void)
+{
+	pthread_t threads[TAKERS];
+
+	spares = sio_spare_pipes_new();
+	if (!spares)
+		abort();
+	for (size_t i = 0; i < TAKERS; i++)
+		pthread_create(&threads[i], NULL, take_pipes, (void *)(i + 1));
+	for (int i = 0; i < TAKERS; i++)
+		pthread_join(threads[i], NULL);
+	sio_spare_trim(spares);
+	printf("%d pipes, each with one user\n", TAKERS * PIPES);
+}
+
 int main(void)
 {
 	pthread_t threads[SUBMITTERS];
@@ -230,6 +278,7 @@ int main(void)
 	for (int i = 0; i < 2; i++)
 		sio_engine_free(engines[i]);
 	sio_completions_free(news);
+	share_pipes();
 	printf("%d relays, no byte lost\n", over);
 	return 0;
 }

@@ -34,7 +34,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STAGE_PIPE (1 << 20)
 #define TURN_BYTES (8 << 20)
 #define TURN_NS 5000000
 #define NONBLOCK 2 /* SPLICE_F_NONBLOCK */
@@ -47,7 +46,7 @@ static int is_open(const struct sio_sink *s)
 /* Bytes are on their way to it, or in the hands of the caller. */
 static int holds(const struct sio_sink *s)
 {
-	return s->staged || (s->out && sio_transfer_held(s->out));
+	return s->pipe.held || (s->out && sio_transfer_held(s->out));
 }
 
 static int is_pipe(const struct sio_sink *s)
@@ -63,8 +62,8 @@ static void detach(struct sio_fanout *f, struct sio_sink *s, int fate)
 	s->fate = fate;
 	f->changed = 1;
 	if (--f->attached) {
-		s->staged = 0;
-		sio_pipe_close(&s->pipe_r, &s->pipe_w);
+		sio_spare_give(f->spares, &s->pipe, fate == SIO_FATE_FAILED);
+		s->pipe.held = 0;
 	} else {
 		f->last = (int32_t)(s - f->sinks);
 	}
@@ -130,9 +129,9 @@ static int flush(struct sio_fanout *f, struct sio_sink *s)
 
 	if (!s->out || s->full)
 		return 0;
-	n = move_from(f, s, s->pipe_r, s->staged);
-	if (s->pipe_r >= 0) /* the last sink keeps it, with what is in it */
-		s->staged -= n;
+	n = move_from(f, s, s->pipe.reader, s->pipe.held);
+	if (s->pipe.reader >= 0) /* the last sink keeps it, with what is in it */
+		s->pipe.held -= n;
 	return f->interrupted ? SIO_INTERRUPTED : 0;
 }
 
@@ -149,22 +148,22 @@ static int stage(struct sio_fanout *f, struct sio_sink *s)
 {
 	int64_t again = s->got - f->base, n;
 
-	if (s->pipe_r < 0) {
-		n = sio_pipe(f->faults, &s->pipe_r, &s->pipe_w, STAGE_PIPE);
+	if (s->pipe.reader < 0) {
+		n = sio_spare_take(f->spares, f->faults, SIO_PIPE_SIZE, &s->pipe);
 		if (n < 0) {
 			sio_head_copy(f, (int)-n, SIO_CALL_PIPE);
 			return 0;
 		}
-		if (s->out && s->out->dst.slots < n / SIO_PIPE_SLOT)
-			s->out->dst.slots = n / SIO_PIPE_SLOT;
+		if (s->out && s->out->dst.slots < s->pipe.size / SIO_PIPE_SLOT)
+			s->out->dst.slots = s->pipe.size / SIO_PIPE_SLOT;
 	}
 	sio_at(f->in, SIO_PHASE_STAGE);
-	n = sio_tee(f->faults, sio_head_fd(f), s->pipe_w, f->end - f->base,
+	n = sio_tee(f->faults, sio_head_fd(f), s->pipe.writer, f->end - f->base,
 		    NONBLOCK);
 	if (n == -EINTR)
 		return SIO_INTERRUPTED;
 	if (n == 0 || n == -EAGAIN) {
-		f->retry |= !s->staged; /* there is room, and something to fill it */
+		f->retry |= !s->pipe.held; /* there is room, and something to fill it */
 		return 0;
 	}
 	if (refused(f, n, SIO_CALL_TEE))
@@ -182,13 +181,13 @@ static int stage(struct sio_fanout *f, struct sio_sink *s)
 		s->beyond = again; /* its pipe is too small to reach past it */
 	if (n < again)
 		again = n;
-	if (sio_pipe_drop(f, s->pipe_r, again) < again && s->out) {
+	if (sio_pipe_drop(f, s->pipe.reader, again) < again && s->out) {
 		sink_failed(f, s, EIO, SIO_CALL_READ);
 		return 0;
 	}
 	if (n == again)
 		return 0;
-	s->staged += n - again;
+	s->pipe.held += n - again;
 	s->got += n - again;
 	f->progress += n - again;
 	return flush(f, s);
@@ -326,7 +325,7 @@ static int caller_is_due(const struct sio_fanout *f)
 		const struct sio_sink *s = &f->sinks[i];
 
 		if (!s->out && is_open(s) &&
-		    (s->staged || (sio_head_in_memory(f) && s->got < f->end)))
+		    (s->pipe.held || (sio_head_in_memory(f) && s->got < f->end)))
 			return 1;
 	}
 	return 0;
@@ -530,13 +529,13 @@ int sio_fanout_run(struct sio_fanout *f, int64_t ns, int64_t idle_ns,
 int64_t sio_fanout_take(struct sio_fanout *f, int32_t i, void *buf, int64_t len)
 {
 	struct sio_sink *s = &f->sinks[i];
-	int64_t n = s->staged < len ? s->staged : len;
+	int64_t n = s->pipe.held < len ? s->pipe.held : len;
 
 	if (n > 0) {
 		sio_at(f->in, SIO_PHASE_DRAIN);
-		n = sio_read(f->faults, s->pipe_r, NULL, buf, n);
+		n = sio_read(f->faults, s->pipe.reader, NULL, buf, n);
 		if (n > 0)
-			s->staged -= n;
+			s->pipe.held -= n;
 	} else if (!s->out && is_open(s) && sio_head_in_memory(f) &&
 		   s->got < f->end) {
 		n = f->end - s->got < len ? f->end - s->got : len;

@@ -22,7 +22,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HEAD_PIPE (1 << 20)
 #define HEAD_MEMORY (256 << 10)
 #define TURN_NS 5000000
 #define NONBLOCK 2 /* SPLICE_F_NONBLOCK */
@@ -39,7 +38,7 @@ int sio_head_in_memory(const struct sio_fanout *f)
 
 int sio_head_fd(const struct sio_fanout *f)
 {
-	return f->direct ? f->in->src.fd : f->head_r;
+	return f->direct ? f->in->src.fd : f->head.reader;
 }
 
 static int nonblocking(int fd)
@@ -50,16 +49,18 @@ static int nonblocking(int fd)
 /* The private head, if one is needed and can be had. */
 static void open_head(struct sio_fanout *f)
 {
-	int64_t size = sio_pipe(f->faults, &f->head_r, &f->in->dst.fd, HEAD_PIPE);
+	int err = -sio_spare_take(f->spares, f->faults, SIO_PIPE_SIZE, &f->head);
 
-	if (size < 0) {
-		sio_head_copy(f, (int)-size, SIO_CALL_PIPE);
+	if (err) {
+		sio_head_copy(f, err, SIO_CALL_PIPE);
 		return;
 	}
-	(void)nonblocking(f->head_r);
+	f->in->dst.fd = f->head.writer;
+	f->head.writer = -1;
+	(void)nonblocking(f->head.reader);
 	(void)nonblocking(f->in->dst.fd);
 	f->in->dst.kind = SIO_KIND_PIPE;
-	f->in->dst.slots = size / SIO_PIPE_SLOT;
+	f->in->dst.slots = f->head.size / SIO_PIPE_SLOT;
 }
 
 struct sio_fanout *sio_fanout_new(const struct sio_fanout_config *config)
@@ -74,7 +75,8 @@ struct sio_fanout *sio_fanout_new(const struct sio_fanout_config *config)
 	f->sink_count = f->attached = config->sink_count;
 	f->copying = config->copying;
 	f->stall_ns = config->stall_ns;
-	f->head_r = f->null_fd = f->wake_fd = -1;
+	f->spares = f->in->spares;
+	f->head.reader = f->head.writer = f->null_fd = f->wake_fd = -1;
 	f->full_at = -1;
 	f->direct = f->in->src.kind == SIO_KIND_PIPE;
 	f->fds = calloc(count + 2, sizeof(*f->fds));
@@ -85,7 +87,7 @@ struct sio_fanout *sio_fanout_new(const struct sio_fanout_config *config)
 	}
 	for (size_t i = 0; i < count; i++) {
 		f->sinks[i].out = config->out[i];
-		f->sinks[i].pipe_r = f->sinks[i].pipe_w = -1;
+		f->sinks[i].pipe.reader = f->sinks[i].pipe.writer = -1;
 		f->sinks[i].beyond = -1;
 	}
 	if (!f->copying)
@@ -95,18 +97,16 @@ struct sio_fanout *sio_fanout_new(const struct sio_fanout_config *config)
 	return f;
 }
 
-void sio_fanout_free(struct sio_fanout *f)
+/* Without the writer of its head, which is the caller's to close. */
+static void drop(struct sio_fanout *f)
 {
-	if (f)
-		sio_fanout_close(f);
-	free(f);
-}
-
-void sio_fanout_close(struct sio_fanout *f)
-{
-	sio_pipe_close(&f->head_r, &f->null_fd);
+	sio_spare_give(f->spares, &f->head, f->failed || f->head.writer < 0);
 	for (int32_t i = 0; f->sinks && i < f->sink_count; i++)
-		sio_pipe_close(&f->sinks[i].pipe_r, &f->sinks[i].pipe_w);
+		sio_spare_give(f->spares, &f->sinks[i].pipe,
+			       f->sinks[i].fate == SIO_FATE_FAILED);
+	if (f->null_fd >= 0)
+		close(f->null_fd);
+	f->null_fd = -1;
 	free(f->sinks);
 	free(f->mem);
 	free(f->fds);
@@ -115,6 +115,23 @@ void sio_fanout_close(struct sio_fanout *f)
 	f->fds = NULL;
 	f->sink_count = 0;
 	f->mem_pos = f->mem_len = f->head_held = 0;
+}
+
+void sio_fanout_free(struct sio_fanout *f)
+{
+	if (f)
+		drop(f);
+	free(f);
+}
+
+void sio_fanout_close(struct sio_fanout *f)
+{
+	if (f->head.reader >= 0) {
+		f->head.writer = f->in->dst.fd;
+		f->head.held = f->head_held;
+		f->in->dst.fd = -1;
+	}
+	drop(f);
 }
 
 void sio_head_copy(struct sio_fanout *f, int err, int call)
@@ -140,7 +157,7 @@ static int64_t read_more(struct sio_fanout *f)
 
 	if (f->head_held && !f->direct) {
 		sio_at(f->in, SIO_PHASE_FILL);
-		n = sio_read(f->faults, f->head_r, NULL, f->mem,
+		n = sio_read(f->faults, f->head.reader, NULL, f->mem,
 			     least(f->mem_size, f->head_held));
 		if (n > 0)
 			f->head_held -= n;
@@ -208,7 +225,7 @@ static int fill(struct sio_fanout *f)
 
 	if (f->full_at == f->base)
 		return 0;
-	r = sio_transfer_step(in, HEAD_PIPE, TURN_NS);
+	r = sio_transfer_step(in, SIO_PIPE_SIZE, TURN_NS);
 	f->full_at = r == SIO_WANT_DST ? f->base : -1;
 	f->head_held += in->moved - before;
 	f->progress += in->moved - before + in->taken - taken;

@@ -14,9 +14,7 @@
 struct sio_sink {
 	struct sio_transfer *out;       /* from a pipe to the sink; the caller's.
 					 * NULL: the caller takes the bytes */
-	int32_t pipe_r;         /* its own pipe; -1: none was needed yet */
-	int32_t pipe_w;
-	int64_t staged;         /* what is in it */
+	struct sio_pipe pipe;   /* its own, with what is staged */
 	int64_t got;            /* the source's first so many are not wanted again */
 	int64_t teed;           /* of them, straight into the sink */
 	int32_t full;           /* poll() has not said yet that it has room */
@@ -27,13 +25,14 @@ struct sio_sink {
 };
 
 /*
- * Owns its sinks, head_r, null_fd and `mem`; of `in`, the dst that feeds the head.
+ * Owns its sinks, the reader of head, null_fd and `mem`; of `in`, the dst that feeds the head.
  * What the source has given
  * and not every sink has got is the head: the source itself if that is a pipe,
  * else a pipe of its own, or memory where tee() is refused.
  */
 struct sio_fanout {
 	struct sio_faults *faults;
+	struct sio_spare_pipes *spares; /* where its pipes come from; NULL: nowhere */
 	struct sio_transfer *in;        /* of the source; the caller's */
 	int32_t sink_count;
 	int32_t copying;        /* 1: no tee() from the start */
@@ -60,7 +59,7 @@ struct sio_fanout {
 				 * it is made again after the slice */
 	int32_t woken;          /* by wake_fd */
 	int32_t null_fd;        /* /dev/null, or -1 */
-	int32_t head_r;
+	struct sio_pipe head;
 	int64_t head_held;
 	int64_t full_at;        /* base when the head took no more */
 	unsigned char *mem;

@@ -3,7 +3,7 @@
  *
  * Rule 1: who has no bytes in flight has neither, so ten thousand idle relays
  *         cost no pipe and no buffer.
- * Rule 2: only an empty pipe comes back; one that may hold a byte is closed.
+ * Rule 2: only an empty pipe comes back (see spare_pipes.c).
  * Rule 3: the number of pipes is bounded, and pipes that the user's quota makes
  *         tiny do not count as pipes.  Who gets none copies for this once.
  * Rule 4: there is one buffer, for one user at a time.  What is still in it when
@@ -19,7 +19,6 @@
 
 #define BULK_BUF (128 << 10)
 #define BUF_ALIGN 4096
-#define PIPE_SIZE (1 << 20)
 /* Empty pipes that are kept for the next user. */
 #define SPARE 16
 /* After a refusal no pipe is made for this long. */
@@ -29,25 +28,25 @@ int sio_pool_open(struct sio_pipe_pool *pool, int32_t most)
 {
 	memset(pool, 0, sizeof(*pool));
 	pool->most = most;
-	pool->spare = calloc(SPARE, sizeof(*pool->spare));
-	return pool->spare ? 0 : -ENOMEM;
+	pool->spares.most = SPARE;
+	pool->spares.each = calloc(SPARE, sizeof(*pool->spares.each));
+	return pool->spares.each ? 0 : -ENOMEM;
 }
 
 void sio_pool_trim(struct sio_pipe_pool *pool)
 {
-	while (pool->spare_count) {
-		struct sio_spare *s = &pool->spare[--pool->spare_count];
+	struct sio_pipe pipe;
 
-		sio_pipe_close(&s->reader, &s->writer);
+	while (sio_spares_pop(&pool->spares, &pipe)) {
+		sio_pipe_close(&pipe.reader, &pipe.writer);
 		sio_count(&pool->open, -1);
 	}
 }
 
 void sio_pool_close(struct sio_pipe_pool *pool)
 {
-	if (pool->spare)
-		sio_pool_trim(pool);
-	free(pool->spare);
+	sio_pool_trim(pool);
+	free(pool->spares.each);
 	free(pool->buf);
 	memset(pool, 0, sizeof(*pool));
 }
@@ -66,7 +65,8 @@ static int64_t make_pipe(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
 
 	if (pool->open >= pool->most || sio_now() < pool->refused_until)
 		return -EMFILE;
-	size = sio_pipe(faults, &pipe->reader, &pipe->writer, PIPE_SIZE);
+	size = sio_pipe(faults, &pipe->reader, &pipe->writer,
+			SIO_PIPE_SIZE);
 	if (size >= 0)
 		sio_count(&pool->open, 1);
 	if (size >= SIO_SMALLEST_PIPE)
@@ -82,18 +82,12 @@ int sio_pipe_acquire(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
 {
 	int64_t size;
 
-	if (pool->spare_count) {
-		struct sio_spare *s = &pool->spare[--pool->spare_count];
-
-		pipe->reader = s->reader;
-		pipe->writer = s->writer;
-		size = s->size;
-	} else {
+	if (!sio_spares_pop(&pool->spares, pipe)) {
 		size = make_pipe(pool, pipe, faults);
+		if (size < 0)
+			return (int)size;
+		pipe->size = size;
 	}
-	if (size < 0)
-		return (int)size;
-	pipe->size = size;
 	sio_count(&pool->held, 1);
 	return 0;
 }
@@ -101,21 +95,9 @@ int sio_pipe_acquire(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
 static void take_pipe_back(struct sio_pipe_pool *pool, struct sio_pipe *pipe,
 			   int suspect)
 {
-	struct sio_spare *s;
-
 	sio_count(&pool->held, -1);
-	if (suspect || pool->spare_count == SPARE) {
+	if (!sio_spares_push(&pool->spares, pipe, suspect))
 		lose_pipe(pool, pipe);
-		return;
-	}
-	s = &pool->spare[pool->spare_count];
-	s->reader = pipe->reader;
-	s->writer = pipe->writer;
-	s->size = pipe->size;
-	/* A child that is forked now must not find numbers of before in it. */
-	__atomic_store_n(&pool->spare_count, pool->spare_count + 1,
-			 __ATOMIC_RELEASE);
-	pipe->reader = pipe->writer = -1;
 }
 
 static int new_buffer(unsigned char **buf, int64_t size)

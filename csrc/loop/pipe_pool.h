@@ -4,20 +4,12 @@
 #ifndef SIO_LOOP_PIPE_POOL_H
 #define SIO_LOOP_PIPE_POOL_H
 
-#include "api.h"
+#include "loop/spare_pipes.h"
 
 /* A read that fills this much is no small one. */
 #define SIO_SMALL_BUF (32 << 10)
 /* With less than this a pipe costs more calls than copying. */
 #define SIO_SMALLEST_PIPE (64 << 10)
-
-/* Owns both descriptors; -1: there is no pipe. */
-struct sio_pipe {
-	int32_t reader;
-	int32_t writer;
-	int64_t held;           /* bytes in it */
-	int64_t size;
-};
 
 /* Bytes from pos to len are held.  Owns `data`, unless that is the pool's. */
 struct sio_buf {
@@ -28,19 +20,12 @@ struct sio_buf {
 	int32_t pooled;
 };
 
-struct sio_spare {
-	int reader;
-	int writer;
-	int64_t size;
-};
-
 /* Owns the spare pipes and the buffer; counts those that are in use. */
 struct sio_pipe_pool {
 	int64_t open;           /* pipes there are, those in use too */
 	int64_t held;           /* in use */
 	int32_t most;
-	int32_t spare_count;
-	struct sio_spare *spare;
+	struct sio_spares spares;
 	int64_t refused_until;
 	unsigned char *buf;
 };

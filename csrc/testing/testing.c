@@ -14,7 +14,7 @@
 
 int64_t sio_test_staged(const struct sio_fanout *f, int32_t i)
 {
-	return f->sinks[i].staged;
+	return f->sinks[i].pipe.held;
 }
 
 int sio_test_in_memory(const struct sio_fanout *f)
@@ -58,6 +58,19 @@ int sio_test_pipe_writer(const struct sio_transfer *t)
 int sio_test_wake_fd(const struct sio_transfer *t)
 {
 	return t->wait.wake_fd;
+}
+
+void sio_test_trim(struct sio_spare_pipes *shared)
+{
+	sio_spare_trim(shared);
+}
+
+void sio_test_lock(struct sio_spare_pipes *shared, int lock)
+{
+	if (lock)
+		pthread_mutex_lock(&shared->lock);
+	else
+		pthread_mutex_unlock(&shared->lock);
 }
 
 void sio_test_set_left(struct sio_transfer *t, int64_t left)

@@ -15,6 +15,10 @@ void sio_test_transfer(struct sio_transfer *t, struct sio_faults *faults);
 /* The writer of its private pipe, and what ends a wait; -1: there is none. */
 int sio_test_pipe_writer(const struct sio_transfer *t);
 int sio_test_wake_fd(const struct sio_transfer *t);
+/* Close the pipes that no call uses now. */
+void sio_test_trim(struct sio_spare_pipes *shared);
+/* Lock or unlock them, as another thread may have at any moment. */
+void sio_test_lock(struct sio_spare_pipes *shared, int lock);
 /* Of a fan-out: how much sink i has in its own pipe; whether some of a head in
  * memory has been given away;
  * whether the source has ended. */

@@ -48,6 +48,7 @@ void sio_transfer_init(struct sio_transfer *t,
 	t->left = config->left;
 	t->chunk = CHUNK;
 	t->pipe_size = config->pipe_size;
+	t->spares = config->spares;
 	t->src.fd = t->dst.fd = -1;
 	t->src.kind = config->src_kind;
 	t->src.tls = config->src_tls;
@@ -185,7 +186,7 @@ void sio_transfer_close(struct sio_transfer *t)
 		if (t->sparse.reserved)
 			(void)sio_settle(t);
 	}
-	sio_pipe_close(&t->pipe.reader, &t->pipe.writer);
+	sio_spare_give(t->spares, &t->pipe, t->error.err);
 	if (!t->shares)
 		sio_pipe_close(&t->src.fd, &t->dst.fd);
 	t->src.fd = t->dst.fd = -1;

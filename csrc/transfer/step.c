@@ -347,15 +347,9 @@ static int64_t own_size(const struct sio_transfer *t)
 /* 0 or -errno. */
 static int need_pipe(struct sio_transfer *t)
 {
-	int64_t size;
-
 	if (t->pool)
 		return sio_pipe_acquire(t->pool, &t->pipe, t->faults);
-	size = sio_pipe(t->faults, &t->pipe.reader, &t->pipe.writer, own_size(t));
-	if (size < 0)
-		return (int)size;
-	t->pipe.size = size;
-	return 0;
+	return sio_spare_take(t->spares, t->faults, own_size(t), &t->pipe);
 }
 
 static int fill(struct sio_transfer *t)

@@ -114,6 +114,7 @@ struct sio_transfer {
 	struct sio_pipe pipe;   /* its own, or the pool's while bytes are in it */
 	struct sio_buf buf;     /* likewise */
 	struct sio_pipe_pool *pool;     /* NULL: none */
+	struct sio_spare_pipes *spares; /* where its own comes from; NULL: nowhere */
 	struct sio_segments segments;
 	struct sio_sparse sparse;
 	struct sio_eagain eagain;

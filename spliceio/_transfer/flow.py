@@ -7,6 +7,7 @@ makes, reads and closes one, and does not wait: `Transfer` and `relay` drive it.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,11 @@ CALLS = {
     lib.SIO_CALL_EPOLL_CTL: "epoll_ctl",
     lib.SIO_CALL_EPOLL_WAIT: "epoll_wait",
 }
+
+_spares = lib.sio_spare_pipes_new()
+if _spares == ffi.NULL:
+    raise MemoryError("no memory for the spare pipes")
+os.register_at_fork(after_in_child=lambda: lib.sio_spare_pipes_reset(_spares))
 
 
 @public
@@ -253,7 +259,7 @@ class Flow:
         config.left = -1 if count is None else min(count, INT64_MAX)
         config.src_offset = lib.SIO_NO_OFFSET if src.offset is None else src.offset
         config.dst_offset = lib.SIO_NO_OFFSET if offset_dst is None else offset_dst
-        config.pipe_size = PRIVATE_PIPE
+        config.pipe_size, config.spares = PRIVATE_PIPE, _spares
         config.adaptive = adaptive
         config.small = config.level_poll = interactive
         laid, memories = _segments_for_c(segments)

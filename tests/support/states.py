@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -94,8 +95,20 @@ class Worker(threading.Thread):
         return self.native_id is not None and thread_state(self.native_id) in ("S", "D")
 
 
+def close_spare_pipes() -> None:
+    """Close the empty pipes that the package keeps, if it is loaded at all."""
+    flow = sys.modules.get("spliceio._transfer.flow")
+    if flow is not None:
+        flow.lib.sio_test_trim(flow._spares)
+
+
 def descriptors() -> dict[int, str]:
-    """Return what every descriptor of this process points at."""
+    """Return what every descriptor of this process points at.
+
+    The pipes that blocking calls keep for the next one are closed before: what is left is
+    somebody's.
+    """
+    close_spare_pipes()
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -123,6 +136,7 @@ FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 2
 @contextlib.contextmanager
 def no_more_descriptors(spare: int = 0):
     """Let this process open `spare` more descriptors, and no other."""
+    close_spare_pipes()
     free = [os.dup(2) for _ in range(spare + 1)]
     for fd in free:
         os.close(fd)

@@ -16,7 +16,6 @@ import pytest
 
 import spliceio
 from spliceio import RelayPool, Transfer
-from spliceio._cffi import lib
 from tests.support.cases import cases
 from tests.support.seam import Seam
 from tests.support.states import syscall_of, until
@@ -284,13 +283,3 @@ def test_the_end_of_a_file_of_known_size_is_not_asked_for_again(wires):
         assert [(row.call, row.result) for row in seam.log if row.call != "poll"] == [
             ("sendfile", 1000)
         ]
-
-
-def test_a_pipe_is_no_larger_than_what_is_to_be_moved(wires):
-    """A known small count needs no pipe of 1 MiB."""
-    near, far = wires.sockets("unix")
-    far.sendall(payload(40000))
-    out = wires.file()
-    with Transfer(near, out, 40000) as transfer:
-        assert transfer.run().method == "splice"
-        assert fcntl.fcntl(lib.sio_test_pipe_writer(transfer._flow.c), F_GETPIPE_SZ) == 65536
