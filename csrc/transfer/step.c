@@ -332,13 +332,28 @@ static int direct(struct sio_transfer *t, int method)
 
 /* ---- two splices, through the private pipe ---------------------------------------- */
 
-/* For what is known to be little, the kernel's default. */
-static int64_t own_size(const struct sio_transfer *t)
+/* What is still to come; -1: nobody knows. */
+static int64_t at_most(const struct sio_transfer *t)
 {
 	int64_t most = t->src.known > t->taken ? t->src.known - t->taken : t->left;
 
-	if (most < 0 || (t->left >= 0 && t->left < most))
-		most = t->left;
+	return t->left >= 0 && t->left < most ? t->left : most;
+}
+
+/* It needs no pipe, unless splice alone may move it, or has moved what came before. */
+static int is_little(const struct sio_transfer *t)
+{
+	int64_t most = at_most(t);
+
+	return most >= 0 && most < SMALL_READ && has_next(t) &&
+	       !t->methods.moved[sio_method_of(t)];
+}
+
+/* For what is known to be less than a pipe can hold, no more than needed. */
+static int64_t own_size(const struct sio_transfer *t)
+{
+	int64_t most = at_most(t);
+
 	if (most < 0 || most >= t->pipe_size)
 		return t->pipe_size;
 	return most <= SIO_SMALLEST_PIPE ? 0 : most;
@@ -356,7 +371,7 @@ static int fill(struct sio_transfer *t)
 {
 	int64_t len, n;
 
-	if (t->methods.adaptive && t->methods.small)
+	if ((t->methods.adaptive && t->methods.small) || is_little(t))
 		return copy_in(t);
 	if (t->pipe.reader < 0) {
 		n = need_pipe(t);

@@ -633,7 +633,9 @@ def test_explain_says_what_copy_then_does(wires, src, dst):
     plan = spliceio.explain(source.end, sink.end)
     assert plan.method in str(plan)
     result = spliceio.copy(source.end, sink.end, source.count)
-    assert plan.method in result.by_method
+    # It knows of no count: what is little then is copied.
+    little = source.count is not None and len(data) < 16384
+    assert ("read_write" if little else plan.method) in result.by_method
     tried = [f.method for f in result.fallbacks] + [result.method]
     assert [m for m in plan.order if m in tried] == list(dict.fromkeys(tried))
     assert sink.received() == data

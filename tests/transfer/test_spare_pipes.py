@@ -28,11 +28,13 @@ from spliceio._cffi import lib
 from spliceio._transfer import flow
 from tests.support.programs import need
 from tests.support.seam import Seam, fail
-from tests.support.states import Worker, close_spare_pipes, until
+from tests.support.states import Worker, close_spare_pipes, syscall_of, until
 from tests.support.wires import MIB, payload, prefill, read_all
 
 MOST = 4
 SIZE = 100_000
+LITTLE = 16 << 10
+POLLS = (7, 271)
 F_GETPIPE_SZ = 1032
 
 
@@ -172,6 +174,34 @@ def test_no_system_call_makes_a_pipe(tmp_path, call):
     assert any(line.startswith("splice(") for line in made)
     assert not [line for line in made if re.search(r"pipe2?\(|PIPE_SZ", line)]
     assert sum(line.startswith("close(") for line in made) == 2  # the duplicates
+
+
+@pytest.mark.parametrize("kind", ["file", "socket"])
+@pytest.mark.parametrize("named", [False, True], ids=["auto", "splice"])
+@pytest.mark.parametrize("count", [1, 4096, LITTLE - 1, LITTLE, LITTLE + 1])
+def test_a_known_small_count_needs_no_pipe(wires, count, named, kind):
+    """It is read and written, waiting or not; unless splice is asked for by name."""
+    data = payload(count)
+    near, far = wires.sockets("unix")
+    out, end = wires.sockets("unix")
+    file = wires.file()
+    method = "splice" if named else "auto"
+    with Transfer(near, file if kind == "file" else out, count, method=method) as transfer:
+        running = Worker(transfer.run)
+        until(lambda: syscall_of(running.native_id) in POLLS)
+        half = count // 2 if count < LITTLE else 0
+        far.sendall(data[:half])
+        until(lambda: transfer.moved == half)
+        far.sendall(data[half:])
+        result = running.result()
+        has_pipe = lib.sio_test_pipe_writer(transfer._flow.c) >= 0
+    used = "splice" if named or count >= LITTLE else "read_write"
+    assert result.moved == count
+    assert result.method == used
+    assert result.fallbacks == ()
+    assert has_pipe == (used == "splice")
+    got = os.pread(file, count + 1, 0) if kind == "file" else end.recv(count + 1)
+    assert got == data
 
 
 # -- how many --------------------------------------------------------------------------------------
