@@ -426,6 +426,7 @@ enum sio_act_known {
 
 struct sio_act {
 	struct sio_faults *faults;
+	struct sio_spare_pipes *spares; /* for what is left */
 	int32_t known;          /* enum sio_act_known */
 	int32_t method;         /* that moved them */
 	int64_t moved;          /* in all */

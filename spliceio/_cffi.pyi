@@ -174,6 +174,7 @@ class c_uint8_t(Scalar[int]): ...
 
 class _struct_sio_act:
     faults: Member[struct_sio_faults_ptr, Pointer[struct_sio_faults]]
+    spares: Member[struct_sio_spare_pipes_ptr, Pointer[struct_sio_spare_pipes]]
     known: int
     method: int
     moved: int

@@ -75,6 +75,7 @@ static int look(struct sio_act *a, int src, int dst,
 	    (pair.src_kind == SIO_KIND_FILE && pair.dst_kind == SIO_KIND_FILE))
 		return -SIO_UNTRIED;
 	config->faults = a->faults;
+	config->spares = a->spares;
 	config->src = src;
 	config->dst = dst;
 	config->src_is = a->src;

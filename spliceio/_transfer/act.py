@@ -25,7 +25,7 @@ from .._kernel import errors, tls
 from .._kernel.arguments import Window
 from .._kernel.endpoint import Endpoint
 from .._kernel.objects import TLS_SENDS, has_no_own
-from .flow import SLICE_NS, Flow, TransferResult, idle_ns
+from .flow import SLICE_NS, Flow, TransferResult, idle_ns, spares
 from .transfer import Transfer, from_flow, run_and_close
 
 if TYPE_CHECKING:
@@ -312,6 +312,7 @@ def _limit(timeout: float | None, src: Any, dst: Any) -> int:
 def _new() -> struct_sio_act_ptr:
     c = ffi.gc(ffi.new("struct sio_act *"), lib.sio_act_close)
     c.method = lib.SIO_READ_WRITE  # of the nothing that it has moved
+    c.spares = spares
     return c
 
 

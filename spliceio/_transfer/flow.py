@@ -42,6 +42,7 @@ __all__ = [
     "idle_ns",
     "limit_ns",
     "next_slice",
+    "spares",
 ]
 
 SLICE_NS = 80_000_000
@@ -77,10 +78,10 @@ CALLS = {
     lib.SIO_CALL_EPOLL_WAIT: "epoll_wait",
 }
 
-_spares = lib.sio_spare_pipes_new()
-if _spares == ffi.NULL:
+spares = lib.sio_spare_pipes_new()
+if spares == ffi.NULL:
     raise MemoryError("no memory for the spare pipes")
-os.register_at_fork(after_in_child=lambda: lib.sio_spare_pipes_reset(_spares))
+os.register_at_fork(after_in_child=lambda: lib.sio_spare_pipes_reset(spares))
 
 
 @public
@@ -259,7 +260,7 @@ class Flow:
         config.left = -1 if count is None else min(count, INT64_MAX)
         config.src_offset = lib.SIO_NO_OFFSET if src.offset is None else src.offset
         config.dst_offset = lib.SIO_NO_OFFSET if offset_dst is None else offset_dst
-        config.pipe_size, config.spares = PRIVATE_PIPE, _spares
+        config.pipe_size, config.spares = PRIVATE_PIPE, spares
         config.adaptive = adaptive
         config.small = config.level_poll = interactive
         laid, memories = _segments_for_c(segments)

@@ -99,7 +99,7 @@ def close_spare_pipes() -> None:
     """Close the empty pipes that the package keeps, if it is loaded at all."""
     flow = sys.modules.get("spliceio._transfer.flow")
     if flow is not None:
-        flow.lib.sio_test_trim(flow._spares)
+        flow.lib.sio_test_trim(flow.spares)
 
 
 def descriptors() -> dict[int, str]:

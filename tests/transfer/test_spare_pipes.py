@@ -534,11 +534,11 @@ def test_a_child_keeps_no_pipe_of_a_copied_transfer(wires):
 
 def test_a_fork_while_they_are_locked(wires, spare):
     """The child has a lock of its own: the thread that holds its parent's is not there."""
-    lib.sio_test_lock(flow._spares, 1)
+    lib.sio_test_lock(flow.spares, 1)
     try:
         said = forked(lambda: copied(wires, payload(SIZE)) != spare[0]).result()
     finally:
-        lib.sio_test_lock(flow._spares, 0)
+        lib.sio_test_lock(flow.spares, 0)
     assert said == "True"
 
 
