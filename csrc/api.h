@@ -623,7 +623,7 @@ void sio_fanout_close(struct sio_fanout *f);
 #define SIO_ACT_TEE 7   /* besides enum sio_method */
 
 struct sio_fan_sink {
-	struct sio_identity is; /* what was looked at */
+	struct sio_identity is; /* what was looked at; 0 where that is known */
 	int64_t moved;
 	int32_t err;            /* a connection has ended; told once by the kernel */
 	int32_t fd;
@@ -644,9 +644,13 @@ struct sio_fan_act {
 	unsigned char buf[SIO_ACT_BUF];
 };
 
+/* Of a sink: it is a stream socket, and its object is asked for its number once
+ * more before what is left goes on. */
+#define SIO_FAN_KNOWN 1073741824
+
 /* Without waiting: the bytes that every sink has got, when all is done;
- * -SIO_BUDGET with what was done so far in a, or -SIO_UNTRIED.  `known` has the bits of enum
- * sio_act_known. */
+ * -SIO_BUDGET with what was done so far in a, or -SIO_UNTRIED.  Of the sinks
+ * the numbers, and what is known. */
 int64_t sio_act_fanout(struct sio_fan_act *a, int src, int64_t count,
 		       const int32_t *sinks, int32_t sink_count);
 /* Take what some sink has got and the source still has; what was taken in all. */

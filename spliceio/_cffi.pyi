@@ -562,6 +562,7 @@ class Lib:
     SIO_FILE_BUF: Final[int]
     SIO_FAN_MOST: Final[int]
     SIO_ACT_TEE: Final[int]
+    SIO_FAN_KNOWN: Final[int]
     SIO_PAGE_GIFT_REGION: Final[int]
     SIO_PAGE_GIFT_SMALL: Final[int]
     SIO_CALL_SPLICE: Final[int]

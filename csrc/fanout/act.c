@@ -59,13 +59,18 @@ static int look_at_src(struct sio_fan_act *a, int src, struct stat *st)
 }
 
 /* Without `asks` the call that is next tells whether it can be written to. */
-static int look_at_sink(struct sio_fan_act *a, int i, int asks)
+static int look_at_sink(struct sio_fan_act *a, int i, int is_known, int asks)
 {
 	struct sio_fan_sink *s = &a->each[i];
 	struct stat st;
 
 	s->moved = s->err = 0;
 	a->how[i] = SIO_READ_WRITE;
+	if (is_known) {
+		s->is.ino = 0;
+		s->mode = S_IFSOCK;
+		return !sio_option(s->fd, SO_ACCEPTCONN);
+	}
 	if (!sio_look(s->fd, &s->is, &st) || sio_is_same(&a->src, &st))
 		return 0;
 	s->mode = st.st_mode & S_IFMT;
@@ -88,8 +93,11 @@ static int look(struct sio_fan_act *a, int src, const int32_t *sinks,
 	if (count > SIO_FAN_MOST || !look_at_src(a, src, st))
 		return 0;
 	for (int32_t i = 0; i < count; i++) {
-		a->each[i].fd = sinks[i];
-		if (!look_at_sink(a, i, pipes || !S_ISFIFO(st->st_mode)))
+		/* A socket that is the source too would be looked for. */
+		int is_known = sinks[i] & SIO_FAN_KNOWN && !S_ISSOCK(st->st_mode);
+
+		a->each[i].fd = sinks[i] & ~SIO_FAN_KNOWN;
+		if (!look_at_sink(a, i, is_known, pipes || !S_ISFIFO(st->st_mode)))
 			return 0;
 		pipes += S_ISFIFO(a->each[i].mode);
 	}

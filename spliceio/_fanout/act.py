@@ -11,12 +11,13 @@ Rule 3: whatever is raised, it has the counts, and the bytes that some sinks hav
 from __future__ import annotations
 
 from collections.abc import Callable
+from socket import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
 from .._kernel import errors
-from .._transfer.act import plain
+from .._transfer.act import STREAM, plain, type_of
 from .sinks import DescriptorSink, FanoutResult, ObjectSink, SinkResult
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _NAMES = {
 }
 _MOST: int = lib.SIO_FAN_MOST
 _BEYOND = 1 << 62
+_KNOWN: int = lib.SIO_FAN_KNOWN
 _fanout = lib.sio_act_fanout
 _unpack = ffi.unpack
 _blank = object.__new__
@@ -72,7 +74,7 @@ class Tried:
             assert isinstance(sink, DescriptorSink)  # no other is tried
             pairs.append((sink.endpoint, getattr(tried, "is")))
         for end, was in pairs:
-            if (end.info.dev, end.info.ino) != (was.dev, was.ino):
+            if was.ino and (end.info.dev, end.info.ino) != (was.dev, was.ino):
                 raise errors.closed_meanwhile("fanout", end.name)
         if lib.sio_fanout_resume(fan, c, places):
             raise MemoryError("fanout: no memory for what it holds")
@@ -110,7 +112,7 @@ def tried(
     else:
         return None
     from_ = plain(src)
-    fds = [*map(plain, sinks)]
+    fds = [_number(sink) for sink in sinks]
     if from_ < 0 or min(fds) < 0:
         return None
     try:
@@ -139,6 +141,14 @@ def tried(
     return result
 
 
+def _number(sink: Any) -> int:
+    """Return the number of a sink, as `plain` does, and that it is a stream where that is known."""
+    if type(sink) is not socket:
+        return number if (number := plain(sink)) < _KNOWN else -1
+    fd: int = sink.fileno()
+    return fd | _KNOWN if fd >= 0 and type_of(sink) == STREAM else fd
+
+
 def _is_seconds(seconds: object) -> bool:
     return type(seconds) in (int, float) and seconds >= 0  # type: ignore[operator]
 
@@ -151,9 +161,9 @@ def _new() -> tuple[struct_sio_fan_act_ptr, Any]:
 def _made(moved: int, seconds: float, reason: str, make: tuple[Any, ...]) -> FanoutResult:
     """Make a frozen dataclass without its __init__, which takes as long as a system call."""
     result: FanoutResult = _blank(FanoutResult)
-    result.__dict__.update(
-        moved=moved, seconds=seconds, reason=reason, fallbacks=(), unread=b"", _make=make
-    )
+    told = result.__dict__
+    told["moved"], told["seconds"], told["reason"] = moved, seconds, reason
+    told["fallbacks"], told["unread"], told["_make"] = (), b"", make
     return result
 
 

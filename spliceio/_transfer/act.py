@@ -31,7 +31,7 @@ from .transfer import Transfer, from_flow, run_and_close
 if TYPE_CHECKING:
     from .._cffi import struct_sio_act_ptr
 
-__all__ = ["copied", "note_nothing", "plain", "sent"]
+__all__ = ["STREAM", "copied", "note_nothing", "plain", "sent", "type_of"]
 
 _NAMES = {
     lib.SIO_READ_WRITE: "read_write",
@@ -44,8 +44,8 @@ _MASK = (1 << _SHIFT) - 1
 _CACHED_ONLY: int = lib.SIO_CACHED_ONLY
 _KNOWN_SRC: int = lib.SIO_KNOWN_SRC
 _KNOWN_DST: int = lib.SIO_KNOWN_DST
-_type_of = _socket.socket.type.__get__  # of the class in C: a number, not an enum
-_STREAM = int(SOCK_STREAM)
+type_of = _socket.socket.type.__get__  # of the class in C: a number, not an enum
+STREAM = int(SOCK_STREAM)
 _MOST_FD, _BEYOND = 1 << 31, 1 << 62
 _LEFT: int = -lib.SIO_BUDGET
 _copy, _send = lib.sio_act_copy, lib.sio_act_send
@@ -102,7 +102,7 @@ def copied(
         from_ = src
     elif type(src) is socket:
         from_ = src.fileno()
-        if _type_of(src) == _STREAM:
+        if type_of(src) == STREAM:
             known |= _KNOWN_SRC
     elif isinstance(src, Window):
         if (part := _part_of(src, at, most)) is None:
@@ -112,7 +112,7 @@ def copied(
         from_ = plain(src)
     if type(dst) is socket:
         to = dst.fileno()
-        if _type_of(dst) == _STREAM:
+        if type_of(dst) == STREAM:
             known |= _KNOWN_DST
     else:
         to = _destination(dst)
@@ -170,7 +170,6 @@ def sent(
     trailer: Any,
     timeout: float | None,
     progress: Callable[[int], object] | None,
-    *,
     cached_only: bool = False,
     most: int = _BEYOND,
 ) -> TransferResult | Transfer | None:
@@ -205,7 +204,7 @@ def sent(
         from_ = plain(file)
     if type(sock) is socket:
         to = sock.fileno()
-        if _type_of(sock) == _STREAM:
+        if type_of(sock) == STREAM:
             known |= _KNOWN_DST
     else:
         to = _destination(sock)
@@ -236,8 +235,11 @@ def sent(
         method = _NAMES[done & _MASK]
         moved = done >> _SHIFT
         memory = c.from_memory
-        by_method = {method: moved - memory, "send": memory} if memory else {method: moved}
-        result = _made(moved, method, monotonic() - begun, by_method)
+        result = _blank(TransferResult)
+        told = result.__dict__
+        told["moved"], told["method"] = moved, method
+        told["seconds"], told["fallbacks"] = monotonic() - begun, ()
+        told["by_method"] = {method: moved - memory, "send": memory} if memory else {method: moved}
         if progress is not None:
             progress(moved)
     except BaseException as error:

@@ -542,6 +542,10 @@ def test_a_fork_while_they_are_locked(wires, spare):
     assert said == "True"
 
 
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="libasan's allocator may be locked in a child that is forked beside threads",
+)
 @quiet
 def test_a_fork_while_threads_take_and_give(wires):
     """Each child copies, whatever its parent's threads were doing."""
