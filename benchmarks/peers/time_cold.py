@@ -65,9 +65,14 @@ async def read_all(socks: list[socket.socket]) -> None:
 def drop(files: list[int]) -> None:
     """Leave no page of the files in memory; exits where the filesystem keeps them."""
     for file in files:
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-        with contextlib.suppress(BlockingIOError):
-            os.preadv(file, [bytearray(1)], SIZE // 2, os.RWF_NOWAIT)
+        for _ in range(100):
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            try:
+                os.preadv(file, [bytearray(1)], SIZE // 2, os.RWF_NOWAIT)
+            except BlockingIOError:
+                break
+            time.sleep(0.01)  # somebody has them still
+        else:
             raise SystemExit("the pages of a file here cannot be dropped")
 
 
@@ -97,12 +102,12 @@ async def measured(send: Send, files: list[int], socks: list[socket.socket]) -> 
 
 
 def turn(send: Send, files: list[int]) -> tuple[float, float]:
+    drop(files)  # before there is a child, which would wait for ever
     pairs = [socket.socketpair() for _ in files]
     child = read_in_child([far for _, far in pairs])
     for near, far in pairs:
         far.close()
         near.setblocking(False)
-    drop(files)
     # The child has copies of the near ends: shutdown says the end to it, close does not.
     socks = [Ended(near) for near, _ in pairs]
     spent = asyncio.run(measured(send, files, socks))
