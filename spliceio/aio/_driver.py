@@ -43,7 +43,7 @@ from .._transfer.transfer import (
     checked_result,
     flow_of,
 )
-from ._turns import run_in_turns
+from ._turns import readable, run_in_turns
 from ._worker import Pace, run_in_thread
 
 if TYPE_CHECKING:
@@ -125,13 +125,20 @@ class _Completions:
 
     async def next(self, pace: Pace | None = None) -> int:
         """Wait for the next events; call `progress` at this pace meanwhile."""
+        wait = readable if _is_asyncio() else _readable
         while not (events := self.take()):
-            with anyio.move_on_after(math.inf if pace is None else pace.seconds):
-                await anyio.wait_readable(lib.sio_completions_fd(self.c))
-                continue
-            if pace is not None:
+            seconds = math.inf if pace is None else pace.seconds
+            if not await wait(lib.sio_completions_fd(self.c), seconds) and pace is not None:
                 pace.report()
         return events
+
+
+async def _readable(fd: int, seconds: float) -> bool:
+    """Wait until a descriptor is readable; return whether it is, before so much time is over."""
+    with anyio.move_on_after(seconds):
+        await anyio.wait_readable(fd)
+        return True
+    return False
 
 
 async def _until_over(job: Job, completions: _Completions, pace: Pace | None) -> None:
@@ -158,7 +165,7 @@ async def _wait_released(completions: _Completions) -> None:
 
 async def _run_in_engine(job: Job, completions: _Completions, pace: Pace | None = None) -> None:
     # Small transfers are over before there is anything to wait for.
-    await anyio.lowlevel.checkpoint()
+    await (asyncio.sleep(0) if _is_asyncio() else anyio.lowlevel.checkpoint())
     _reap()
     engine, waiter = _engine(), _Waiter()
     try:

@@ -14,13 +14,14 @@ registered for the socket is touched, and no transport minds.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 
 from .._cffi import lib
 from .._transfer.transfer import Transfer, apply_state, flow_of
 
-__all__ = ["run_in_turns"]
+__all__ = ["readable", "run_in_turns"]
 
 _MOST = 1 << 20
 """Bytes; of more, the hand-over is a small part of the whole."""
@@ -55,6 +56,28 @@ async def run_in_turns(transfer: Transfer) -> bool:
         is_over = state not in (lib.SIO_WANT_SRC, lib.SIO_WANT_DST, lib.SIO_WANT_DISK)
         apply_state(transfer, state if is_over else lib.SIO_BUDGET, time.monotonic() - begun)
     return bool(state == lib.SIO_DONE)
+
+
+async def readable(fd: int, seconds: float) -> bool:
+    """Wait until a descriptor is readable; return whether it is, before so much time is over.
+
+    Of a descriptor that nobody else waits for. As `anyio.wait_readable`, for a third of its price.
+    """
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[bool] = loop.create_future()
+
+    def tell(is_ready: bool) -> None:
+        if not waiter.done():
+            waiter.set_result(is_ready)
+
+    loop.add_reader(fd, tell, True)
+    timer = None if math.isinf(seconds) else loop.call_later(seconds, tell, False)
+    try:
+        return await waiter
+    finally:
+        loop.remove_reader(fd)
+        if timer is not None:
+            timer.cancel()
 
 
 class _Room:
