@@ -437,6 +437,7 @@ struct sio_act {
 	int32_t looked;         /* both ends are what a transfer takes, */
 	struct sio_identity src;        /* and are these; 0 where that is known */
 	struct sio_identity dst;
+	int64_t off_dst;        /* in a file, of what is written next; -1: its position */
 	struct sio_transfer *rest;      /* of what is left, once it has been made */
 	int32_t state;                  /* in which its first slice ended */
 	int64_t whole;                  /* what there is to move in all; -1: not known */
@@ -450,7 +451,7 @@ struct sio_act {
  * all is done, the bytes moved << SIO_ACT_SHIFT | the method; -SIO_BUDGET with
  * what was done so far in a, or -SIO_UNTRIED. */
 int64_t sio_act_copy(struct sio_act *a, int known, int src, int dst,
-		     int64_t count, int64_t off_src);
+		     int64_t count, int64_t off_src, int64_t off_dst);
 int64_t sio_act_send(struct sio_act *a, int known, int sock, int file,
 		     int64_t offset, int64_t count, const void *header,
 		     int64_t header_len, const void *trailer, int64_t trailer_len);
@@ -459,7 +460,7 @@ int64_t sio_act_send(struct sio_act *a, int known, int sock, int file,
  * then nothing is made.  The arguments are those of the act; header and trailer are
  * the caller's as long as a->rest is. */
 int sio_act_copy_rest(struct sio_act *a, int src, int dst, int64_t count,
-		      int64_t off_src);
+		      int64_t off_src, int64_t off_dst);
 int sio_act_send_rest(struct sio_act *a, int sock, int file, int64_t offset,
 		      int64_t count, const void *header, int64_t header_len,
 		      const void *trailer, int64_t trailer_len);

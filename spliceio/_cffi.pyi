@@ -185,6 +185,7 @@ class _struct_sio_act:
     looked: int
     src: Member[struct_sio_identity, struct_sio_identity | Fields]
     dst: Member[struct_sio_identity, struct_sio_identity | Fields]
+    off_dst: int
     rest: Member[struct_sio_transfer_ptr, Pointer[struct_sio_transfer]]
     state: int
     whole: int
@@ -864,6 +865,7 @@ class Lib:
         dst: int,
         count: int,
         off_src: int,
+        off_dst: int,
         /,
     ) -> int: ...
     def sio_act_send(
@@ -887,6 +889,7 @@ class Lib:
         dst: int,
         count: int,
         off_src: int,
+        off_dst: int,
         /,
     ) -> int: ...
     def sio_act_send_rest(

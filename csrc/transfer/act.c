@@ -100,7 +100,8 @@ static int64_t give(struct sio_act *a, int dst, const struct stat *to,
 	at(a, SIO_PHASE_DRAIN);
 	return S_ISSOCK(to->st_mode) ?
 		       sio_send(a->faults, dst, a->buf, len, 0) :
-		       sio_write(a->faults, dst, NULL, a->buf, len);
+		       sio_write(a->faults, dst,
+				 a->off_dst < 0 ? NULL : &a->off_dst, a->buf, len);
 }
 
 /* One read, one send.  What is not sent goes back into the file. */
@@ -236,12 +237,14 @@ static int from_file(struct sio_act *a, int src, int dst, int64_t count,
 	}
 }
 
-/* A file that cannot be written is found out before anything is taken for it. */
-static int takes_bytes(int fd, const struct stat *st)
+/* A file that cannot be written is found out before anything is taken for it; and
+ * one that appends writes at no offset. */
+static int takes_bytes(const struct sio_act *a, int fd, const struct stat *st)
 {
-	int flags = S_ISREG(st->st_mode) ? fcntl(fd, F_GETFL) : O_RDWR;
+	int is_file = S_ISREG(st->st_mode), flags = is_file ? fcntl(fd, F_GETFL) : O_RDWR;
 
-	return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY && !(flags & O_DIRECT);
+	return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY && !(flags & O_DIRECT) &&
+	       (a->off_dst < 0 || (is_file && !(flags & O_APPEND)));
 }
 
 static int copy(struct sio_act *a, int src, int dst, int64_t count,
@@ -250,6 +253,8 @@ static int copy(struct sio_act *a, int src, int dst, int64_t count,
 	struct stat from, to;
 
 	if (!count || !look(a, src, dst, &from, &to))
+		return SIO_UNTRIED;
+	if (a->off_dst >= 0 && !S_ISREG(to.st_mode))
 		return SIO_UNTRIED;
 	if (S_ISREG(from.st_mode))
 		return from_file(a, src, dst, count, off_src, &from, &to);
@@ -261,7 +266,7 @@ static int copy(struct sio_act *a, int src, int dst, int64_t count,
 			       by_splice(a, src, dst, -1, count) :
 			       SIO_UNTRIED;
 	case SIO_READ_WRITE:
-		return takes_bytes(dst, &to) ?
+		return takes_bytes(a, dst, &to) ?
 			       from_socket(a, src, dst, count, &to) :
 			       SIO_UNTRIED;
 	default:
@@ -275,9 +280,10 @@ int64_t sio_act_told(const struct sio_act *a, int state)
 }
 
 int64_t sio_act_copy(struct sio_act *a, int known, int src, int dst,
-		     int64_t count, int64_t off_src)
+		     int64_t count, int64_t off_src, int64_t off_dst)
 {
 	a->known = known;
+	a->off_dst = off_dst;
 	return sio_act_told(a, copy(a, src, dst, count, off_src));
 }
 

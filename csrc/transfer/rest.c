@@ -156,7 +156,7 @@ void sio_act_close(struct sio_act *a)
 }
 
 int sio_act_copy_rest(struct sio_act *a, int src, int dst, int64_t count,
-		      int64_t off_src)
+		      int64_t off_src, int64_t off_dst)
 {
 	struct sio_transfer_config config = { 0 };
 	struct stat from;
@@ -170,6 +170,11 @@ int sio_act_copy_rest(struct sio_act *a, int src, int dst, int64_t count,
 			return -SIO_UNTRIED;
 		off_src += a->moved;
 		config.src_offset = off_src;
+	}
+	if (off_dst >= 0) {
+		if (config.dst_kind != SIO_KIND_FILE || fcntl(dst, F_GETFL) & O_APPEND)
+			return -SIO_UNTRIED;
+		config.dst_offset = off_dst + a->moved;
 	}
 	config.left = count < 0 ? -1 : count - a->moved;
 	a->whole = -1;

@@ -12,6 +12,7 @@ Rule 3: whatever is raised, what has been moved is counted and what is held is n
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import sys
 from collections.abc import Callable
@@ -68,6 +69,7 @@ def copied(
     names: tuple[str, str] = ("src", "dst"),
     expected: int | None = None,
     made: Callable[[Transfer], object] | None = None,
+    offset_dst: int | None = None,
 ) -> TransferResult | Transfer | None:
     """Copy in one go; None where that cannot be tried, and nothing has been.
 
@@ -97,6 +99,12 @@ def copied(
             src = _unbuffered(src)
     else:
         return None
+    if offset_dst is None:
+        at_dst = -1
+    elif type(offset_dst) is int and 0 <= offset_dst < _BEYOND:
+        at_dst = offset_dst
+    else:
+        return None
     known = _CACHED_ONLY if cached_only else 0
     if type(src) is int and 0 <= src < _MOST_FD:
         from_ = src
@@ -124,10 +132,10 @@ def copied(
         c = _new()
     c.moved, result, transfer = 0, None, None
     try:
-        done = _copy(c, known, from_, to, most, at)
+        done = _copy(c, known, from_, to, most, at, at_dst)
         if done < 0:
             limit, ends = _limit(timeout, src, dst), ((src, from_), (dst, to))
-            if not _is_made(_copy_rest(c, from_, to, most, at), c, call, names, ends):
+            if not _is_made(_copy_rest(c, from_, to, most, at, at_dst), c, call, names, ends):
                 _spare.append(c)
                 return None
             if expected is not None:
@@ -155,7 +163,8 @@ def copied(
     except BaseException as error:
         _salvage(c, error, begun, result, transfer)
         if reader is not None and not reader.closed:
-            reader.seek(at + error.result.moved)  # type: ignore[attr-defined]
+            with contextlib.suppress(OSError):
+                reader.seek(at + error.result.moved)  # type: ignore[attr-defined]
         raise
     _spare.append(c)
     return result
@@ -171,12 +180,10 @@ def sent(
     timeout: float | None,
     progress: Callable[[int], object] | None,
     cached_only: bool = False,
-    most: int = _BEYOND,
 ) -> TransferResult | Transfer | None:
     """Send a header, a piece of a file and a trailer in one go; None where nothing was tried.
 
-    What is not done at once goes on as in `copied`. Of a longer piece `most` bytes are all that is
-    tried, without the trailer: then that is what has been done, or a Transfer of everything.
+    What is not done at once goes on as in `copied`.
     """
     begun = monotonic()
     if type(header) is not bytes or type(trailer) is not bytes:
@@ -186,9 +193,9 @@ def sent(
     if timeout is not None and not _is_seconds(timeout):
         return None
     if count is None:
-        whole = -1
+        most = -1
     elif type(count) is int and 0 < count < _BEYOND:
-        whole = count
+        most = count
     else:
         return None
     if type(file) is BufferedReader:
@@ -197,9 +204,9 @@ def sent(
     if type(file) is int and 0 <= file < _MOST_FD:
         from_ = file
     elif isinstance(file, Window):
-        if (part := _part_of(file, offset, whole)) is None:
+        if (part := _part_of(file, offset, most)) is None:
             return None
-        from_, offset, whole = part
+        from_, offset, most = part
     else:
         from_ = plain(file)
     if type(sock) is socket:
@@ -215,15 +222,14 @@ def sent(
     except IndexError:
         c = _new()
     names = "file", "sock"
-    first, end = (most, b"") if whole > most else (whole, trailer)
     c.moved, result, transfer = 0, None, None
     try:
-        done = _send(c, known, to, from_, offset, first, header, len(header), end, len(end))
+        done = _send(c, known, to, from_, offset, most, header, len(header), trailer, len(trailer))
         if done < 0:
             limit, ends = _limit(timeout, file, sock), ((file, from_), (sock, to))
             around = ffi.from_buffer(header), ffi.from_buffer(trailer)
             parts = around[0], len(header), around[1], len(trailer)
-            err = _send_rest(c, to, from_, offset, whole, *parts)
+            err = _send_rest(c, to, from_, offset, most, *parts)
             if not _is_made(err, c, "send_file", names, ends):
                 _spare.append(c)
                 return None

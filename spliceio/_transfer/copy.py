@@ -48,8 +48,8 @@ def copy(
     Not promised: a snapshot of a file that is edited while it is sent, or that nothing is copied;
     the result says which method ran.
     """
-    if method == "auto" and offset_dst is None:
-        done = act.copied(src, dst, count, offset_src, timeout, progress)
+    if method == "auto":
+        done = act.copied(src, dst, count, offset_src, timeout, progress, offset_dst=offset_dst)
         if type(done) is TransferResult:
             return done
     transfer = Transfer(

@@ -58,21 +58,21 @@ def receive_file(
     """
     made: list[Transfer] = []
     try:
-        if offset is None:
-            result = act.copied(
-                sock,
-                file,
-                count,
-                None,
-                timeout,
-                progress,
-                call="receive_file",
-                names=("sock", "file"),
-                expected=count,
-                made=made.append,
-            )
-            if isinstance(result, TransferResult):
-                return result
+        result = act.copied(
+            sock,
+            file,
+            count,
+            None,
+            timeout,
+            progress,
+            call="receive_file",
+            names=("sock", "file"),
+            expected=count,
+            made=made.append,
+            offset_dst=offset,
+        )
+        if isinstance(result, TransferResult):
+            return result
         made.append(make_receive_file(sock, file, count, offset, timeout))
         return run_and_close(made[0], progress)
     except BaseException as error:

@@ -80,8 +80,9 @@ async def copy(
     memory by a thread of C, so that neither the loop nor another transfer waits for it. Not
     promised: that a write to a slow disk holds up no other transfer for the moment it takes.
     """
-    if method == "auto" and offset_dst is None:
-        tried = await at_once(partial(act.copied, src, dst, count, offset_src, timeout, progress))
+    if method == "auto":
+        given = src, dst, count, offset_src, timeout, progress
+        tried = await at_once(partial(act.copied, *given, offset_dst=offset_dst))
         if isinstance(tried, TransferResult):
             return tried
         if tried is not None:

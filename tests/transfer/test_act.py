@@ -166,6 +166,44 @@ def test_known_bytes_from_a_socket_into_a_file(wires, long_way, call, size, flag
     assert source.recv(100) == DATA[size : size + 10]
 
 
+@pytest.mark.parametrize("call", ["copy", "receive_file"])
+@pytest.mark.parametrize("size", [1, 1000, BUF, 2 * BUF])
+@pytest.mark.parametrize("most", [0, 300], ids=["whole", "short"])
+def test_bytes_from_a_socket_at_an_offset_of_a_file(wires, long_way, monkeypatch, call, size, most):
+    """The position stays, what is around too; what a short write leaves follows it."""
+    near, source = room(*wires.sockets("unix"))
+    near.sendall(DATA[: size + 10])
+    file = wires.file(b"." * (size + 20))
+    os.lseek(file, 3, os.SEEK_SET)
+    with Seam(*([cap("write", most, times=1)] if most else [])).everywhere(monkeypatch):
+        if call == "copy":
+            result = copy(source, file, size, offset_dst=7)
+        else:
+            result = receive_file(source, file, size, offset=7)
+    assert result.moved == sum(result.by_method.values()) == size
+    assert os.pread(file, 3 * BUF, 0) == b"." * 7 + DATA[:size] + b"." * 13
+    assert os.lseek(file, 0, os.SEEK_CUR) == 3
+    assert source.recv(100) == DATA[size : size + 10]
+    if size <= BUF:
+        assert not long_way
+
+
+@pytest.mark.parametrize("dst", ["appending", "pipe", "socket"])
+def test_an_offset_where_nothing_can_be_written_at_one(wires, dst):
+    """Refused before anything is taken."""
+    near, source = wires.sockets("unix")
+    near.sendall(DATA[:1000])
+    end = {
+        "appending": lambda: wires.file(b"", flags=os.O_RDWR | os.O_APPEND),
+        "pipe": lambda: wires.pipe()[1],
+        "socket": lambda: wires.sockets("unix")[0],
+    }[dst]()
+    error = ValueError if dst == "appending" else OSError
+    with pytest.raises(error, match=r"O_APPEND|offset"):
+        copy(source, end, 1000, offset_dst=0)
+    assert source.recv(2000) == DATA[:1000]
+
+
 @pytest.mark.parametrize("call", [copy, receive_file])
 @pytest.mark.parametrize("what", ["read-only", "directory", "sealed"])
 def test_a_file_that_takes_nothing(wires, call, what):
