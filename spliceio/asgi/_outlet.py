@@ -18,11 +18,9 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from .._cffi import lib
 from .._transfer import act
 from .._transfer.flow import TransferResult
 from .._transfer.send import make_send_file
-from .._transfer.transfer import Transfer
 from ..aio._driver import nothing_unsent, run_and_close
 from ._disk import copy_blocks
 
@@ -33,10 +31,6 @@ _TURNS = 8
 BaseHTTPMiddleware there are some."""
 _SMALL = 16384
 """Up to this size a body is joined to its head, and not written after it."""
-_AT_ONCE = 262144
-"""Up to this size a file that is in memory, and for which the socket has room, is read and sent at
-once: an engine costs more (measured)."""
-_PART: int = lib.SIO_ACT_BUF
 _FULL = (errno.EMFILE, errno.ENFILE)
 _log = logging.getLogger("uvicorn.error")
 _said: set[str] = set()
@@ -157,21 +151,12 @@ class Outlet:
     async def _send(
         self, flow: Any, fd: int, offset: int, count: int, header: bytes, after: bytes
     ) -> None:
-        sock, limit = self._socket.fileno(), self.timeout
-        transfer: Transfer | None = None
+        given = self._socket.fileno(), fd, offset, count, header, after, self.timeout
         try:
-            while count <= _AT_ONCE:
-                given = sock, fd, offset, count, header, after, limit, None
-                done = act.sent(*given, cached_only=True, most=_PART)
-                if not isinstance(done, TransferResult):
-                    transfer = done
-                    break
-                part = min(count, _PART)
-                if part == count:
-                    return
-                offset, count, header = offset + part, count - part, b""
-            if transfer is None:
-                transfer = make_send_file(sock, fd, offset, count, header, after, limit)
+            done = act.sent(*given, None, cached_only=True)
+            if isinstance(done, TransferResult):
+                return
+            transfer = make_send_file(*given) if done is None else done
         except OSError as error:
             result = getattr(error, "result", None)
             if error.errno not in _FULL or (result is not None and result.moved):
