@@ -118,6 +118,12 @@ class _Completions:
             return 0
         return int(self._told[0])
 
+    def wait_over(self) -> None:
+        """Wait for the last event without an event loop."""
+        while not self.is_over:
+            if not self.take():
+                lib.sio_completions_wait(self.c, -1)
+
     def close(self) -> None:
         """Free it, unless an engine may still post to it; then the collector will."""
         if self.is_over or not self.has_engine:
@@ -156,10 +162,7 @@ async def _wait_released(completions: _Completions) -> None:
             # A task of asyncio can be cancelled again, shield or not. It is being cancelled.
             continue
         except BaseException:
-            # No loop to wait in any more.
-            while not completions.is_over:
-                if not completions.take():
-                    lib.sio_completions_wait(completions.c, -1)
+            completions.wait_over()  # there is no loop to wait in any more
             raise
 
 
@@ -177,11 +180,14 @@ async def _run_in_engine(job: Job, completions: _Completions, pace: Pace | None 
             completions.has_engine = False  # which has not taken it
             raise errors.failure("submit", -err)
         await _until_over(job, completions, pace)
-    except BaseException:
+    except BaseException as error:
         # Ctrl-C may come as soon as the engine has it, and before it is waited for.
         if job.is_taken and not completions.is_over:
             job.cancel()
-            await _wait_released(completions)
+            if isinstance(error, GeneratorExit):
+                completions.wait_over()  # a coroutine that is closed waits for nothing
+            else:
+                await _wait_released(completions)
         raise
     finally:
         try:

@@ -75,7 +75,8 @@ async def readable(fd: int, seconds: float) -> bool:
     try:
         return await waiter
     finally:
-        loop.remove_reader(fd)
+        if not loop.is_closed():  # as it may be when a coroutine that was left is closed
+            loop.remove_reader(fd)
         if timer is not None:
             timer.cancel()
 
@@ -109,5 +110,6 @@ class _Room:
     def close(self) -> None:
         """Take back what was registered."""
         if self._timer is not None:
-            self._loop.remove_writer(self._fd)
+            if not self._loop.is_closed():
+                self._loop.remove_writer(self._fd)
             self._timer.cancel()

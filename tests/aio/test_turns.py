@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import socket
 import struct
+import sys
 import threading
 import time
 
@@ -238,3 +240,34 @@ def test_a_file_that_shrinks_while_the_loop_waits(wires, backend, no_limit):
             assert "ended after 524288 of the 1048576 bytes" in str(got)
             got = got.result
         assert got.moved == MIB // 2
+
+
+@pytest.mark.parametrize("where", ["turns", "engine"])
+@pytest.mark.parametrize("direct", [True, False], ids=["closed", "collected"])
+def test_a_coroutine_that_its_loop_has_left(wires, monkeypatch, engines, where, direct):
+    """Closed after its loop, without an await: nothing is in flight, and nothing left open."""
+    monkeypatch.setattr(_turns, "_SECONDS", 30 if where == "turns" else 0)
+    wrong = []
+    monkeypatch.setattr(sys, "unraisablehook", wrong.append)
+    near, far = small_buffer(wires, "unix")
+    file, loop = wires.file(DATA[:MIB]), asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # the task says that it was pending
+    made = aio.copy(file, near)
+    task = loop.create_task(made)
+    loop.run_until_complete(asyncio.sleep(0.1))
+    assert bool(engines) == (where == "engine")
+    loop.close()
+    del task
+    if direct:
+        made.close()
+    del made
+    gc.collect()
+    assert wrong == []
+    near.setblocking(True)
+    near.shutdown(socket.SHUT_WR)
+    got = b""
+    while part := far.recv(MIB):
+        got += part
+    assert 0 < len(got) < MIB
+    assert got == DATA[: len(got)]
+    assert os.lseek(file, 0, os.SEEK_CUR) == len(got)
