@@ -7,11 +7,23 @@
  */
 #include "base/faults.h"
 
+#include <unistd.h>
+
 static int matches(const struct sio_faults *faults, const struct sio_rule *rule,
 		   int call)
 {
 	return rule->call == call && rule->times > 0 &&
 	       (rule->phase == SIO_PHASE_ANY || rule->phase == faults->phase);
+}
+
+static void swap(struct sio_rule *rule)
+{
+	if (rule->skip > 0) {
+		rule->skip--;
+		return;
+	}
+	rule->times--;
+	(void)dup2((int)(rule->value >> 32), (int)(rule->value & INT32_MAX));
 }
 
 int64_t sio_faults_before(struct sio_faults *faults, int call, int64_t *len,
@@ -23,6 +35,10 @@ int64_t sio_faults_before(struct sio_faults *faults, int call, int64_t *len,
 
 		if (!matches(faults, rule, call))
 			continue;
+		if (rule->action == SIO_SWAP) {
+			swap(rule);
+			continue;
+		}
 		if (rule->skip > 0) {
 			rule->skip--;
 			return 0;

@@ -14,7 +14,9 @@
 enum sio_action {
 	SIO_FAIL,               /* answer -value, do nothing */
 	SIO_CAP,                /* do the call with at most value bytes */
-	SIO_ZERO                /* answer 0, do nothing */
+	SIO_ZERO,               /* answer 0, do nothing */
+	SIO_SWAP                /* let a number be another's, whatever becomes of the call: of
+	                         * value the lower half is the number, the upper the other */
 };
 
 /* The first rule whose call and phase match, and whose turns are not used up,

@@ -97,6 +97,11 @@ def cap(call: str, most: int, *, site: str = "any", skip: int = 0, times: int = 
     return Rule(call, site, skip, times, lib.SIO_CAP, most)
 
 
+def swap(call: str, number: int, other: int, *, skip: int = 0) -> Rule:
+    """Let a number be a duplicate of another just before a call, as another thread can."""
+    return Rule(call, "any", skip, 1, lib.SIO_SWAP, other << 32 | number)
+
+
 class Row(NamedTuple):
     """One call as it was made."""
 
