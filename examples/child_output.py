@@ -39,9 +39,11 @@ async def serve(
         try:
             result = await aio.copy(child.stdout, writer)
             print(f"{result.moved} bytes, {result.method}", flush=True)
-        finally:
+        except BaseException:
             with contextlib.suppress(ProcessLookupError):  # it has ended
                 child.terminate()
+            raise
+        finally:
             if await child.wait():
                 linger = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, linger)
