@@ -425,11 +425,11 @@ def test_a_signal_that_raises_meanwhile_leaves_the_counts(wires):
     before = signal.signal(signal.SIGALRM, stop)
     told = 0
     try:
-        for _ in range(100):
+        for turn in range(100):
             sides = Sides(wires)
             result = None
             try:
-                signal.setitimer(signal.ITIMER_REAL, 0.00003)
+                signal.setitimer(signal.ITIMER_REAL, 0.00001 + turn * 0.000003)
                 result = relay(sides.a, sides.b)
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except InterruptedError as error:
