@@ -27,6 +27,7 @@ from .._kernel.arguments import Window
 from .._kernel.endpoint import Endpoint
 from .._kernel.objects import TLS_SENDS, has_no_own
 from .flow import SLICE_NS, Flow, TransferResult, idle_ns, spares
+from .plan import NAMES
 from .transfer import Transfer, from_flow, run_and_close
 
 if TYPE_CHECKING:
@@ -34,12 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["STREAM", "copied", "note_nothing", "plain", "sent", "type_of"]
 
-_NAMES = {
-    lib.SIO_READ_WRITE: "read_write",
-    lib.SIO_SENDFILE: "sendfile",
-    lib.SIO_SPLICE: "splice",
-    lib.SIO_SPLICE_PIPE: "splice",
-}
 _SHIFT: int = lib.SIO_ACT_SHIFT
 _MASK = (1 << _SHIFT) - 1
 _CACHED_ONLY: int = lib.SIO_CACHED_ONLY
@@ -151,7 +146,7 @@ def copied(
             return run_and_close(transfer, progress)
         if reader is not None:
             reader.seek(at + c.moved)
-        method = _NAMES[done & _MASK]
+        method = NAMES[done & _MASK]
         moved = done >> _SHIFT
         result = _blank(TransferResult)  # by hand: _made() would be a tenth of a small call
         told = result.__dict__
@@ -238,7 +233,7 @@ def sent(
             expected = None if c.whole < 0 else c.whole - len(header) - len(trailer)
             transfer = _rest(c, "send_file", names, ends, limit, begun, expected, memory=around)
             return transfer if cached_only else run_and_close(transfer, progress)
-        method = _NAMES[done & _MASK]
+        method = NAMES[done & _MASK]
         moved = done >> _SHIFT
         memory = c.from_memory
         result = _blank(TransferResult)
@@ -420,7 +415,7 @@ def _salvage(
             transfer.salvage(error)
         return
     if result is None:
-        moved, method = c.moved, _NAMES[c.method]
+        moved, method = c.moved, NAMES[c.method]
         memory = c.from_memory if moved else 0
         by_method = {method: moved - memory, "send": memory} if memory else {method: moved}
         result = _made(moved, method, monotonic() - begun, by_method)
