@@ -295,4 +295,5 @@ def test_a_video_that_seeks(server, tmp_path):
     server.stop()
     statuses = re.findall(r'"GET /long.wav HTTP/1.1" (\d+)', server.log)
     assert len(statuses) >= 2
-    assert set(statuses) == {"206"}
+    # What it has had already, a browser may ask about again.
+    assert {"206"} <= set(statuses) <= {"206", "304"}
