@@ -265,6 +265,7 @@ async def main():
     task = asyncio.create_task(aio.send_file(near, file))
     while list(descriptors().values()).count(path) < 3:  # ours, the transfer's, the disk's
         await asyncio.sleep(0.001)
+    await asyncio.sleep(0.5)  # a read that has not begun by then would not be made at all
     task.cancel()
     try:
         await task
