@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import _socket
 import contextlib
-import errno
 import sys
 from collections.abc import Callable
 from io import BufferedReader, FileIO
@@ -22,13 +21,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
-from .._kernel import errors, tls
+from .._kernel import tls
 from .._kernel.arguments import Window
-from .._kernel.endpoint import Endpoint
 from .._kernel.objects import TLS_SENDS, has_no_own
-from .flow import SLICE_NS, Flow, TransferResult, idle_ns, spares
+from .flow import SLICE_NS, TransferResult, spares
 from .plan import NAMES
-from .transfer import Transfer, from_flow, run_and_close
+from .rest import is_made, limit_of, rest_of
+from .transfer import Transfer, run_and_close
 
 if TYPE_CHECKING:
     from .._cffi import struct_sio_act_ptr
@@ -129,8 +128,8 @@ def copied(
     try:
         done = _copy(c, known, from_, to, most, at, at_dst)
         if done < 0:
-            limit, ends = _limit(timeout, src, dst), ((src, from_), (dst, to))
-            if not _is_made(_copy_rest(c, from_, to, most, at, at_dst), c, call, names, ends):
+            limit, ends = limit_of(timeout, src, dst), ((src, from_), (dst, to))
+            if not is_made(_copy_rest(c, from_, to, most, at, at_dst), c, call, names, ends):
                 _spare.append(c)
                 return None
             if expected is not None:
@@ -138,7 +137,7 @@ def copied(
             done = _LEFT if cached_only else _run(c, SLICE_NS, limit)
         if done < 0:
             resync = None if reader is None else lambda moved: reader.seek(at + moved)
-            transfer = _rest(c, call, names, ends, limit, begun, expected, resync)
+            transfer = rest_of(c, call, names, ends, limit, begun, expected, resync)
             if cached_only:
                 return transfer
             if made is not None:
@@ -221,17 +220,17 @@ def sent(
     try:
         done = _send(c, known, to, from_, offset, most, header, len(header), trailer, len(trailer))
         if done < 0:
-            limit, ends = _limit(timeout, file, sock), ((file, from_), (sock, to))
+            limit, ends = limit_of(timeout, file, sock), ((file, from_), (sock, to))
             around = ffi.from_buffer(header), ffi.from_buffer(trailer)
             parts = around[0], len(header), around[1], len(trailer)
             err = _send_rest(c, to, from_, offset, most, *parts)
-            if not _is_made(err, c, "send_file", names, ends):
+            if not is_made(err, c, "send_file", names, ends):
                 _spare.append(c)
                 return None
             done = _LEFT if cached_only else _run(c, SLICE_NS, limit)
         if done < 0:
             expected = None if c.whole < 0 else c.whole - len(header) - len(trailer)
-            transfer = _rest(c, "send_file", names, ends, limit, begun, expected, memory=around)
+            transfer = rest_of(c, "send_file", names, ends, limit, begun, expected, memory=around)
             return transfer if cached_only else run_and_close(transfer, progress)
         method = NAMES[done & _MASK]
         moved = done >> _SHIFT
@@ -304,78 +303,11 @@ def _is_seconds(timeout: object) -> bool:
     return type(timeout) in (int, float) and timeout >= 0  # type: ignore[operator]
 
 
-def _limit(timeout: float | None, src: Any, dst: Any) -> int:
-    """Return how long it may wait, in nanoseconds: by `timeout`, or those that sockets have."""
-    if timeout is None:
-        set_ = [end.gettimeout() for end in (src, dst) if isinstance(end, socket)]
-        timeout = min((seconds for seconds in set_ if seconds), default=None)
-    return idle_ns(timeout)
-
-
 def _new() -> struct_sio_act_ptr:
     c = ffi.gc(ffi.new("struct sio_act *"), lib.sio_act_close)
     c.method = lib.SIO_READ_WRITE  # of the nothing that it has moved
     c.spares = spares
     return c
-
-
-_Ends = tuple[tuple[Any, int], tuple[Any, int]]
-"""Source and destination, each as it was given and by number."""
-
-
-def _is_made(
-    answer: int, c: struct_sio_act_ptr, call: str, names: tuple[str, str], ends: _Ends
-) -> bool:
-    """Return whether there is a transfer of what is left; raises if it cannot be made.
-
-    From then on another thread may close what it likes. But what it has closed before, while the
-    number was on its way to the C, may have been another's when it was duplicated.
-    """
-    if answer == -lib.SIO_ERROR:
-        err, is_src = int(c.error.err), c.error.side == lib.SIO_SIDE_SRC
-        if err == errno.ESTALE:
-            raise errors.closed_meanwhile(call, names[0 if is_src else 1])
-        raise errors.failure(call, err, ends[0][1], ends[1][1], names=names)
-    if answer:
-        if c.moved or c.held:  # then it was something else
-            raise errors.closed_meanwhile(call, names[1])
-        return False
-    for (end, fd), name in zip(ends, names, strict=True):
-        if type(end) is not int and _number(end) != fd:
-            raise errors.closed_meanwhile(call, name)
-    return True
-
-
-def _number(end: Any) -> int:
-    """Return the number that an object has now; -1 once it is closed."""
-    try:
-        return end.fileno()  # type: ignore[no-any-return]
-    except ValueError:
-        return -1
-
-
-def _rest(
-    c: struct_sio_act_ptr,
-    call: str,
-    names: tuple[str, str],
-    ends: _Ends,
-    limit: int,
-    begun: float,
-    expected: int | None,
-    resync: Callable[[int], object] | None = None,
-    memory: object = None,
-) -> Transfer:
-    """Return the transfer of what is left, to be driven as any other."""
-    (src, _), (dst, _) = ends
-    fd = lib.sio_transfer_fd
-    flow = Flow.of_rest(
-        c,
-        Endpoint.known(src, fd(c.rest, lib.SIO_SIDE_SRC), names[0], resync),
-        Endpoint.known(dst, fd(c.rest, lib.SIO_SIDE_DST), names[1], None),
-        known=expected or 0,
-        memory=memory,
-    )
-    return from_flow(flow, limit, call, expected, monotonic() - begun)
 
 
 def _made(moved: int, method: str, seconds: float, by_method: dict[str, int]) -> TransferResult:
@@ -410,7 +342,7 @@ def _salvage(
     if c.rest != ffi.NULL:
         if transfer is None:
             ends = (None, -1), (None, -1)
-            transfer = _rest(c, "", ("src", "dst"), ends, -1, begun, None)
+            transfer = rest_of(c, "", ("src", "dst"), ends, -1, begun, None)
         with transfer:
             transfer.salvage(error)
         return

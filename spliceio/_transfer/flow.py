@@ -294,19 +294,16 @@ class Flow:
         act: struct_sio_act_ptr,
         src: endpoint.Endpoint,
         dst: endpoint.Endpoint,
-        *,
-        known: int,
         memory: object,
     ) -> Flow:
         """Make the flow of what a first try has left, which has run for its first slice.
 
-        `act` is to be of no other use; the bytes in `memory` are sent. The source has been `known`
-        to have so much.
+        `act` is to be of no other use; the bytes in `memory` are sent.
         """
         flow = cls.__new__(cls)
         flow.c, flow._memory = act.rest, (act, memory)
         flow._state, flow._shared = int(act.state), None
-        flow.src, flow.dst, flow.known, flow.whole = src, dst, known, int(act.whole)
+        flow.src, flow.dst, flow.known, flow.whole = src, dst, 0, int(act.whole)
         flow.is_in_engine, flow.waits = False, True
         return flow
 

@@ -249,8 +249,9 @@ class Transfer(Closing):
         came = self.moved - self._flow.from_memory
         if came >= self._expected:
             return
-        src, known = self._flow.src, self._flow.known
-        had_them = src.info.size_is_known and max(known, src.info.size) >= self._expected
+        src, whole = self._flow.src, self._flow.whole
+        # C has made the flow only of what was there.
+        had_them = src.info.size_is_known and (whole >= 0 or src.info.size >= self._expected)
         raise UnexpectedEOF(
             errno.ENODATA,
             f"{self._call}: {src.name} ended after {came} of the {self._expected} bytes asked for"

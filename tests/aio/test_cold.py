@@ -256,6 +256,9 @@ def cold_path(tmp_path):
 def test_a_slow_disk_holds_up_nobody(cold_path):
     """Four transfers of the same two engines end while the fifth waits for its disk."""
     assert slow(OTHERS, cold_path, VERY_SLOW) == "warm warm warm warm cold\n"
+    # A look for the end of a file asks memory only, where nobody may wait for a disk.
+    trace = cold_path.with_name("trace").read_text()
+    assert not re.search(r'", 1, \d+\) += \d', trace)
 
 
 CANCEL = """

@@ -136,6 +136,24 @@ def test_a_slow_peer_gets_an_engine(wires, backend, engines, mode):
     assert longest < 5
 
 
+@pytest.mark.parametrize("seconds", [30, 0], ids=["turns", "engine"])
+def test_the_position_of_a_reader(wires, backend, monkeypatch, seconds):
+    """Where its own read would have left it, whoever has sent it."""
+    monkeypatch.setattr(_turns, "_SECONDS", seconds)
+    near, far = small_buffer(wires, "unix")
+    (wires.tmp_path / "file").write_bytes(DATA)
+    with open(wires.tmp_path / "file", "rb") as file:
+        assert file.read(10) == DATA[:10]
+        reader = Reader(far)
+
+        async def main():
+            return await aio.copy(file, near, MIB - 100)
+
+        assert run(backend, main).moved == MIB - 100
+        assert reader.all(near) == DATA[10 : MIB - 90]
+        assert (file.tell(), file.read()) == (MIB - 90, DATA[MIB - 90 :])
+
+
 def test_handlers_of_the_same_socket_stay(wires, backend, engines, no_limit):
     near, far = small_buffer(wires, "unix")
     file, reader, called = wires.file(DATA[:MIB]), Reader(far), []

@@ -569,11 +569,12 @@ def test_a_number_that_has_become_anothers_before_the_rest(wires, monkeypatch, s
     assert os.pread(stranger, 100, 0) == b"a stranger's"
 
 
-def reading(end, size):
-    """Read so many bytes in a thread, after a while; `result()` joins it."""
+def reading(end, size, after=0.0):
+    """Read so many bytes in a thread, from a moment on; `result()` joins it."""
     got = []
 
     def read():
+        time.sleep(after)
         data = b""
         while len(data) < size:
             data += os.read(end.fileno(), size - len(data))
@@ -641,6 +642,22 @@ def test_a_signal_that_raises_while_the_rest_waits(wires, given, after):
         at = file.tell() if given == "reader" else os.lseek(file.fileno(), 0, os.SEEK_CUR)
         assert at == 10 + moved
         assert given == "number" or file.read(5) == data[at : at + 5]
+
+
+@pytest.mark.parametrize("count", [None, (1 << 20) - 100])
+def test_a_reader_whose_rest_takes_longer_than_a_slice(wires, long_way, count):
+    """Its position is where its own read would have left it, whatever it had read ahead."""
+    near, far = wires.sockets("unix")
+    path, data = wires.tmp_path / "file", payload(1 << 20, seed=7)
+    path.write_bytes(data)
+    with open(path, "rb") as file:
+        assert file.read(10) == data[:10]
+        end = len(data) if count is None else 10 + count
+        got = reading(far, end - 10, after=0.2)
+        assert copy(file, near, count).moved == end - 10
+        assert got() == data[10:end]
+        assert long_way
+        assert (file.tell(), file.read()) == (end, data[end:])
 
 
 @pytest.mark.parametrize("left", [0, 1])
