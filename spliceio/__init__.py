@@ -52,12 +52,12 @@ if TYPE_CHECKING:
     from ._transfer.copy import copy as copy
     from ._transfer.copy import discard as discard
     from ._transfer.fileobj import copyfileobj as copyfileobj
-    from ._transfer.flow import Fallback as Fallback
-    from ._transfer.flow import TransferResult as TransferResult
     from ._transfer.peek import peek as peek
     from ._transfer.plan import Plan as Plan
     from ._transfer.plan import explain as explain
     from ._transfer.receive import receive_file as receive_file
+    from ._transfer.result import Fallback as Fallback
+    from ._transfer.result import TransferResult as TransferResult
     from ._transfer.send import send_file as send_file
     from ._transfer.send import send_ranges as send_ranges
     from ._transfer.transfer import Transfer as Transfer
@@ -84,7 +84,7 @@ _WHERE = {
     "_proxy.sniff": ("MORE", "http_host", "tls_server_name"),
     "_kernel.duplex": ("Duplex", "pipe_pair"),
     "_transfer.plan": ("Plan", "explain"),
-    "_transfer.flow": ("Fallback", "TransferResult"),
+    "_transfer.result": ("Fallback", "TransferResult"),
     "_memory.page_writer": ("PageWriter",),
     "_transfer.transfer": ("Transfer",),
     "_memory.blob": ("Blob",),

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
 from .._kernel import errors
-from .._transfer.flow import CALLS, Fallback
+from .._transfer.flow import CALLS
+from .._transfer.result import Fallback
 
 if TYPE_CHECKING:
     from .._cffi import struct_sio_error_ptr, struct_sio_fanout_ptr, struct_sio_fanout_report_ptr

@@ -23,7 +23,8 @@ from .._kernel import endpoint, errors, objects
 from .._kernel.handlers import came_from_handler
 from .._kernel.pipe import Pipe
 from .._public import public
-from .._transfer.flow import CALLS, Fallback, Flow
+from .._transfer.flow import CALLS, Flow
+from .._transfer.result import Fallback
 
 if TYPE_CHECKING:
     from .._cffi import struct_sio_fanout_ptr

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._cffi import ffi, lib
 from .._kernel import errors
-from .._transfer.flow import Fallback
 from .._transfer.plan import NAMES
+from .._transfer.result import Fallback
 from .result import CopyResult
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .._public import public
-from .._transfer.flow import TransferResult
+from .._transfer.result import TransferResult
 
 __all__ = ["CopyResult"]
 

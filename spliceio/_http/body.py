@@ -19,7 +19,7 @@ from typing import Any
 from .._kernel import objects
 from .._kernel.errors import UnexpectedEOF
 from .._transfer.blocks import BlockCopy, written_whole
-from .._transfer.flow import Fallback, TransferResult
+from .._transfer.result import Fallback, TransferResult
 from .._transfer.send import send_file, send_ranges
 
 __all__ = ["Body", "Remaining", "rest_of"]

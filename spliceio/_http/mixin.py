@@ -26,7 +26,7 @@ from .._kernel.arguments import FileDescriptorLike
 from .._kernel.errors import UnexpectedEOF
 from .._kernel.number import number
 from .._public import public
-from .._transfer.flow import TransferResult
+from .._transfer.result import TransferResult
 from .base import is_overridden, location
 from .body import Body, Remaining, rest_of
 from .conditional import NO_FIELDS, Fields, decide, validators

@@ -23,7 +23,8 @@ from .._kernel.ready import ready
 from .._public import public
 from .._transfer.blocks import BlockCopy, written_whole
 from .._transfer.build import checked_count
-from .._transfer.flow import Fallback, TransferResult, idle_ns
+from .._transfer.flow import idle_ns
+from .._transfer.result import Fallback, TransferResult
 from .._transfer.send import send_file
 from .place import place_of
 

@@ -22,7 +22,8 @@ from .._kernel.lock import ForkLock
 from .._kernel.pipe import Pipe
 from .._kernel.syscalls import SPLICE_F_NONBLOCK
 from .._public import public
-from .._transfer.flow import SLICE_NS, Fallback
+from .._transfer.flow import SLICE_NS
+from .._transfer.result import Fallback
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -24,9 +24,10 @@ from .._cffi import ffi, lib
 from .._kernel import tls
 from .._kernel.arguments import Window
 from .._kernel.objects import TLS_SENDS, has_no_own
-from .flow import SLICE_NS, TransferResult, spares
+from .flow import SLICE_NS, spares
 from .plan import NAMES
 from .rest import is_made, limit_of, rest_of
+from .result import TransferResult
 from .transfer import Transfer, run_and_close
 
 if TYPE_CHECKING:

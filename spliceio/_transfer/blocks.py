@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .flow import Fallback, TransferResult
+from .result import Fallback, TransferResult
 
 __all__ = ["BlockCopy", "Put", "written_whole"]
 

@@ -18,7 +18,8 @@ from .._kernel.arguments import FileDescriptorLike, at_most
 from .._public import public
 from . import act
 from .build import apply_window, checked_count, make_transfer
-from .flow import INT64_MAX, SLICE_NS, Flow, TransferResult, check_forked, idle_ns, next_slice
+from .flow import INT64_MAX, SLICE_NS, Flow, check_forked, idle_ns, next_slice
+from .result import TransferResult
 from .transfer import Transfer, from_flow, run_and_close
 
 __all__ = ["chunks", "copy", "discard"]

@@ -26,7 +26,7 @@ from .._kernel.ready import ready
 from .._public import public
 from .blocks import BlockCopy, Put
 from .copy import copy
-from .flow import Fallback, TransferResult
+from .result import Fallback, TransferResult
 
 __all__ = ["SupportsRead", "SupportsWrite", "copyfileobj"]
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .._cffi import ffi, lib
 from .._kernel import endpoint, errors, tls
-from .._public import public
 from . import plan
+from .result import Fallback, TransferResult
 
 if TYPE_CHECKING:
     from .._cffi import (
@@ -34,10 +33,8 @@ __all__ = [
     "IDLE_NS",
     "INT64_MAX",
     "SLICE_NS",
-    "Fallback",
     "Flow",
     "Segment",
-    "TransferResult",
     "check_forked",
     "idle_ns",
     "limit_ns",
@@ -82,40 +79,6 @@ spares = lib.sio_spare_pipes_new()
 if spares == ffi.NULL:
     raise MemoryError("no memory for the spare pipes")
 os.register_at_fork(after_in_child=lambda: lib.sio_spare_pipes_reset(spares))
-
-
-@public
-@dataclass(frozen=True)
-class Fallback:
-    """A method that was refused before it moved a byte, and why the next one was taken.
-
-    `errno` is the kernel's answer; 0 means that the method reported the end of a file that had
-    data. The three fields unpack as a tuple would: `method, errno, why = fallback`.
-    """
-
-    method: str
-    errno: int
-    why: str
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.method, self.errno, self.why))
-
-
-@public
-@dataclass(frozen=True)
-class TransferResult:
-    """The result of a transfer.
-
-    `moved` is in bytes, `seconds` is the time from start to end. `method` is the one that moved
-    most of them ("copy_file_range", "sendfile", "splice" or "read_write"), `by_method` says how
-    many bytes each moved, and `fallbacks` which methods were refused before, and why.
-    """
-
-    moved: int
-    method: str
-    seconds: float
-    fallbacks: tuple[Fallback, ...] = ()
-    by_method: dict[str, int] = field(default_factory=dict)
 
 
 def idle_ns(timeout: float | None, name: str = "timeout") -> int:

@@ -14,7 +14,7 @@ from .._kernel.arguments import FileDescriptorLike
 from .._public import public
 from . import act, copy
 from .build import make_transfer
-from .flow import TransferResult
+from .result import TransferResult
 from .transfer import Transfer, from_flow, run_and_close
 
 __all__ = ["count_drained", "make_receive_file", "receive_file", "set_unread"]

@@ -21,7 +21,8 @@ from .._kernel.arguments import FileDescriptorLike, contiguous
 from .._public import public
 from . import act, plan
 from .build import checked_count, checked_offset, min_timeout, range_length, refuse_overlap
-from .flow import Flow, Segment, TransferResult, idle_ns
+from .flow import Flow, Segment, idle_ns
+from .result import TransferResult
 from .transfer import Transfer, from_flow, run_and_close
 
 if TYPE_CHECKING:

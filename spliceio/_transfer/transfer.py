@@ -24,7 +24,8 @@ from .._kernel.errors import UnexpectedEOF
 from .._kernel.lock import ForkLock
 from .._public import public
 from .build import make_transfer
-from .flow import SLICE_NS, Fallback, Flow, TransferResult, check_forked, next_slice
+from .flow import SLICE_NS, Flow, check_forked, next_slice
+from .result import Fallback, TransferResult
 
 __all__ = [
     "Transfer",

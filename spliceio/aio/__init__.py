@@ -44,8 +44,9 @@ from .._proxy.router import Chosen, ClientAddress, Route
 from .._relay.relay import Pair, Side
 from .._relay.result import RelayResult
 from .._transfer import act
-from .._transfer.flow import TransferResult, idle_ns
+from .._transfer.flow import idle_ns
 from .._transfer.receive import count_drained, make_receive_file, set_unread
+from .._transfer.result import TransferResult
 from .._transfer.send import make_send_file
 from .._transfer.transfer import Transfer
 from ._driver import at_once, nothing_unsent, run_and_close, run_fanout, run_relay

@@ -36,7 +36,7 @@ from .._relay.job import Job
 from .._relay.relay import Pair
 from .._relay.result import RelayResult
 from .._transfer.act import note_nothing
-from .._transfer.flow import TransferResult
+from .._transfer.result import TransferResult
 from .._transfer.transfer import (
     Transfer,
     apply_state,

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._transfer import act
-from .._transfer.flow import TransferResult
+from .._transfer.result import TransferResult
 from .._transfer.send import make_send_file
 from ..aio._driver import nothing_unsent, run_and_close
 from ._disk import copy_blocks

@@ -20,7 +20,7 @@ import types
 
 import pytest
 
-from spliceio._transfer.transfer import TransferResult
+from spliceio import TransferResult
 from tests.support.loops import ending  # noqa: F401
 from tests.support.programs import need
 from tests.support.states import until
