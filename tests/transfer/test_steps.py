@@ -12,17 +12,22 @@ import errno
 import os
 import select
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from spliceio import copy, send_file
+from tests.support.programs import need
 from tests.support.seam import Seam, cap, swap
 from tests.support.wires import payload
 
 DATA = payload(300_000, seed=9)
 HEAD, TAIL = b"h" * 300, b"t" * 200
 STRANGE = b"a stranger's"
+ROOT = Path(__file__).resolve().parents[2]
 CAPS = [cap("write", 700), cap("read", 900), cap("sendfile", 50_000), cap("splice", 2_000)]
 
 
@@ -193,3 +198,50 @@ def test_between_any_two_calls(wires, monkeypatch, kind, side):
         assert (error, work.got, moved) == (None, work.whole, len(work.whole)), row
         went_on += 1
     assert went_on
+
+
+DUPLICATED = """
+import os, socket, sys, threading, time
+import spliceio
+
+side, begins = sys.argv[1], threading.Event()
+near, far = socket.socketpair()
+near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+source = os.open(sys.argv[2], os.O_RDONLY)
+number = source if side == "src" else os.dup(near.fileno())
+strange, other = socket.socketpair()
+stranger = os.open(sys.argv[3], os.O_RDONLY) if side == "src" else strange.fileno()
+
+def swap():
+    begins.wait()
+    time.sleep(0.7)  # the modes are asked for, for a second; the duplicates come after that
+    os.dup2(stranger, number)
+
+thread = threading.Thread(target=swap)
+thread.start()
+begins.set()
+try:
+    spliceio.copy(source, number if side == "dst" else near.fileno(), 300_000, timeout=1)
+except OSError as error:
+    print("closed by another thread" in str(error), error.result.moved, end=" ")
+thread.join()
+other.setblocking(False)
+try:
+    print(len(other.recv(10)), end=" ")
+except BlockingIOError:
+    print("nothing", end=" ")
+print(os.lseek(stranger, 0, os.SEEK_CUR) if side == "src" else 0)
+"""
+
+
+@pytest.mark.parametrize("side", ["src", "dst"])
+def test_between_the_last_look_and_the_duplicate(tmp_path, side):
+    """Every fcntl is delayed, so that another thread has the time for it."""
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(DATA)
+    command = [need("strace"), "-f", "-qq", "-o", "/dev/null", "-e", "trace=fcntl"]
+    command += ["-e", "inject=fcntl:delay_enter=500000"]
+    command += [sys.executable, "-c", DUPLICATED, side, tmp_path / "one", tmp_path / "two"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert (done.stdout, done.stderr) == ("True 0 nothing 0\n", "")
